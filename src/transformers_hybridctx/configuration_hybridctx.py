@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HybridCtx model configuration: any GLM-4V-family vision and text tower, and how their embeddings are fused."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, Glm4vConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+
+@strict
+class HybridCtxConfig(Glm4vConfig):
+    r"""
+    Configuration of a [`HybridCtxModel`]: a vision tower and a text tower of the GLM-4V family (GLM-4.1V, Glyph,
+    GLM-4.6V-Flash, GLM-OCR), read from `vision_config` and `text_config` by their `model_type`.
+
+    Args:
+        text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to `Glm4vTextConfig()`):
+            The text tower: a decoder with M-RoPE positions (`glm4v_text`, `glm_ocr_text`).
+        vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to `Glm4vVisionConfig()`):
+            The vision tower (`glm4v_vision`, `glm_ocr_vision`); its `out_hidden_size` is the text tower's `hidden_size`.
+        fusion_order (`"pages_first"` or `"tokens_first"`, *optional*, defaults to `"pages_first"`):
+            Whether the pages stand before or after the exact spans in the prompt. The processor writes prompts in this
+            order; the model reads any interleaving.
+        phi (`"identity"` or `"residual_adapter"`, *optional*, defaults to `"identity"`):
+            The projection from visual embeddings to the text width. `"residual_adapter"` adds a bottleneck MLP whose
+            output starts at zero, so that it is the identity until it is trained.
+        phi_bottleneck (`int`, *optional*):
+            Width of the residual adapter's bottleneck. A quarter of the text tower's `hidden_size` when `None`.
+        modality_embedding (`bool`, *optional*, defaults to `False`):
+            Whether a learned vector per modality (text, page) is added to the embeddings. Starts at zero.
+        image_mean (`list[float]`, *optional*, defaults to CLIP's):
+            Mean of each channel, in units of `rescale_factor`, that uint8 pages are normalised with.
+        image_std (`list[float]`, *optional*, defaults to CLIP's):
+            Standard deviation of each channel, in the same units.
+        rescale_factor (`float`, *optional*, defaults to 1/255):
+            What a uint8 pixel is multiplied with before it is normalised.
+        vision_batch_patches (`int`, *optional*, defaults to 32768):
+            The most patches that go through the vision tower at once; pages beyond it wait for the next batch, so peak
+            memory does not grow with the number of pages. A single larger page goes alone.
+
+    Example:
+
+    ```python
+    >>> from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
+
+    >>> config = HybridCtxConfig(phi="residual_adapter")
+    >>> model = HybridCtxForCausalLM(config)
+    ```"""
+
+    model_type = "hybridctx"
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="glm4v_vision"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="glm4v_text"),
+    }
+
+    text_config: dict | PreTrainedConfig | None = None
+    vision_config: dict | PreTrainedConfig | None = None
+    fusion_order: Literal["pages_first", "tokens_first"] = "pages_first"
+    phi: Literal["identity", "residual_adapter"] = "identity"
+    phi_bottleneck: int | None = None
+    modality_embedding: bool = False
+    image_mean: list[float] | tuple[float, ...] = tuple(OPENAI_CLIP_MEAN)
+    image_std: list[float] | tuple[float, ...] = tuple(OPENAI_CLIP_STD)
+    rescale_factor: float = 1 / 255
+    vision_batch_patches: int = 32768
+
+    def validate_towers(self) -> None:
+        """Part of `@strict`-powered validation: the towers fit each other and the pages' normalisation."""
+        vision, text = self.vision_config, self.text_config
+        if vision.out_hidden_size != text.hidden_size:
+            raise ValueError(
+                f"vision_config.out_hidden_size={vision.out_hidden_size} must equal "
+                f"text_config.hidden_size={text.hidden_size}: visual embeddings stand beside token embeddings."
+            )
+        for name, values in (("image_mean", self.image_mean), ("image_std", self.image_std)):
+            if len(values) != vision.in_channels:
+                raise ValueError(
+                    f"{name}={list(values)} has {len(values)} values, but the vision tower reads "
+                    f"{vision.in_channels} channels: give one value for each."
+                )
+        if not all(std > 0 for std in self.image_std):
+            raise ValueError(f"image_std={list(self.image_std)} must be positive.")
+
+    def validate_knobs(self) -> None:
+        """Part of `@strict`-powered validation: sizes are positive."""
+        if self.vision_batch_patches < 1:
+            raise ValueError(f"vision_batch_patches={self.vision_batch_patches} must be 1 or more.")
+        if self.phi_bottleneck is not None and self.phi_bottleneck < 1:
+            raise ValueError(f"phi_bottleneck={self.phi_bottleneck} must be 1 or more, or None for the default.")
+
+
+__all__ = ["HybridCtxConfig"]
