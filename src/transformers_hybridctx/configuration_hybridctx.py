@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HybridCtx model configuration: any GLM-4V-family vision and text tower, and how their embeddings are fused."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, Glm4vConfig, PreTrainedConfig
@@ -36,7 +36,7 @@ class HybridCtxConfig(Glm4vConfig):
             Standard deviation of each channel, in the same units.
         rescale_factor (`float`, *optional*, defaults to 1/255):
             What a uint8 pixel is multiplied with before it is normalised.
-        vision_batch_patches (`int`, *optional*, defaults to 32768):
+        vision_batch_patches (`int`, *optional*, defaults to 16384):
             The most patches that go through the vision tower at once; pages beyond it wait for the next batch, so peak
             memory does not grow with the number of pages. A single larger page goes alone.
 
@@ -50,7 +50,7 @@ class HybridCtxConfig(Glm4vConfig):
     ```"""
 
     model_type = "hybridctx"
-    sub_configs_defaults = {
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="glm4v_vision"),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="glm4v_text"),
     }
@@ -64,7 +64,7 @@ class HybridCtxConfig(Glm4vConfig):
     image_mean: list[float] | tuple[float, ...] = tuple(OPENAI_CLIP_MEAN)
     image_std: list[float] | tuple[float, ...] = tuple(OPENAI_CLIP_STD)
     rescale_factor: float = 1 / 255
-    vision_batch_patches: int = 32768
+    vision_batch_patches: int = 16384
 
     def validate_towers(self) -> None:
         """Part of `@strict`-powered validation: the towers fit each other and the pages' normalisation."""
