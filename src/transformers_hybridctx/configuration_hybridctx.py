@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """HybridCtx model configuration: any GLM-4V-family vision and text tower, and how their embeddings are fused."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, Glm4vConfig, PreTrainedConfig
+from transformers import AutoConfig, Glm4vConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -55,8 +55,9 @@ class HybridCtxConfig(Glm4vConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="glm4v_text"),
     }
 
-    text_config: dict | PreTrainedConfig | None = None
-    vision_config: dict | PreTrainedConfig | None = None
+    # a dict or a PreTrainedConfig goes in, a PreTrainedConfig of the named type comes out
+    text_config: Any = None
+    vision_config: Any = None
     fusion_order: Literal["pages_first", "tokens_first"] = "pages_first"
     phi: Literal["identity", "residual_adapter"] = "identity"
     phi_bottleneck: int | None = None

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import BatchFeature, Glm4vImageProcessorPil
-from transformers.image_utils import ImageInput, PILImageResampling, SizeDict
+from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.models.glm4v.image_processing_pil_glm4v import smart_resize
 from transformers.utils import TensorType
 
@@ -32,7 +32,7 @@ class HybridCtxImageProcessor(Glm4vImageProcessorPil):
         `ValueError`: a page of no pixels, of an aspect ratio above 200, or of another dtype than uint8.
     """
 
-    def _prepare_image_like_inputs(self, images: ImageInput, *args: Any, **kwargs: Any) -> list[np.ndarray]:
+    def _prepare_image_like_inputs(self, images: Any, *args: Any, **kwargs: Any) -> list[np.ndarray]:
         images = self.fetch_images(images)
         if not isinstance(images, list | tuple):
             images = list(images) if getattr(images, "ndim", 0) == 4 else [images]
@@ -42,35 +42,36 @@ class HybridCtxImageProcessor(Glm4vImageProcessorPil):
 
     def _read_page(self, index: int, image: Any, input_data_format: str | None = None, **kwargs: Any) -> np.ndarray:
         """One page to uint8 `[1 or 3, height, width]`."""
-        if isinstance(image, Image.Image):
-            if image.mode in ("1", "L") and "transparency" not in image.info:
-                image = np.array(image.convert("L"))
-            shape, dtype = image.size[::-1] if isinstance(image, Image.Image) else image.shape, "uint8"
-        else:
-            image = image.numpy() if isinstance(image, torch.Tensor) else image
-            shape, dtype = image.shape, str(image.dtype)
+        if isinstance(image, torch.Tensor):
+            image = image.numpy()
+        elif isinstance(image, Image.Image) and image.mode in ("1", "L") and "transparency" not in image.info:
+            image = np.array(image.convert("L"))
+        is_array = isinstance(image, np.ndarray)
+        shape, dtype = (image.shape, image.dtype) if is_array else (image.size[::-1], np.uint8)
         if 0 in shape or len(shape) not in (2, 3) or (len(shape) == 3 and not {1, 3, 4} & {shape[0], shape[2]}):
             raise ValueError(
                 f"Page {index} has shape {tuple(shape)}: pass [height, width] or [height, width, 3], no side of it zero."
             )
-        if dtype != "uint8":
+        if dtype != np.uint8:
             raise ValueError(f"Page {index} has dtype {dtype}: pass uint8 pixels between 0 and 255.")
-        if isinstance(image, np.ndarray) and image.ndim == 2:
+        if is_array and image.ndim == 2:
             return image[None]
         page = self.process_image(image, do_convert_rgb=True, input_data_format=input_data_format)
         return page[:1] if all(np.array_equal(page[0], channel) for channel in page[1:]) else page
 
-    def resize(
+    def resize(  # type: ignore[override]
         self,
         image: np.ndarray,
         size: SizeDict,
-        resample: PILImageResampling | None,
+        resample: PILImageResampling | int | None,
         factor: int,
         temporal_factor: int,
         **kwargs: Any,
     ) -> np.ndarray:
         """As the parent, but a page that already has the size, as rendered ones do, is not copied through Pillow."""
         height, width = image.shape[-2:]
+        if not (size.shortest_edge and size.longest_edge):
+            raise ValueError(f"size={size} must state shortest_edge and longest_edge, the fewest and most pixels.")
         target = smart_resize(
             temporal_factor, height, width, temporal_factor, factor, size.shortest_edge, size.longest_edge
         )
@@ -78,17 +79,17 @@ class HybridCtxImageProcessor(Glm4vImageProcessorPil):
             return image
         return super().resize(image, size, resample, factor, temporal_factor, **kwargs)
 
-    def patchify(
+    def patchify(  # type: ignore[override]
         self, image: np.ndarray, patch_size: int, merge_size: int, **kwargs: Any
     ) -> tuple[np.ndarray, int, int]:
-        """uint8 `[C, height, width]` to patches `[num_patches, C * patch_size**2]`, and the grid's height and width."""
+        """uint8 `[C, height, width]` to patches `[num_patches, C * patch_size**2]`, grid height and grid width."""
         channels, grid_h, grid_w = len(image), image.shape[1] // patch_size, image.shape[2] // patch_size
         blocks = image.reshape(
             channels, grid_h // merge_size, merge_size, patch_size, grid_w // merge_size, merge_size, patch_size
         )
         return blocks.transpose(1, 4, 2, 5, 0, 3, 6).reshape(grid_h * grid_w, -1), grid_h, grid_w
 
-    def _preprocess(
+    def _preprocess(  # type: ignore[override]
         self,
         images: list[np.ndarray],
         do_resize: bool,

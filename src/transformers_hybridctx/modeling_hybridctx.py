@@ -7,11 +7,12 @@ in: as uint8, many at once, and into one buffer of embeddings.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
@@ -49,9 +50,9 @@ class HybridCtxVisionPatchEmbed(nn.Module):
         config: states `image_mean`, `image_std` and `rescale_factor`.
     """
 
-    def __init__(self, patch_embed: nn.Module, config: HybridCtxConfig) -> None:
+    def __init__(self, patch_embed: Any, config: HybridCtxConfig) -> None:
         super().__init__()
-        self.proj = patch_embed.proj
+        self.proj: Any = patch_embed.proj
         self.in_channels = config.vision_config.in_channels
         self.temporal_patch_size = config.vision_config.temporal_patch_size
         self.patch_size = config.vision_config.patch_size
@@ -83,10 +84,9 @@ class HybridCtxVisionPatchEmbed(nn.Module):
             pixel_values = self.normalize(pixel_values) if is_uint8 else pixel_values
             patch = (self.in_channels, self.temporal_patch_size, self.patch_size, self.patch_size)
             return self.proj(pixel_values.to(dtype).view(-1, *patch)).flatten(1)
-        if is_uint8:
-            weight, bias = self.fold(channels=pixel_values.shape[1] // self.patch_size**2)
-        else:
-            weight, bias = self.proj.weight.flatten(1), self.proj.bias
+        if not is_uint8:
+            return F.linear(pixel_values.to(dtype), self.proj.weight.flatten(1), self.proj.bias)
+        weight, bias = self.fold(channels=pixel_values.shape[1] // self.patch_size**2)
         return F.linear(pixel_values.to(dtype), weight, bias)
 
 
@@ -98,19 +98,19 @@ class HybridCtxVisionAttention(nn.Module):
         attention: the family's module; its projections (and GLM-OCR's norms) are taken over, names and all.
     """
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, attention: Any) -> None:
         super().__init__()
-        self.config = attention.config
+        self.config: PreTrainedConfig = attention.config
         self.num_heads = attention.num_heads
         self.head_dim = attention.head_dim
         self.num_key_value_groups = 1  # read by eager attention
         self.scaling = attention.scaling
         self.attention_dropout = attention.attention_dropout
         self.is_causal = False
-        self.qkv = attention.qkv
-        self.proj = attention.proj
-        self.q_norm = getattr(attention, "q_norm", nn.Identity())
-        self.k_norm = getattr(attention, "k_norm", nn.Identity())
+        self.qkv: nn.Module = attention.qkv
+        self.proj: nn.Module = attention.proj
+        self.q_norm: nn.Module = getattr(attention, "q_norm", nn.Identity())
+        self.k_norm: nn.Module = getattr(attention, "k_norm", nn.Identity())
 
     def forward(
         self,
@@ -118,7 +118,7 @@ class HybridCtxVisionAttention(nn.Module):
         cu_seqlens: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         max_seqlen: int | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Any,
     ) -> torch.Tensor:
         """`hidden_states` `[patches, hidden]`, pages one after another; `cu_seqlens` `[pages + 1]` where each begins."""
         num_patches, num_pages = hidden_states.shape[0], cu_seqlens.shape[0] - 1
@@ -183,16 +183,16 @@ class HybridCtxModel(Glm4vModel):
     """
 
     config: HybridCtxConfig
-    input_modalities = ("image", "text")
-    _no_split_modules = None  # each tower names its own
+    input_modalities = ("image", "text")  # type: ignore[assignment]
+    _no_split_modules = None  # type: ignore[assignment]  # each tower names its own
 
     def __init__(self, config: HybridCtxConfig) -> None:
         PreTrainedModel.__init__(self, config)  # not Glm4vModel's, which would build its own two towers
-        self.visual = AutoModel.from_config(config.vision_config)
+        self.visual: Any = AutoModel.from_config(config.vision_config)
         self.visual.patch_embed = HybridCtxVisionPatchEmbed(self.visual.patch_embed, config)
         for block in self.visual.blocks:
             block.attn = HybridCtxVisionAttention(block.attn)
-        self.language_model = AutoModel.from_config(config.text_config)
+        self.language_model: Any = AutoModel.from_config(config.text_config)
         self.phi = HybridCtxResidualAdapter(config) if config.phi == "residual_adapter" else nn.Identity()
         # rows as in mm_token_type_ids: text, page
         self.modality_embedding = (
@@ -208,68 +208,76 @@ class HybridCtxModel(Glm4vModel):
         elif isinstance(module, HybridCtxModel) and module.modality_embedding is not None:
             init.zeros_(module.modality_embedding.weight)
 
-    def _check_pages(self, pixel_values: torch.Tensor, image_grid_thw: torch.Tensor | None) -> None:
-        """Raises `ValueError` where the pages cannot go through the vision tower."""
+    def _check_grid(self, image_grid_thw: torch.Tensor) -> None:
+        """Raises `ValueError` where a page cannot be cut into merge blocks."""
+        merge_size = self.config.vision_config.spatial_merge_size
+        if image_grid_thw.ndim != 2 or image_grid_thw.shape[1] != 3:
+            raise ValueError(
+                f"image_grid_thw has shape {list(image_grid_thw.shape)}: pass [pages, 3], a row per page."
+            )
+        for page, (t, h, w) in enumerate(image_grid_thw.tolist()):
+            if min(t, h, w) < 1 or h % merge_size or w % merge_size:
+                raise ValueError(
+                    f"image_grid_thw[{page}] is {[t, h, w]}: height and width in patches must be positive multiples of "
+                    f"spatial_merge_size={merge_size}; let the image processor resize the page."
+                )
+
+    def _check_pixels(self, pixel_values: torch.Tensor, image_grid_thw: torch.Tensor | None) -> None:
+        """Raises `ValueError` where pixels do not fit their grid or the vision tower."""
         if image_grid_thw is None:
             raise ValueError(
                 "pixel_values came without image_grid_thw: pass both, as the image processor returns them."
             )
-        config = self.config.vision_config
-        merge_size = config.spatial_merge_size
-        for page, (_, height, width) in enumerate(image_grid_thw.tolist()):
-            if height % merge_size or width % merge_size or not height or not width:
-                raise ValueError(
-                    f"image_grid_thw[{page}] is {height} x {width} patches, which must be positive multiples of "
-                    f"spatial_merge_size={merge_size}: resize the page with the image processor."
-                )
+        self._check_grid(image_grid_thw)
         num_patches = int(image_grid_thw.prod(-1).sum())
         if pixel_values.ndim != 2 or pixel_values.shape[0] != num_patches:
             raise ValueError(
                 f"pixel_values has shape {list(pixel_values.shape)}, but image_grid_thw adds up to {num_patches} patches: "
                 f"pass [{num_patches}, patch width], all pages one after another."
             )
+        config = self.config.vision_config
         area = config.patch_size**2
         if pixel_values.dtype == torch.uint8:
-            widths = sorted({area, config.in_channels * area})
+            widths = [area, config.in_channels * area]
         elif pixel_values.is_floating_point():
             widths = [config.in_channels * config.temporal_patch_size * area]
         else:
             raise ValueError(
-                f"pixel_values has dtype {pixel_values.dtype}: pass uint8 pixels, or floats normalised by a GLM-4V image "
-                "processor."
+                f"pixel_values has dtype {pixel_values.dtype}: pass uint8 pixels, or floats that a GLM-4V image processor "
+                "has normalised."
             )
         if pixel_values.shape[1] not in widths:
             raise ValueError(
-                f"pixel_values of dtype {pixel_values.dtype} is {pixel_values.shape[1]} wide, but patches of "
-                f"{config.patch_size} x {config.patch_size} pixels are {' (grey) or '.join(map(str, widths))} wide: set "
-                "the image processor's patch_size and temporal_patch_size to the vision tower's."
+                f"pixel_values of dtype {pixel_values.dtype} is {pixel_values.shape[1]} wide, but the vision tower reads "
+                f"patches of {config.patch_size} x {config.patch_size} pixels, {' or '.join(map(str, widths))} wide: give "
+                "the image processor the tower's patch_size and temporal_patch_size."
             )
 
     def _check_image_tokens(self, num_tokens: int, num_embeddings: int) -> None:
         """Raises `ValueError` where image tokens and visual embeddings cannot be paired."""
         if num_tokens != num_embeddings:
             raise ValueError(
-                f"The prompt has {num_tokens} image tokens (id {self.config.image_token_id}), but the pages make "
+                f"The prompt has {num_tokens} image tokens (id {self.config.image_token_id}), but its pages make "
                 f"{num_embeddings} visual embeddings: write t * h * w / spatial_merge_size**2 image tokens for each row of "
                 "image_grid_thw, as the processor does, and truncate neither."
             )
 
-    def _page_batches(self, grids: list[list[int]]) -> Iterator[tuple[list[int], list[int]]]:
+    def _page_batches(self, grids: list[list[int]]) -> Iterator[tuple[tuple[int, int, int], list[int]]]:
         """Splits pages into batches of one grid and at most `vision_batch_patches`: pairs of grid and page indices."""
         pages_of = defaultdict(list)
-        for page, grid in enumerate(grids):
-            pages_of[tuple(grid)].append(page)
+        for page, (t, h, w) in enumerate(grids):
+            pages_of[t, h, w].append(page)
         for (t, h, w), pages in pages_of.items():
             batch_size = max(1, self.config.vision_batch_patches // (t * h * w))
             for start in range(0, len(pages), batch_size):
-                yield [t, h, w], pages[start : start + batch_size]
+                yield (t, h, w), pages[start : start + batch_size]
 
     @accepts_precomputed_kwargs(modality="image")
     @can_return_tuple
     def get_image_features(
         self,
         pixel_values: torch.Tensor,
-        image_grid_thw: torch.LongTensor | None = None,
+        image_grid_thw: torch.Tensor,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
         """
@@ -289,10 +297,10 @@ class HybridCtxModel(Glm4vModel):
         Raises:
             `ValueError`: pixels and grids that do not fit each other or the tower, before the tower runs.
         """
-        self._check_pages(pixel_values, image_grid_thw)
+        self._check_pixels(pixel_values, image_grid_thw)
         grids = image_grid_thw.tolist()
         patches = pixel_values.split([t * h * w for t, h, w in grids])
-        embeddings: list[torch.Tensor] = [None] * len(grids)
+        embeddings: dict[int, torch.Tensor] = {}
         for (t, h, w), pages in self._page_batches(grids):
             num_frames, frame = t * len(pages), image_grid_thw.new_tensor([[1, h, w]])
             hidden_states = self.visual(
@@ -313,16 +321,16 @@ class HybridCtxModel(Glm4vModel):
                 # forward() adds the text row to every position, and so undoes its subtraction here
                 text, page = self.modality_embedding.weight
                 hidden_states = hidden_states + (page - text)
-            for page, embedding in zip(pages, hidden_states.chunk(len(pages))):
-                embeddings[page] = embedding
-        return BaseModelOutputWithPooling(pooler_output=tuple(embeddings))
+            embeddings |= zip(pages, hidden_states.chunk(len(pages)))
+        # as in the family, a tuple: one tensor for each page
+        return BaseModelOutputWithPooling(pooler_output=tuple(embeddings[page] for page in range(len(grids))))  # type: ignore[arg-type]
 
     def get_rope_index(
         self,
-        input_ids: torch.LongTensor,
-        mm_token_type_ids: torch.IntTensor,
-        image_grid_thw: torch.LongTensor | None = None,
-        video_grid_thw: torch.LongTensor | None = None,
+        input_ids: torch.Tensor,
+        mm_token_type_ids: torch.Tensor,
+        image_grid_thw: torch.Tensor | None = None,
+        video_grid_thw: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -356,9 +364,10 @@ class HybridCtxModel(Glm4vModel):
         step = attended.long()  # how far each token moves the position on
         offset = step.new_zeros(3, *step.shape)  # where each token is in its page
         for token_type, grid_thw in ((1, image_grid_thw), (2, video_grid_thw)):
-            where = ((mm_token_type_ids == token_type) & attended).nonzero(as_tuple=True)
             if grid_thw is None:
                 continue
+            self._check_grid(grid_thw)
+            where = ((mm_token_type_ids == token_type) & attended).nonzero(as_tuple=True)
             grid_thw = grid_thw.to(step.device)
             t, h, w = grid_thw[:, 0], grid_thw[:, 1] // merge_size, grid_thw[:, 2] // merge_size
             size = t * h * w
@@ -366,7 +375,7 @@ class HybridCtxModel(Glm4vModel):
             page = torch.arange(len(size), device=step.device).repeat_interleave(size)
             index = torch.arange(len(page), device=step.device) - (size.cumsum(0) - size)[page]
             h, w, size = h[page], w[page], size[page]
-            offset[:, *where] = torch.stack([index // (h * w), index // w % h, index % w])
+            offset[:, where[0], where[1]] = torch.stack([index // (h * w), index // w % h, index % w])
             # the page's last token moves the position on for all of them
             step[where] = torch.where(index == size - 1, torch.maximum(h, w), 0)
         position_ids = (step.cumsum(-1) - step + offset).masked_fill(~attended, 0)
@@ -374,16 +383,16 @@ class HybridCtxModel(Glm4vModel):
         return position_ids, rope_deltas.unsqueeze(1)
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc, override]
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
-        image_grid_thw: torch.LongTensor | None = None,
-        mm_token_type_ids: torch.IntTensor | None = None,
+        image_grid_thw: torch.Tensor | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPast:
@@ -413,21 +422,13 @@ class HybridCtxModel(Glm4vModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
-        image_outputs = (mm_encoder_outputs or {}).get("image")
+        image_outputs: Any = (mm_encoder_outputs or {}).get("image")
         if pixel_values is not None and image_outputs is not None:
             raise ValueError("You cannot specify both pixel_values and mm_encoder_outputs at the same time")
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        if position_ids is None:
-            position_ids = self.compute_3d_position_ids(
-                input_ids=input_ids,
-                inputs_embeds=inputs_embeds,
-                image_grid_thw=image_grid_thw,
-                attention_mask=attention_mask,
-                past_key_values=past_key_values,
-                mm_token_type_ids=mm_token_type_ids,
-            )
 
+        # everything that can be wrong is found before the vision tower runs
         if pixel_values is not None or image_outputs is not None:
             if input_ids is not None:
                 is_visual = input_ids == self.config.image_token_id
@@ -436,12 +437,24 @@ class HybridCtxModel(Glm4vModel):
             else:
                 raise ValueError("inputs_embeds with pages need mm_token_type_ids, 1 where a visual embedding goes.")
             where = is_visual.to(inputs_embeds.device).nonzero(as_tuple=True)
-            if image_outputs is None:
-                self._check_pages(pixel_values, image_grid_thw)
-                merge_length = self.visual.spatial_merge_size**2
-                self._check_image_tokens(len(where[0]), int(image_grid_thw.prod(-1).sum()) // merge_length)
-                image_outputs = self.get_image_features(pixel_values, image_grid_thw, return_dict=True, **kwargs)
-            visual_embeds = torch.cat(list(image_outputs.pooler_output)).to(inputs_embeds.device, inputs_embeds.dtype)
+        if pixel_values is not None:
+            self._check_pixels(pixel_values, image_grid_thw)
+            merge_length = self.visual.spatial_merge_size**2
+            self._check_image_tokens(len(where[0]), pixel_values.shape[0] // merge_length)
+        if position_ids is None:
+            position_ids = self.compute_3d_position_ids(
+                input_ids=input_ids,
+                inputs_embeds=inputs_embeds,
+                image_grid_thw=image_grid_thw,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,  # type: ignore[arg-type]
+                mm_token_type_ids=mm_token_type_ids,  # type: ignore[arg-type]
+            )
+
+        if pixel_values is not None:
+            image_outputs = self.get_image_features(pixel_values, image_grid_thw, return_dict=True, **kwargs)
+        if image_outputs is not None:
+            visual_embeds = torch.cat(tuple(image_outputs.pooler_output)).to(inputs_embeds.device, inputs_embeds.dtype)
             self._check_image_tokens(len(where[0]), len(visual_embeds))
             inputs_embeds = inputs_embeds.index_put(where, visual_embeds)
         if self.modality_embedding is not None:
@@ -461,8 +474,8 @@ class HybridCtxForCausalLM(Glm4vForConditionalGeneration):
     """The fused context, and the answer's tokens: [`HybridCtxModel`] with a language-modelling head."""
 
     config: HybridCtxConfig
-    input_modalities = ("image", "text")
-    _no_split_modules = None
+    input_modalities = ("image", "text")  # type: ignore[assignment]
+    _no_split_modules = None  # type: ignore[assignment]
 
     def __init__(self, config: HybridCtxConfig) -> None:
         PreTrainedModel.__init__(self, config)  # not Glm4vForConditionalGeneration's, which would build its own model
@@ -471,17 +484,17 @@ class HybridCtxForCausalLM(Glm4vForConditionalGeneration):
         self.post_init()
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc, override]
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
-        image_grid_thw: torch.LongTensor | None = None,
-        mm_token_type_ids: torch.IntTensor | None = None,
+        image_grid_thw: torch.Tensor | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         **kwargs: Unpack[TransformersKwargs],
