@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages that train hybridctx-tiny, each one `transformers.Trainer` run that can be stopped and resumed.
+
+`recall`: the decoder learns to look facts up in passages given as tokens.
+`read`: the tower learns to read its pages. Independent of `recall`; the two may run side by side.
+`fuse`: both together, on pages with copied passages, on pages alone, and on passages alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..modeling_hybridctx import HybridCtxForCausalLM
+from .batches import CHARACTERS, IGNORE
+from .reference import COLUMNS_PER_TOKEN, LINES_PER_TOKEN
+
+CELLS = COLUMNS_PER_TOKEN * LINES_PER_TOKEN
+
+
+class ReferenceObjective(nn.Module):
+    """The model and its training losses: one forward pass per batch, with whatever losses the batch has labels for.
+
+    Answers: cross entropy on the labelled tokens alone; the output layer does not run where nothing is asked.
+    Reading, dense, on every visual embedding: the character in each of its 18 cells, by a linear layer; and in one cell
+    a step the token that this character belongs to, through the decoder's own (tied) token embeddings, which draws
+    visual embeddings towards the space that the decoder reads.
+    """
+
+    def __init__(self, model: HybridCtxForCausalLM, reading_weight: float = 1.0) -> None:
+        super().__init__()
+        self.model = model
+        self.reading_weight = reading_weight
+        hidden_size = model.config.text_config.hidden_size
+        self.characters = nn.Linear(hidden_size, CELLS * len(CHARACTERS))
+        self.cells = nn.Parameter(torch.randn(CELLS, hidden_size, hidden_size) * hidden_size**-0.5)
+        self.averages: dict[str, float] = defaultdict(float)
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        characters: Tensor | None = None,
+        cell: Tensor | None = None,
+        cell_tokens: Tensor | None = None,
+        labels: Tensor | None = None,
+        **inputs: Tensor,
+    ) -> dict[str, Tensor]:
+        """
+        Args:
+            characters: [visual tokens, 18] index of the character in each cell, -100 where none is drawn.
+            cell: the cell whose token is asked for, a scalar.
+            cell_tokens: [visual tokens] that token, -100 where there is none.
+            labels: [batch, sequence], not shifted.
+        """
+        loss = torch.zeros(())
+        pages = None
+        if pixel_values is not None:
+            pages = self.model.model.get_image_features(pixel_values, image_grid_thw, return_dict=True)
+            visual = torch.cat(list(pages.pooler_output))
+            if characters is not None:
+                logits = self.characters(visual).view(-1, len(CHARACTERS))
+                loss = loss + self.reading_weight * self._cross_entropy("characters", logits, characters.flatten())
+            if cell is not None and cell_tokens is not None:
+                known = cell_tokens != IGNORE
+                query = visual[known] @ self.cells[cell]
+                logits = self.model.lm_head(F.layer_norm(query, query.shape[-1:]))
+                loss = loss + 0.3 * self.reading_weight * self._cross_entropy("tokens", logits, cell_tokens[known])
+        if labels is not None:
+            encoded = {"image": pages} if pages is not None else None
+            hidden = self.model.model(
+                **inputs, image_grid_thw=image_grid_thw, mm_encoder_outputs=encoded, use_cache=False
+            ).last_hidden_state
+            asked = labels[:, 1:] != IGNORE
+            logits = self.model.lm_head(hidden[:, :-1][asked])
+            loss = loss + self._cross_entropy("answers", logits, labels[:, 1:][asked])
+        return {"loss": loss}
+
+    def _cross_entropy(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
+        loss = F.cross_entropy(logits, target, ignore_index=IGNORE)
+        hits = (logits.argmax(-1) == target)[target != IGNORE].float().mean()
+        for key, value in ((f"{name}_loss", loss), (f"{name}_accuracy", hits)):
+            self.averages[key] = 0.95 * self.averages[key] + 0.05 * value.item()
+        return loss
