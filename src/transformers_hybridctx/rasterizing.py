@@ -1,25 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rasterising: typeset lines become uint8 pages, at any scale."""
+"""Rasterising: typeset lines become uint8 pages, at any scale.
+
+Glyphs are drawn from their outlines by exact area coverage: no hinting, no sampling, no rasteriser of the machine's own, so
+the same text gives the same bytes everywhere. Each glyph is drawn once for each of four horizontal phases and kept as the
+few pixels that it inks; a page is one addition of all its glyphs' pixels.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from .typesetting import (
-    BUNDLED_MONO,
     MISSING_GLYPH,
     NO_GLYPH,
+    Box,
     FontChain,
     RenderConfig,
     TypesetDocument,
     Typesetter,
-    code_points,
+    check_scale,
 )
 
+
+# Horizontal positions within a pixel at which a glyph is drawn.
 PHASES = 4
+# Scales whose glyphs a renderer keeps at a time.
+_ATLASES_KEPT = 8
+_LARGEST_PAGE = 1 << 28
 
 
 class _OutlinePen:
@@ -101,14 +114,19 @@ def fill_outline(segments: np.ndarray) -> tuple[np.ndarray, int, int]:
 
 
 class GlyphAtlas:
-    """Every glyph that was needed, drawn once for each quarter-pixel phase, kept as its inked pixels only."""
+    """Every glyph that was needed at one size, drawn once for each phase and kept as its inked pixels only.
 
-    def __init__(self, fonts: FontChain, pixels_per_em: float, stride: int) -> None:
+    Slot n's pixels are entries firsts[n] to firsts[n] + counts[n] of rows, columns (relative to the baseline's row and the
+    pen's column) and inks (uint8).
+    """
+
+    def __init__(self, fonts: FontChain, pixels_per_em: float, horizontal_scale: float = 1.0) -> None:
         self.fonts = fonts
         self.pixels_per_em = pixels_per_em
-        self.stride = stride
+        self.stretch = np.array([horizontal_scale, 1.0, horizontal_scale, 1.0])
         self.slots: dict[int, int] = {}
-        self.offsets = np.zeros(0, dtype=np.int64)
+        self.rows = np.zeros(0, dtype=np.int32)
+        self.columns = np.zeros(0, dtype=np.int32)
         self.inks = np.zeros(0, dtype=np.uint8)
         self.firsts = np.zeros(0, dtype=np.int64)
         self.counts = np.zeros(0, dtype=np.int64)
@@ -117,40 +135,42 @@ class GlyphAtlas:
         """The outline in pixels at phase 0, baseline at 0, y downwards: float64 [n, 4]."""
         if key == MISSING_GLYPH:
             advance = self.fonts.missing_advance / self.fonts.units
-            return _box_outline(advance * self.pixels_per_em, self.pixels_per_em)
+            return _box_outline(advance * self.pixels_per_em, self.pixels_per_em) * self.stretch
         face = self.fonts.faces[key >> 16]
         steps = 8 if self.pixels_per_em <= 32 else 16 if self.pixels_per_em <= 128 else 32
         pen = _OutlinePen(steps)
         face.font.draw_glyph_with_pen(key & 0xFFFF, pen)
         pen.closePath()
         segments = np.asarray(pen.points, dtype=np.float64).reshape(-1, 4) * (self.pixels_per_em / face.upem)
-        return segments * np.array([1.0, -1.0, 1.0, -1.0])
+        return segments * np.array([1.0, -1.0, 1.0, -1.0]) * self.stretch
+
+    def draw(self, key: int, phase: int) -> tuple[np.ndarray, int, int]:
+        """One glyph with its pen `phase` quarters into a pixel: (uint8 [h, w], left, top) relative to the pen."""
+        return fill_outline(self.segments(key) + np.array([phase / PHASES, 0.0, phase / PHASES, 0.0]))
 
     def find(self, keys: np.ndarray, phases: np.ndarray) -> np.ndarray:
-        """Slots of glyphs (key, phase), drawing those that are new."""
+        """Slots of glyphs (key, phase), drawing those that are new. int64 [n]."""
         codes = keys.astype(np.int64) * PHASES + phases
         unique, inverse = np.unique(codes, return_inverse=True)
-        slots = np.empty(len(unique), dtype=np.int64)
-        drawn: list[tuple[np.ndarray, np.ndarray]] = []
-        for position, code in enumerate(unique.tolist()):
-            if code not in self.slots:
-                key, phase = code // PHASES, code % PHASES
-                image, left, top = fill_outline(self.segments(key) + np.array([phase / PHASES, 0, phase / PHASES, 0]))
-                rows, columns = np.nonzero(image)
-                drawn.append(((rows + top) * self.stride + columns + left, image[rows, columns]))
-                self.slots[code] = len(self.firsts) + len(drawn) - 1
-            slots[position] = self.slots[code]
-        if drawn:
-            counts = np.array([len(ink) for _, ink in drawn])
-            self.firsts = np.concatenate([self.firsts, len(self.inks) + np.cumsum(counts) - counts])
-            self.counts = np.concatenate([self.counts, counts])
-            self.offsets = np.concatenate([self.offsets, *(offset for offset, _ in drawn)])
-            self.inks = np.concatenate([self.inks, *(ink for _, ink in drawn)])
-        return slots[inverse]
+        new = [code for code in unique.tolist() if code not in self.slots]
+        if new:
+            images = [self.draw(code // PHASES, code % PHASES) for code in new]
+            inked = [np.nonzero(image) for image, _, _ in images]
+            counts = np.array([len(rows) for rows, _ in inked], dtype=np.int64)
+            self.slots.update(zip(new, range(len(self.firsts), len(self.firsts) + len(new)), strict=True))
+            self.firsts = np.append(self.firsts, len(self.inks) + np.cumsum(counts) - counts)
+            self.counts = np.append(self.counts, counts)
+            drawn = list(zip(images, inked, strict=True))
+            rows = [rows.astype(np.int32) + top for (_, _, top), (rows, _) in drawn]
+            columns = [columns.astype(np.int32) + left for (_, left, _), (_, columns) in drawn]
+            self.rows = np.concatenate([self.rows, *rows])
+            self.columns = np.concatenate([self.columns, *columns])
+            self.inks = np.concatenate([self.inks, *(image[where] for (image, _, _), where in drawn)])
+        return np.array([self.slots[code] for code in unique.tolist()], dtype=np.int64)[inverse]
 
 
 def _box_outline(width: float, height: float) -> np.ndarray:
-    """The replacement box: a hollow rectangle on the baseline."""
+    """The replacement box: a hollow rectangle on the baseline. float64 [8, 4]."""
     stroke = max(height * 0.07, 0.5)
     left, right, top, bottom = width * 0.1, width * 0.9, -height * 0.72, height * 0.02
     outer = [(left, top), (right, top), (right, bottom), (left, bottom)]
@@ -163,66 +183,225 @@ def _box_outline(width: float, height: float) -> np.ndarray:
 
 
 class RenderedDocument(TypesetDocument):
+    """A typeset document with its pages drawn at one scale.
+
+    Attributes beside those of `TypesetDocument`:
+        scale: what the pages were drawn at.
+        pages: list of uint8 arrays, [height, width] where all colours of the config are grey, else [height, width, 3].
+
+    `boxes`, `spans_in_box` and `page_size` speak of these pages' pixels unless another scale is given.
+    """
+
+    scale: float
+    pages: list[np.ndarray]
+
     def __init__(self, typeset: TypesetDocument, scale: float, pages: list[np.ndarray]) -> None:
-        self.__dict__.update(typeset.__dict__)
+        self.__dict__.update({name: value for name, value in typeset.__dict__.items() if name != "lines"})
         self.scale = scale
         self.pages = pages
 
+    def page_size(self, page: int, scale: float | None = None) -> tuple[int, int]:
+        """(height, width) of a page in pixels."""
+        return super().page_size(page, self.scale if scale is None else scale)
+
+    def boxes(self, start: int, end: int, scale: float | None = None) -> list[tuple[int, Box]]:
+        """[(page, (left, top, right, bottom)), ...] of characters [start, end) in pixels."""
+        return super().boxes(start, end, self.scale if scale is None else scale)
+
+    def spans_in_box(self, page: int, box: Box, scale: float | None = None) -> list[tuple[int, int]]:
+        """Characters [(start, end), ...] that a pixel region of a page shows."""
+        return super().spans_in_box(page, box, self.scale if scale is None else scale)
+
 
 class PageRenderer:
+    """Text to pages: `PageRenderer(config).render(text).pages`. Glyphs once drawn are kept for the next document."""
+
     def __init__(self, config: RenderConfig | None = None) -> None:
         self.config = config or RenderConfig()
         self.typesetter = Typesetter(self.config)
-        self._atlases: dict[tuple[float, int], GlyphAtlas] = {}
+        self._atlases: OrderedDict[float, GlyphAtlas] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_atlases": OrderedDict()}
 
     def typeset(self, text: str) -> TypesetDocument:
+        """Lay the text out without drawing it. A text without a visible character is a ValueError."""
         return self.typesetter.typeset(text)
 
     def render(self, text: str | TypesetDocument, scale: float = 1.0) -> RenderedDocument:
+        """Typeset (unless that is done) and draw every page at scale times the config's dpi."""
+        check_scale(scale)
         typeset = self.typeset(text) if isinstance(text, str) else text
         return RenderedDocument(typeset, scale, list(self.draw_pages(typeset, scale)))
 
     def draw_pages(self, typeset: TypesetDocument, scale: float = 1.0) -> Iterator[np.ndarray]:
+        """Pages one at a time, so that a long document needs the memory of one page: uint8 [H, W] or [H, W, 3]."""
+        check_scale(scale)
         for page in range(typeset.num_pages):
-            yield self._draw_page(typeset, page, scale)
+            yield self.draw_page(typeset, page, scale)
 
-    def _draw_page(self, typeset: TypesetDocument, page: int, scale: float) -> np.ndarray:
-        config, fonts = typeset.config, typeset.fonts
+    def draw_page(self, typeset: TypesetDocument, page: int, scale: float = 1.0) -> np.ndarray:
+        """One page: uint8 [H, W] where all colours are grey, else [H, W, 3]."""
+        config = self.config
+        if typeset.config != config:
+            raise ValueError("the document was typeset with another RenderConfig; typeset it with this renderer")
         height, width = typeset.page_size(page, scale)
-        ppp = typeset.pixels_per_point * scale
-        pad = math.ceil(2 * config.font_size * ppp) + 2
-        stride = width + 2 * pad
-        atlas = self._atlases.setdefault((ppp, stride), GlyphAtlas(fonts, config.font_size * ppp, stride))
+        if height * width > _LARGEST_PAGE:
+            raise ValueError(
+                f"scale={scale:g} makes a page of {width} x {height} pixels, more than {_LARGEST_PAGE}; lower it"
+            )
         first, last = typeset.page_lines(page)
-        starts, ends = typeset.starts[first:last], typeset.ends[first:last]
-        base = int(starts[0])
-        codes = code_points(typeset.text[base : int(ends[-1]) + 1])
-        widths = fonts.advances[codes]
-        keys = fonts.keys[codes]
-        crlf = np.flatnonzero((codes[:-1] == 0x0D) & (codes[1:] == 0x0A))
-        widths[crlf] = 0
-        keys[crlf] = NO_GLYPH
-        pen = np.concatenate([[0], np.cumsum(widths)])
-        lengths = ends - starts
-        line = np.repeat(np.arange(last - first), lengths)
-        index = np.repeat(starts - base, lengths) + np.arange(len(line)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        drawn = keys[index] != NO_GLYPH
-        index, line = index[drawn], line[drawn]
-        x = config.margin_x + (pen[index] - pen[starts[line] - base]) * (config.font_size / fonts.units)
-        face = fonts.faces[0]
-        ascent = face.ascender / face.upem * config.font_size
-        descent = face.descender / face.upem * config.font_size
-        baseline = config.margin_y + line * config.line_height + (config.line_height - ascent - descent) / 2 + ascent
-        quarter = np.floor(x * ppp * PHASES + 0.5).astype(np.int64)
-        row = np.floor(baseline * ppp + 0.5).astype(np.int64)
-        slots = atlas.find(keys[index], quarter % PHASES)
-        corner = (row + pad) * stride + quarter // PHASES + pad
-        counts = atlas.counts[slots]
-        total = int(counts.sum())
-        where = np.arange(total) + np.repeat(atlas.firsts[slots] - (np.cumsum(counts) - counts), counts)
-        target = np.repeat(corner, counts) + atlas.offsets[where]
-        canvas_height = height + 2 * pad
-        target_ok = (target >= 0) & (target < canvas_height * stride)
-        ink = np.bincount(target[target_ok], atlas.inks[where][target_ok], minlength=canvas_height * stride)
-        ink = np.minimum(ink, 255).astype(np.uint8).reshape(canvas_height, stride)
-        return 255 - ink[pad : pad + height, pad : pad + width]
+        rows, columns, keys, marked = self._glyphs(typeset, first, last, scale)
+        atlas = self._atlas(typeset.fonts, typeset.pixels_per_point * scale)
+        slots = atlas.find(keys, columns % PHASES)
+        columns = columns // PHASES
+        font_color, mark_color = _channels(config.font_color), _channels(config.newline_color or config.font_color)
+        layers = [(font_color, slice(None))]
+        if mark_color != font_color:
+            layers = [(font_color, ~marked), (mark_color, marked)]
+        background = self._background(typeset, first, last, height, width, scale)
+        inks = [(color, _blot(atlas, slots[part], rows[part], columns[part], height, width)) for color, part in layers]
+        colors = (config.font_color, config.page_bg_color, config.para_bg_color, config.border_color)
+        grey = all(_is_grey(color) for color in (*colors, config.newline_color or config.font_color))
+        planes = []
+        for channel in range(1 if grey else 3):
+            plane = background[channel]
+            for color, ink in inks:
+                plane = _lay(plane, ink, color[channel])
+            planes.append(plane)
+        drawn = planes[0] if grey else np.stack(planes, axis=-1)
+        return np.ascontiguousarray(np.broadcast_to(drawn, (height, width, 3) if not grey else (height, width)))
+
+    def _glyphs(
+        self, typeset: TypesetDocument, first: int, last: int, scale: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(baseline row, pen in quarter columns, key, stands for a newline) of each glyph on lines [first, last)."""
+        down = typeset.pixels_per_point * scale
+        across = down * self.config.horizontal_scale
+        cells = typeset.cells(first, last)
+        rows = np.floor((typeset.line_tops[first:last] + typeset.fonts.ascent) * down + 0.5).astype(np.int64)
+        drawn = cells.keys != NO_GLYPH
+        index, line, keys = cells.index[drawn], cells.line[drawn] - first, cells.keys[drawn]
+        left, row = cells.left[drawn], rows[line]
+        shaped = typeset.shaped
+        low, high = np.searchsorted(shaped.glyph_at, [typeset.line_starts[first], typeset.line_ends[last - 1]])
+        if high > low:
+            unit = typeset.config.font_size / typeset.fonts.units
+            anchor = np.searchsorted(cells.index, shaped.glyph_at[low:high])
+            left = np.append(left, cells.left[anchor] + shaped.right[low:high] * unit)
+            raised = np.floor(shaped.up[low:high] * unit * down + 0.5).astype(np.int64)
+            row = np.append(row, rows[cells.line[anchor] - first] - raised)
+            keys = np.append(keys, shaped.keys[low:high])
+            index = np.append(index, shaped.glyph_at[low:high])
+        quarters = np.floor(left * across * PHASES + 0.5).astype(np.int64)
+        if self.config.newline_color is None:
+            return row, quarters, keys, np.zeros(len(keys), dtype=bool)
+        return row, quarters, keys, typeset.is_mark(index)
+
+    def _atlas(self, fonts: FontChain, pixels_per_point: float) -> GlyphAtlas:
+        atlas = self._atlases.get(pixels_per_point)
+        if atlas is None or atlas.fonts is not fonts:
+            config = self.config
+            atlas = GlyphAtlas(fonts, config.font_size * pixels_per_point, config.horizontal_scale)
+            self._atlases[pixels_per_point] = atlas
+        self._atlases.move_to_end(pixels_per_point)
+        while len(self._atlases) > _ATLASES_KEPT:
+            self._atlases.popitem(last=False)
+        return atlas
+
+    def _background(
+        self, typeset: TypesetDocument, first: int, last: int, height: int, width: int, scale: float
+    ) -> list[int | np.ndarray]:
+        """Red, green and blue of the page before the text: a number where it is one colour, else uint8 [H, W]."""
+        config = self.config
+        page, block, border = (
+            _channels(color) for color in (config.page_bg_color, config.para_bg_color, config.border_color)
+        )
+        if block == page and (config.border_width == 0 or border == page):
+            return list(page)
+        planes = [np.full((height, width), value, dtype=np.uint8) for value in page]
+        down = typeset.pixels_per_point * scale
+        across = down * config.horizontal_scale
+        left = config.margin_x + config.frame_padding + config.left_indent
+        pad = config.border_padding
+        stroke = max(1, round(config.border_width * down)) if config.border_width else 0
+        paragraphs = typeset.line_paragraphs[first:last]
+        edges = np.flatnonzero(np.diff(paragraphs)) + 1
+        for begin, end in zip(np.append(0, edges).tolist(), np.append(edges, last - first).tolist(), strict=True):
+            top = float(typeset.line_tops[first + begin]) - pad
+            bottom = float(typeset.line_tops[first + end - 1]) + config.line_height + pad
+            x0, x1 = round((left - pad) * across), round((left + config.text_width + pad) * across)
+            y0, y1 = round(top * down), round(bottom * down)
+            for plane, outer, inner in zip(planes, border, block, strict=True):
+                if stroke:
+                    plane[max(y0 - stroke, 0) : max(y1 + stroke, 0), max(x0 - stroke, 0) : max(x1 + stroke, 0)] = outer
+                plane[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = inner
+        return list(planes)
+
+
+def _blot(
+    atlas: GlyphAtlas, slots: np.ndarray, rows: np.ndarray, columns: np.ndarray, height: int, width: int
+) -> np.ndarray:
+    """The ink of glyphs with their pens at (rows, columns): uint8 [height, width]; where glyphs meet their ink adds up."""
+    counts = atlas.counts[slots]
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    where = np.arange(total) + np.repeat(atlas.firsts[slots] - (ends - counts), counts)
+    row = np.repeat(rows, counts) + atlas.rows[where]
+    column = np.repeat(columns, counts) + atlas.columns[where]
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    target = row * width + column
+    inks = atlas.inks[where]
+    if not inside.all():
+        target, inks = target[inside], inks[inside]
+    ink = np.bincount(target, inks, minlength=height * width)
+    return np.minimum(ink, 255).astype(np.uint8).reshape(height, width)
+
+
+def _lay(background: int | np.ndarray, ink: np.ndarray, color: int) -> np.ndarray:
+    """Colour over background where there is ink: uint8 [H, W]."""
+    if isinstance(background, int):
+        levels = np.arange(256)
+        return ((background * (255 - levels) + color * levels + 127) // 255).astype(np.uint8)[ink]
+    amount = ink.astype(np.uint32)
+    return ((background * (255 - amount) + color * amount + 127) // 255).astype(np.uint8)
+
+
+def _channels(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def _is_grey(color: str) -> bool:
+    return len(set(_channels(color))) == 1
+
+
+# Evidence: what the tint multiplies the page by, and the outline.
+_TINT = (255, 244, 200)
+_OUTLINE = (214, 24, 24)
+
+
+def mark_boxes(page_array: np.ndarray, boxes: Iterable[Box]) -> Image.Image:
+    """The page as an RGB picture with each box (left, top, right, bottom, in the page's pixels) tinted and outlined.
+
+    page_array: uint8 [H, W] or [H, W, 3]. The tint keeps dark text dark, and the outline runs just outside the box. A box
+    that does not meet the page is a ValueError.
+    """
+    if page_array.dtype != np.uint8 or page_array.ndim not in (2, 3):
+        raise ValueError(f"a page is a uint8 array [H, W] or [H, W, 3], not {page_array.dtype} {page_array.shape}")
+    grey = page_array.ndim == 2
+    pixels = np.repeat(page_array[:, :, None], 3, axis=2) if grey else page_array.copy()
+    height, width = pixels.shape[:2]
+    outlines = []
+    for box in boxes:
+        left, top = math.floor(box[0]), math.floor(box[1])
+        right, bottom = math.ceil(box[2] - 1e-6), math.ceil(box[3] - 1e-6)
+        if right <= 0 or bottom <= 0 or left >= width or top >= height or right < left or bottom < top:
+            raise ValueError(f"box {tuple(box)} does not lie on the page of {width} x {height} pixels")
+        region = pixels[max(top, 0) : bottom, max(left, 0) : right]
+        region[:] = region.astype(np.uint16) * np.array(_TINT, dtype=np.uint16) // 255
+        outlines.append((max(left - 1, 0), max(top - 1, 0), min(right, width - 1), min(bottom, height - 1)))
+    picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    for outline in outlines:
+        draw.rectangle(outline, outline=_OUTLINE)
+    return picture
