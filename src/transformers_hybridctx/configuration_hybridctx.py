@@ -19,7 +19,8 @@ class HybridCtxConfig(Glm4vConfig):
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to `Glm4vTextConfig()`):
             The text tower: a decoder with M-RoPE positions (`glm4v_text`, `glm_ocr_text`).
         vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to `Glm4vVisionConfig()`):
-            The vision tower (`glm4v_vision`, `glm_ocr_vision`); its `out_hidden_size` is the text tower's `hidden_size`.
+            The vision tower (`glm4v_vision`, `glm_ocr_vision`); its `out_hidden_size` is the text tower's
+            `hidden_size`.
         fusion_order (`"pages_first"` or `"tokens_first"`, *optional*, defaults to `"pages_first"`):
             Whether the pages stand before or after the exact spans in the prompt. The processor writes prompts in this
             order; the model reads any interleaving.
@@ -41,13 +42,13 @@ class HybridCtxConfig(Glm4vConfig):
             memory does not grow with the number of pages. A single larger page goes alone.
 
     Example:
-
     ```python
     >>> from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
 
     >>> config = HybridCtxConfig(phi="residual_adapter")
     >>> model = HybridCtxForCausalLM(config)
-    ```"""
+    ```
+    """
 
     model_type = "hybridctx"
     sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {

@@ -14,16 +14,15 @@ from transformers.utils import TensorType
 
 class HybridCtxImageProcessor(Glm4vImageProcessorPil):
     r"""
-    Resizes and cuts pages exactly as transformers' GLM-4V image processors do, but keeps each pixel as the one byte that it
-    is: no channels of equal values, no repeated frames, no floats. [`HybridCtxModel`] folds normalisation into its first
-    layer.
+    Resizes and cuts pages exactly as transformers' GLM-4V image processors do, but keeps each pixel as the one byte
+    that it is: no channels of equal values, no repeated frames, no floats. [`HybridCtxModel`] folds normalisation into
+    its first layer.
 
     Takes one page or a list of pages: uint8 arrays or tensors `[height, width]` (grey) or `[height, width, 3]`, PIL
-    images, paths or URLs. Takes the settings of `Glm4vImageProcessor` (`size` in pixels, `patch_size`, `merge_size`...) and
-    returns:
-
-    - `pixel_values` uint8 `[num_patches, C * patch_size**2]`, patches of one merge block beside each other. C is 1 where
-      all pages are grey (also where they are stored in colour), 3 otherwise.
+    images, paths or URLs. Has the settings of `Glm4vImageProcessor` (`size` in pixels, `patch_size`, `merge_size`...).
+    Returns:
+    - `pixel_values` uint8 `[num_patches, C * patch_size**2]`, patches of one merge block beside each other. C is 1
+      where all pages are grey (also where they are stored in colour), 3 otherwise.
     - `image_grid_thw` int64 `[num_pages, 3]`: 1, height and width in patches.
 
     `rescale_factor`, `image_mean` and `image_std` are not applied here: they are what [`HybridCtxConfig`] must state.
@@ -50,7 +49,7 @@ class HybridCtxImageProcessor(Glm4vImageProcessorPil):
         shape, dtype = (image.shape, image.dtype) if is_array else (image.size[::-1], np.uint8)
         if 0 in shape or len(shape) not in (2, 3) or (len(shape) == 3 and not {1, 3, 4} & {shape[0], shape[2]}):
             raise ValueError(
-                f"Page {index} has shape {tuple(shape)}: pass [height, width] or [height, width, 3], no side of it zero."
+                f"Page {index} has shape {tuple(shape)}: pass [height, width] or [height, width, 3], no side zero."
             )
         if dtype != np.uint8:
             raise ValueError(f"Page {index} has dtype {dtype}: pass uint8 pixels between 0 and 255.")
@@ -59,7 +58,7 @@ class HybridCtxImageProcessor(Glm4vImageProcessorPil):
         page = self.process_image(image, do_convert_rgb=True, input_data_format=input_data_format)
         return page[:1] if all(np.array_equal(page[0], channel) for channel in page[1:]) else page
 
-    def resize(  # type: ignore[override]
+    def resize(
         self,
         image: np.ndarray,
         size: SizeDict,
@@ -79,7 +78,7 @@ class HybridCtxImageProcessor(Glm4vImageProcessorPil):
             return image
         return super().resize(image, size, resample, factor, temporal_factor, **kwargs)
 
-    def patchify(  # type: ignore[override]
+    def patchify(
         self, image: np.ndarray, patch_size: int, merge_size: int, **kwargs: Any
     ) -> tuple[np.ndarray, int, int]:
         """uint8 `[C, height, width]` to patches `[num_patches, C * patch_size**2]`, grid height and grid width."""
@@ -89,7 +88,7 @@ class HybridCtxImageProcessor(Glm4vImageProcessorPil):
         )
         return blocks.transpose(1, 4, 2, 5, 0, 3, 6).reshape(grid_h * grid_w, -1), grid_h, grid_w
 
-    def _preprocess(  # type: ignore[override]
+    def _preprocess(
         self,
         images: list[np.ndarray],
         do_resize: bool,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -41,9 +40,9 @@ class HybridCtxVisionPatchEmbed(nn.Module):
     """
     The family's patch convolution, which also reads uint8 pages.
 
-    A uint8 patch holds each pixel once: `patch * patch` bytes where the page is grey, three times that in colour. What the
-    tower expects is `(pixel * rescale_factor - mean) / std` in each of its channels and frames. That is linear in the
-    pixel, so it is folded into the convolution's weight and bias: exact, and differentiable.
+    A uint8 patch holds each pixel once: `patch * patch` bytes where the page is grey, three times that in colour. What
+    the tower expects is `(pixel * rescale_factor - mean) / std` in each of its channels and frames. That is linear in
+    the pixel, so it is folded into the convolution's weight and bias: exact, and differentiable.
 
     Args:
         patch_embed: the family's module; its convolution `proj` is taken over, name and all.
@@ -61,13 +60,16 @@ class HybridCtxVisionPatchEmbed(nn.Module):
         self.shift = [-mean / std for mean, std in zip(config.image_mean, config.image_std)]
 
     def normalize(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The plain version, which defines the fold: uint8 `[patches, C * p * p]` to float `[patches, in_channels * T * p * p]`."""
+        """
+        The plain version, which defines the fold: uint8 `[patches, C * p * p]` to float
+        `[patches, in_channels * T * p * p]`, as transformers' image processors make them.
+        """
         pixels = pixel_values.float().view(len(pixel_values), -1, 1, self.patch_size**2)
         scale, shift = pixels.new_tensor([self.scale, self.shift]).view(2, -1, 1, 1)
         return (pixels * scale + shift).expand(-1, -1, self.temporal_patch_size, -1).flatten(1)
 
     def fold(self, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight `[hidden, channels * p * p]` and bias `[hidden]` that read uint8 pages of 1 or `in_channels` channels."""
+        """Weight `[hidden, channels * p * p]` and bias `[hidden]` that read uint8 pages; `channels` is 1 or all."""
         weight = self.proj.weight.float().sum(2).flatten(2)  # [hidden, in_channels, p * p]: the frames are equal
         scale, shift = weight.new_tensor([self.scale, self.shift]).unsqueeze(-1)  # [in_channels, 1] each
         bias = self.proj.bias.float() + (weight * shift).sum((1, 2))
@@ -85,9 +87,9 @@ class HybridCtxVisionPatchEmbed(nn.Module):
             patch = (self.in_channels, self.temporal_patch_size, self.patch_size, self.patch_size)
             return self.proj(pixel_values.to(dtype).view(-1, *patch)).flatten(1)
         if not is_uint8:
-            return F.linear(pixel_values.to(dtype), self.proj.weight.flatten(1), self.proj.bias)
+            return nn.functional.linear(pixel_values.to(dtype), self.proj.weight.flatten(1), self.proj.bias)
         weight, bias = self.fold(channels=pixel_values.shape[1] // self.patch_size**2)
-        return F.linear(pixel_values.to(dtype), weight, bias)
+        return nn.functional.linear(pixel_values.to(dtype), weight, bias)
 
 
 class HybridCtxVisionAttention(nn.Module):
@@ -120,7 +122,16 @@ class HybridCtxVisionAttention(nn.Module):
         max_seqlen: int | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """`hidden_states` `[patches, hidden]`, pages one after another; `cu_seqlens` `[pages + 1]` where each begins."""
+        """
+        Args:
+            hidden_states: `[patches, hidden]`, pages one after another.
+            cu_seqlens: `[pages + 1]`, where each page begins, and the end.
+            position_embeddings: cosines and sines, `[patches, head_dim]` each.
+            max_seqlen: patches of the longest page, where the caller knows.
+
+        Returns:
+            `[patches, hidden]`; patches see those of their own page.
+        """
         num_patches, num_pages = hidden_states.shape[0], cu_seqlens.shape[0] - 1
         query, key, value = self.qkv(hidden_states).view(num_patches, 3, self.num_heads, self.head_dim).unbind(1)
         query, key = apply_rotary_pos_emb_vision(self.q_norm(query), self.k_norm(key), *position_embeddings)
@@ -183,8 +194,8 @@ class HybridCtxModel(Glm4vModel):
     """
 
     config: HybridCtxConfig
-    input_modalities = ("image", "text")  # type: ignore[assignment]
-    _no_split_modules = None  # type: ignore[assignment]  # each tower names its own
+    input_modalities = ("image", "text")
+    _no_split_modules = None  # each tower names its own
 
     def __init__(self, config: HybridCtxConfig) -> None:
         PreTrainedModel.__init__(self, config)  # not Glm4vModel's, which would build its own two towers
@@ -203,10 +214,9 @@ class HybridCtxModel(Glm4vModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, HybridCtxResidualAdapter):
-            init.zeros_(module.up.weight)
-        elif isinstance(module, HybridCtxModel) and module.modality_embedding is not None:
-            init.zeros_(module.modality_embedding.weight)
+        # told by identity: outside of transformers, only modules with parameters of their own are initialised
+        if module is self.modality_embedding or module is getattr(self.phi, "up", None):
+            init.zeros_(module.weight)
 
     def _check_grid(self, image_grid_thw: torch.Tensor) -> None:
         """Raises `ValueError` where a page cannot be cut into merge blocks."""
@@ -218,8 +228,8 @@ class HybridCtxModel(Glm4vModel):
         for page, (t, h, w) in enumerate(image_grid_thw.tolist()):
             if min(t, h, w) < 1 or h % merge_size or w % merge_size:
                 raise ValueError(
-                    f"image_grid_thw[{page}] is {[t, h, w]}: height and width in patches must be positive multiples of "
-                    f"spatial_merge_size={merge_size}; let the image processor resize the page."
+                    f"image_grid_thw[{page}] is {[t, h, w]}: height and width in patches must be positive multiples "
+                    f"of spatial_merge_size={merge_size}; let the image processor resize the page."
                 )
 
     def _check_pixels(self, pixel_values: torch.Tensor, image_grid_thw: torch.Tensor | None) -> None:
@@ -232,8 +242,8 @@ class HybridCtxModel(Glm4vModel):
         num_patches = int(image_grid_thw.prod(-1).sum())
         if pixel_values.ndim != 2 or pixel_values.shape[0] != num_patches:
             raise ValueError(
-                f"pixel_values has shape {list(pixel_values.shape)}, but image_grid_thw adds up to {num_patches} patches: "
-                f"pass [{num_patches}, patch width], all pages one after another."
+                f"pixel_values has shape {list(pixel_values.shape)}, but image_grid_thw adds up to {num_patches} "
+                f"patches: pass [{num_patches}, patch width], all pages one after another."
             )
         config = self.config.vision_config
         area = config.patch_size**2
@@ -243,14 +253,14 @@ class HybridCtxModel(Glm4vModel):
             widths = [config.in_channels * config.temporal_patch_size * area]
         else:
             raise ValueError(
-                f"pixel_values has dtype {pixel_values.dtype}: pass uint8 pixels, or floats that a GLM-4V image processor "
-                "has normalised."
+                f"pixel_values has dtype {pixel_values.dtype}: pass uint8 pixels, or floats that a GLM-4V image "
+                "processor has normalised."
             )
         if pixel_values.shape[1] not in widths:
             raise ValueError(
-                f"pixel_values of dtype {pixel_values.dtype} is {pixel_values.shape[1]} wide, but the vision tower reads "
-                f"patches of {config.patch_size} x {config.patch_size} pixels, {' or '.join(map(str, widths))} wide: give "
-                "the image processor the tower's patch_size and temporal_patch_size."
+                f"pixel_values of dtype {pixel_values.dtype} is {pixel_values.shape[1]} wide, but the vision tower "
+                f"reads patches of {config.patch_size} x {config.patch_size} pixels, {' or '.join(map(str, widths))} "
+                "wide: give the image processor the tower's patch_size and temporal_patch_size."
             )
 
     def _check_image_tokens(self, num_tokens: int, num_embeddings: int) -> None:
@@ -258,8 +268,8 @@ class HybridCtxModel(Glm4vModel):
         if num_tokens != num_embeddings:
             raise ValueError(
                 f"The prompt has {num_tokens} image tokens (id {self.config.image_token_id}), but its pages make "
-                f"{num_embeddings} visual embeddings: write t * h * w / spatial_merge_size**2 image tokens for each row of "
-                "image_grid_thw, as the processor does, and truncate neither."
+                f"{num_embeddings} visual embeddings: write t * h * w / spatial_merge_size**2 image tokens for each "
+                "row of image_grid_thw, as the processor does, and truncate neither."
             )
 
     def _page_batches(self, grids: list[list[int]]) -> Iterator[tuple[tuple[int, int, int], list[int]]]:
@@ -285,8 +295,8 @@ class HybridCtxModel(Glm4vModel):
 
         Args:
             pixel_values (`torch.Tensor` of shape `(num_patches, patch_width)`):
-                All pages' patches: uint8 from [`HybridCtxImageProcessor`] (grey or colour), or floats as transformers' own
-                image processors make them.
+                All pages' patches: uint8 from [`HybridCtxImageProcessor`] (grey or colour), or floats as transformers'
+                own image processors make them.
             image_grid_thw (`torch.LongTensor` of shape `(num_pages, 3)`):
                 Each page's frames (1), height and width in patches.
 
@@ -323,7 +333,7 @@ class HybridCtxModel(Glm4vModel):
                 hidden_states = hidden_states + (page - text)
             embeddings |= zip(pages, hidden_states.chunk(len(pages)))
         # as in the family, a tuple: one tensor for each page
-        return BaseModelOutputWithPooling(pooler_output=tuple(embeddings[page] for page in range(len(grids))))  # type: ignore[arg-type]
+        return BaseModelOutputWithPooling(pooler_output=tuple(embeddings[page] for page in range(len(grids))))
 
     def get_rope_index(
         self,
@@ -332,7 +342,7 @@ class HybridCtxModel(Glm4vModel):
         image_grid_thw: torch.Tensor | None = None,
         video_grid_thw: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         M-RoPE positions, for all tokens at once.
@@ -353,8 +363,8 @@ class HybridCtxModel(Glm4vModel):
                 0 on padding, which gets position 0.
 
         Returns:
-            Positions `(3, batch_size, sequence_length)` in time, height and width, and `(batch_size, 1)` what to add to
-            the number of tokens to get the next position.
+            Positions `(3, batch_size, sequence_length)` in time, height and width; and, `(batch_size, 1)`, what to add
+            to the number of tokens to get the next position.
         """
         if video_grid_thw is not None:
             video_grid_thw = video_grid_thw.repeat_interleave(video_grid_thw[:, 0], dim=0)
@@ -383,7 +393,7 @@ class HybridCtxModel(Glm4vModel):
         return position_ids, rope_deltas.unsqueeze(1)
 
     @can_return_tuple
-    def forward(  # type: ignore[misc, override]
+    def forward(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -447,8 +457,8 @@ class HybridCtxModel(Glm4vModel):
                 inputs_embeds=inputs_embeds,
                 image_grid_thw=image_grid_thw,
                 attention_mask=attention_mask,
-                past_key_values=past_key_values,  # type: ignore[arg-type]
-                mm_token_type_ids=mm_token_type_ids,  # type: ignore[arg-type]
+                past_key_values=past_key_values,
+                mm_token_type_ids=mm_token_type_ids,
             )
 
         if pixel_values is not None:
@@ -474,8 +484,8 @@ class HybridCtxForCausalLM(Glm4vForConditionalGeneration):
     """The fused context, and the answer's tokens: [`HybridCtxModel`] with a language-modelling head."""
 
     config: HybridCtxConfig
-    input_modalities = ("image", "text")  # type: ignore[assignment]
-    _no_split_modules = None  # type: ignore[assignment]
+    input_modalities = ("image", "text")
+    _no_split_modules = None
 
     def __init__(self, config: HybridCtxConfig) -> None:
         PreTrainedModel.__init__(self, config)  # not Glm4vForConditionalGeneration's, which would build its own model
@@ -484,7 +494,7 @@ class HybridCtxForCausalLM(Glm4vForConditionalGeneration):
         self.post_init()
 
     @can_return_tuple
-    def forward(  # type: ignore[misc, override]
+    def forward(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
