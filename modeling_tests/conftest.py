@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny fixtures that all tests share: a tokenizer, an image processor and a processor of the GLM family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from transformers_hybridctx import HybridCtxImageProcessor, HybridCtxProcessor
+
+SPECIAL_TOKENS = [
+    "<|endoftext|>",
+    "[gMASK]",
+    "<sop>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|begin_of_image|>",
+    "<|image|>",
+    "<|end_of_image|>",
+]
+
+# The shape of GLM-4.1V's template: text and image parts in order, an open assistant turn at the end.
+CHAT_TEMPLATE = """[gMASK]<sop>
+{%- for message in messages -%}
+{%- if message.role == 'system' %}<|system|>
+{{ message.content if message.content is string else message.content[0].text }}
+{%- elif message.role == 'user' %}<|user|>
+{% if message.content is string %}{{ message.content }}
+{%- else %}
+{%- for item in message.content %}
+{%- if item.type == 'image' or 'image' in item %}<|begin_of_image|><|image|><|end_of_image|>
+{%- elif item.type == 'text' %}{{ item.text }}
+{%- endif %}
+{%- endfor %}
+{%- endif %}
+{%- elif message.role == 'assistant' %}<|assistant|>
+{% generation %}{{ message.content if message.content is string else message.content[0].text }}<|endoftext|>
+{%- endgeneration %}
+{%- endif %}
+{%- endfor -%}
+{%- if add_generation_prompt %}<|assistant|>
+{% endif %}"""
+
+_TRAINING_TEXTS = [
+    "The special magic number for green-lemur is: 4821930. Remember it, it will be asked for later.",
+    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness.",
+    "page 1 page 2 page 3 what is the value of the key, and where does the document say so? Answer in one word.",
+    "她在二零二四年花费了一百二十三元。他们走进了图书馆。",
+    "def request(worker_id: int) -> None: raise ValueError('no such worker')",
+]
+
+# Small pages of 24 x 12 characters, so that short texts have several of them.
+RENDER_CONFIG: dict[str, Any] = {
+    "page_width": 168,
+    "page_height": 168,
+    "margin_x": 10,
+    "margin_y": 10,
+    "font_size": 10,
+    "line_height": 12,
+}
+
+
+def train_tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE with GLM's special tokens and pre-tokenisation: single digits, newlines end a word."""
+    backend = Tokenizer(models.BPE())
+    words = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=SPECIAL_TOKENS,
+        show_progress=False,
+    )
+    backend.train_from_iterator(_TRAINING_TEXTS, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=SPECIAL_TOKENS[1:],
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def image_processor() -> HybridCtxImageProcessor:
+    """One visual token shows 28 x 28 pixels."""
+    return HybridCtxImageProcessor(
+        patch_size=14, merge_size=2, size={"shortest_edge": 784, "longest_edge": 28**2 * 800}
+    )
+
+
+@pytest.fixture(scope="session")
+def processor(tokenizer: PreTrainedTokenizerFast, image_processor: HybridCtxImageProcessor) -> HybridCtxProcessor:
+    return HybridCtxProcessor(image_processor, tokenizer, render_config=RENDER_CONFIG)
