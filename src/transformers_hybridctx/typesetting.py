@@ -98,7 +98,7 @@ _COMPLEX_RANGES = (
 )
 _EXTENDER_RANGES = ((0x200C, 0x200D), (0xFE00, 0xFE0F), (0x1F3FB, 0x1F3FF), (0xE0020, 0xE007F), (0xE0100, 0xE01EF))
 _REGIONAL_INDICATORS = (0x1F1E6, 0x1F1FF)
-_MIRRORS = {a: b for pair in ("()", "[]", "{}", "<>", "«»", "‹›", "≤≥", "⟨⟩") for a, b in (pair, pair[::-1])}
+_MIRRORS = {a: b for pair in ("()", "[]", "{}", "<>", "«»", "‹›", "≤≥", "⟨⟩", "「」", "『』", "【】", "《》", "〈〉") for a, b in (pair, pair[::-1])}
 # Longest stretch given to the shaper at once; longer words are shaped in pieces.
 _LONGEST_RUN = 256
 _SHAPED_RUNS_KEPT = 1 << 16
@@ -885,7 +885,9 @@ class TypesetDocument:
         if not len(positions):
             return
         levels = bidi_levels(codes.tolist(), 1 if self.line_directions[number] == 2 else 0)
-        joined = np.isin(positions, self._attached)
+        low, high = np.searchsorted(self._attached, [positions[0], positions[-1] + 1])
+        joined = np.zeros(len(positions), dtype=bool)
+        joined[self._attached[low:high] - positions[0]] = True
         joined[0] = False
         atoms = np.flatnonzero(~joined)
         sizes = np.diff(np.append(atoms, len(positions)))
@@ -1009,8 +1011,9 @@ def _first_halves(codes: np.ndarray) -> np.ndarray:
 
 
 def bidi_levels(codes: Sequence[int], base: int) -> list[int]:
-    """Embedding level of each character of a line (Unicode Standard Annex #9, rules W1-W7, N1-N2, I1-I2 and L1; explicit
-    embeddings, isolates and bracket pairs are not interpreted). base: 0 left to right, 1 right to left."""
+    """Embedding level of each character of a line (Unicode Standard Annex #9, rules W1-W7, N0-N2, I1-I2 and L1; explicit
+    embeddings and isolates are not interpreted). base: 0 left to right, 1 right to left.
+    """
     kinds = [unicodedata.bidirectional(chr(code)) or "L" for code in codes]
     kinds = ["BN" if kind in _BIDI_CONTROLS else kind for kind in kinds]
     original = list(kinds)
@@ -1047,6 +1050,7 @@ def bidi_levels(codes: Sequence[int], base: int) -> list[int]:
             strong = kind
         elif kind == "EN" and strong == "L":
             kinds[index] = "L"
+    _pair_brackets(codes, kinds, edge)
     index = 0
     while index < len(kinds):
         end = index
@@ -1066,6 +1070,32 @@ def bidi_levels(codes: Sequence[int], base: int) -> list[int]:
             break
         levels[index] = base
     return levels
+
+
+def _pair_brackets(codes: Sequence[int], kinds: list[str], edge: str) -> None:
+    """Rule N0: the two brackets of a pair take the same direction."""
+    waiting: list[tuple[str, int]] = []
+    pairs = []
+    for index, code in enumerate(codes):
+        character = chr(code)
+        if kinds[index] != "ON" or character not in _MIRRORS or unicodedata.category(character) not in ("Ps", "Pe"):
+            continue
+        if unicodedata.category(character) == "Ps":
+            waiting.append((_MIRRORS[character], index))
+            continue
+        for depth in range(len(waiting) - 1, -1, -1):
+            if waiting[depth][0] == character:
+                pairs.append((waiting[depth][1], index))
+                del waiting[depth:]
+                break
+    other = "L" if edge == "R" else "R"
+    for start, end in sorted(pairs):
+        inside = {"L" if kind == "L" else "R" for kind in kinds[start + 1 : end] if kind in ("L", "R", "EN", "AN")}
+        if edge in inside:
+            kinds[start] = kinds[end] = edge
+        elif inside:
+            before = next((kind for kind in reversed(kinds[:start]) if kind in ("L", "R", "EN", "AN")), edge)
+            kinds[start] = kinds[end] = other if ("L" if before == "L" else "R") == other else edge
 
 
 _BIDI_CONTROLS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
