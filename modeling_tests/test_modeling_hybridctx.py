@@ -323,9 +323,8 @@ def attend_packed_pages(module, query, key, value, attention_mask, scaling, cu_s
     """What a variable-length flash kernel computes."""
     assert attention_mask is None and max_length_q == int(cu_seq_lens_q.diff().max())
     pages = [states.split(cu_seq_lens_q.diff().tolist(), dim=2) for states in (query, key, value)]
-    return torch.cat(
-        [nn.functional.scaled_dot_product_attention(*p, scale=scaling) for p in zip(*pages)], 2
-    ).transpose(1, 2), None
+    outputs = [nn.functional.scaled_dot_product_attention(*page, scale=scaling) for page in zip(*pages)]
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
 @pytest.mark.parametrize("towers", ["glm4v", "glm_ocr"])
@@ -475,6 +474,32 @@ def test_cached_generation_equals_full_forward(model, order, options):
     with torch.no_grad():
         logits = model(**full).logits[:, length - 1 : -1]
     torch.testing.assert_close(torch.stack(output.logits, 1), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_cache_of_an_earlier_document_answers_as_if_read_anew(model):
+    """Positions come from the prompt, not from whichever prompt the model saw last."""
+    inputs = make_inputs([[(2, 3), (1, 2), 9]])
+    other = make_inputs([[(5, 1), 3]], seed=1)
+    prefix_length = inputs["input_ids"].shape[1] - 4
+    prefix = inputs | {k: inputs[k][:, :prefix_length] for k in ("input_ids", "attention_mask", "mm_token_type_ids")}
+    options = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    anew = model.generate(**inputs, **options)
+    with torch.no_grad():
+        cache = model(**prefix).past_key_values
+    model.generate(**other, **options)
+    without_pixels = {k: v for k, v in inputs.items() if k != "pixel_values"}
+    with TowerCalls(model) as calls:
+        cached = model.generate(**without_pixels, past_key_values=cache, **options)
+    assert not calls
+    torch.testing.assert_close(torch.stack(cached.logits), torch.stack(anew.logits), rtol=1e-4, atol=1e-4)
+
+
+def test_attention_is_chosen_for_each_tower(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    choice = {"text_config": "eager", "vision_config": "sdpa"}
+    loaded = HybridCtxForCausalLM.from_pretrained(tmp_path, attn_implementation=choice)
+    assert loaded.model.language_model.config._attn_implementation == "eager"
+    assert {block.attn.config._attn_implementation for block in loaded.model.visual.blocks} == {"sdpa"}
 
 
 def test_beam_search_gives_each_row_its_own_pages(model):
@@ -667,6 +692,13 @@ def empty_page(inputs):
     inputs["image_grid_thw"] = torch.cat([inputs["image_grid_thw"], torch.tensor([[1, 0, 4]])])
 
 
+def no_page(inputs):
+    inputs["image_grid_thw"] = inputs["image_grid_thw"][:0]
+    inputs["pixel_values"] = inputs["pixel_values"][:0]
+    inputs["input_ids"] = inputs["input_ids"].clamp(min=6)
+    inputs["mm_token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+
+
 def flat_grid(inputs):
     inputs["image_grid_thw"] = inputs["image_grid_thw"].flatten()
 
@@ -679,6 +711,7 @@ MISTAKES = [
     (cast_to_float, "36 wide", "216 wide", "temporal_patch_size"),
     (odd_grid, "image_grid_thw[0] is [1, 8, 3]", "spatial_merge_size=2", "image processor"),
     (empty_page, "image_grid_thw[4] is [1, 0, 4]", "positive", "image processor"),
+    (no_page, "no rows", "pixel_values", "leave it"),
     (flat_grid, "[12]", "[pages, 3]", "row per page"),
 ]
 

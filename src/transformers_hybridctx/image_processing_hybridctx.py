@@ -55,6 +55,8 @@ class HybridCtxImageProcessor(Glm4vImageProcessorPil):
             raise ValueError(f"Page {index} has dtype {dtype}: pass uint8 pixels between 0 and 255.")
         if is_array and image.ndim == 2:
             return image[None]
+        if is_array and input_data_format is None:  # told by the last side first, so that tiny pages are read alike
+            input_data_format = "channels_last" if shape[-1] in (1, 3, 4) else "channels_first"
         page = self.process_image(image, do_convert_rgb=True, input_data_format=input_data_format)
         return page[:1] if all(np.array_equal(page[0], channel) for channel in page[1:]) else page
 

@@ -239,6 +239,8 @@ class HybridCtxModel(Glm4vModel):
                 "pixel_values came without image_grid_thw: pass both, as the image processor returns them."
             )
         self._check_grid(image_grid_thw)
+        if not len(image_grid_thw):
+            raise ValueError("image_grid_thw has no rows: leave it and pixel_values out where a prompt has no pages.")
         num_patches = int(image_grid_thw.prod(-1).sum())
         if pixel_values.ndim != 2 or pixel_values.shape[0] != num_patches:
             raise ValueError(
@@ -313,23 +315,21 @@ class HybridCtxModel(Glm4vModel):
         embeddings: dict[int, torch.Tensor] = {}
         for (t, h, w), pages in self._page_batches(grids):
             num_frames, frame = t * len(pages), image_grid_thw.new_tensor([[1, h, w]])
-            hidden_states = self.visual(
+            # found once for all frames, as they are alike, where the tower would go from frame to frame
+            precomputed = {
+                "position_ids": get_vision_position_ids(frame, self.visual.spatial_merge_size).repeat(num_frames, 1),
+                "cu_seqlens": torch.arange(num_frames + 1, dtype=torch.int32, device=frame.device) * (h * w),
+                "max_seqlen": h * w,
+            }
+            outputs = self.visual(
                 torch.cat([patches[page] for page in pages]),
                 grid_thw=frame.expand(num_frames, -1),
-                **kwargs
-                | {
-                    "position_ids": get_vision_position_ids(frame, self.visual.spatial_merge_size).repeat(
-                        num_frames, 1
-                    ),
-                    "cu_seqlens": torch.arange(num_frames + 1, dtype=torch.int32, device=frame.device) * (h * w),
-                    "max_seqlen": h * w,
-                    "return_dict": True,
-                },
-            ).pooler_output
-            hidden_states = self.phi(hidden_states)
+                **kwargs | precomputed | {"return_dict": True},
+            )
+            hidden_states = self.phi(outputs.pooler_output)
             if self.modality_embedding is not None:
                 # forward() adds the text row to every position, and so undoes its subtraction here
-                text, page = self.modality_embedding.weight
+                text, page = self.modality_embedding(torch.arange(2, device=hidden_states.device))
                 hidden_states = hidden_states + (page - text)
             embeddings |= zip(pages, hidden_states.chunk(len(pages)))
         # as in the family, a tuple: one tensor for each page
@@ -468,7 +468,8 @@ class HybridCtxModel(Glm4vModel):
             self._check_image_tokens(len(where[0]), len(visual_embeds))
             inputs_embeds = inputs_embeds.index_put(where, visual_embeds)
         if self.modality_embedding is not None:
-            inputs_embeds = inputs_embeds + self.modality_embedding.weight[0]
+            text = torch.zeros(1, dtype=torch.long, device=inputs_embeds.device)
+            inputs_embeds = inputs_embeds + self.modality_embedding(text)
 
         return self.language_model(
             input_ids=None,
@@ -546,6 +547,15 @@ class HybridCtxForCausalLM(Glm4vForConditionalGeneration):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _prepare_position_ids_for_generation(
+        self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]
+    ) -> torch.Tensor:
+        # `rope_deltas` remembers the last prompt, but a cache may hold an earlier one. Where the prompt's grids are at
+        # hand, positions are found anew.
+        if model_kwargs.get("image_grid_thw") is not None:
+            self.model.rope_deltas = None
+        return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
 
 
 __all__ = ["HybridCtxForCausalLM", "HybridCtxModel"]
