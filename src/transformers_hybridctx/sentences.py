@@ -14,10 +14,11 @@ _LETTER = f"[^\\W{_UNSPACED}]"
 RUN = re.compile(f"{_LETTER}+(?:(?:://|[-.:/@+#%&=~?]|(?<=\\d),(?=\\d\\d\\d)){_LETTER}+)*")
 UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
 
+# A stop may only begin where no other stop is before it: rows of dots must not be scanned from each dot again.
 _BREAK = re.compile(
     r"(?P<ideographic>[。！？｡]+[」』”’）]*)"
-    r"|(?P<stop>[.!?…।؟۔]+[\"'”’»)\]]*)\s+"
-    r"|[ \t]*\r?[\n\x0b\x0c\x85\u2028\u2029](?P<blank>\s*[\n\x0c\u2029])?\s*"
+    r"|(?<![.!?…।؟۔])(?P<stop>[.!?…।؟۔]+[\"'”’»)\]]*)\s+"
+    r"|[\n\x0b\x0c\x85\u2028\u2029](?P<blank>\s*[\n\x0c\u2029])?\s*"
 )
 _ABBREVIATION = re.compile(r"(?:\b[A-Z][a-z]{0,2}|\b(?:no|nos|vol|fig|eq|ca|cf|vs|e\.g|i\.e))$")
 
@@ -46,7 +47,7 @@ def sentence_starts(text: str) -> list[int]:
 
 def _is_wrapped(text: str, line_end: int, next_start: int) -> bool:
     """Whether a line break stands inside a phrase."""
-    last, following = text[line_end - 1 : line_end], text[next_start]
+    last, following = text[max(0, line_end - 8) : line_end].rstrip()[-1:], text[next_start]
     if not (last.isalnum() or last in ",-–—("):
         return False
     if following.islower():

@@ -187,7 +187,7 @@ class RankedPolicy(TextPolicy):
         refused: list[CharRange] = []
         left, room = wishes, limit
         while left and room > 0:
-            more, left = _take_best(costs, left, room)
+            more, left = _take_best(costs, left, room, give_up=bool(taken))
             if not more:
                 break
             taken += more
@@ -205,8 +205,13 @@ class RankedPolicy(TextPolicy):
 _PATIENCE = 64
 
 
-def _take_best(costs: SpanCosts, ranked: list[CharRange], room: int) -> tuple[list[CharRange], list[CharRange]]:
-    """Take spans best first while they fit into `room` tokens: (taken, left), both best first."""
+def _take_best(
+    costs: SpanCosts, ranked: list[CharRange], room: int, give_up: bool
+) -> tuple[list[CharRange], list[CharRange]]:
+    """Take spans best first while they fit into `room` tokens: (taken, left), both best first.
+
+    `give_up`: stop after some that did not fit even if none did, because others have been taken before.
+    """
     taken: list[CharRange] = []
     left: list[CharRange] = []
     misses = 0
@@ -220,7 +225,7 @@ def _take_best(costs: SpanCosts, ranked: list[CharRange], room: int) -> tuple[li
             else:
                 left.append(wish)
                 misses += 1
-        if taken and misses >= _PATIENCE:
+        if (taken or give_up) and misses >= _PATIENCE:
             return taken, left + ranked[first + _PATIENCE :]
     return taken, left
 
