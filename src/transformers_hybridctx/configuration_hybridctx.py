@@ -13,14 +13,14 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 class HybridCtxConfig(Glm4vConfig):
     r"""
     Configuration of a [`HybridCtxModel`]: a vision tower and a text tower of the GLM-4V family (GLM-4.1V, Glyph,
-    GLM-4.6V-Flash, GLM-OCR), read from `vision_config` and `text_config` by their `model_type`.
+    GLM-4.5V, GLM-4.6V, GLM-OCR), read from `vision_config` and `text_config` by their `model_type`.
 
     Args:
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to `Glm4vTextConfig()`):
-            The text tower: a decoder with M-RoPE positions (`glm4v_text`, `glm_ocr_text`).
+            The text tower: a decoder with M-RoPE positions (`glm4v_text`, `glm4v_moe_text`, `glm_ocr_text`).
         vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to `Glm4vVisionConfig()`):
-            The vision tower (`glm4v_vision`, `glm_ocr_vision`); its `out_hidden_size` is the text tower's
-            `hidden_size`.
+            The vision tower (`glm4v_vision`, `glm4v_moe_vision`, `glm_ocr_vision`); its `out_hidden_size` is the text
+            tower's `hidden_size`.
         fusion_order (`"pages_first"` or `"tokens_first"`, *optional*, defaults to `"pages_first"`):
             Whether the pages stand before or after the exact spans in the prompt. The processor writes prompts in this
             order; the model reads any interleaving.

@@ -69,14 +69,14 @@ class HybridCtxVisionPatchEmbed(nn.Module):
         return (pixels * scale + shift).expand(-1, -1, self.temporal_patch_size, -1).flatten(1)
 
     def fold(self, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight `[hidden, channels * p * p]` and bias `[hidden]` that read uint8 pages; `channels` is 1 or all."""
+        """Weight `[hidden, channels * p * p]` and bias `[hidden]` for uint8 pages of 1 or all channels, in float32."""
         weight = self.proj.weight.float().sum(2).flatten(2)  # [hidden, in_channels, p * p]: the frames are equal
         scale, shift = weight.new_tensor([self.scale, self.shift]).unsqueeze(-1)  # [in_channels, 1] each
         bias = self.proj.bias.float() + (weight * shift).sum((1, 2))
         weight = weight * scale
         if channels == 1:
             weight = weight.sum(1, keepdim=True)
-        return weight.flatten(1).to(self.proj.weight.dtype), bias.to(self.proj.weight.dtype)
+        return weight.flatten(1), bias
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """uint8 `[patches, C * p * p]` or float `[patches, in_channels * T * p * p]` to `[patches, hidden]`."""
@@ -88,8 +88,9 @@ class HybridCtxVisionPatchEmbed(nn.Module):
             return self.proj(pixel_values.to(dtype).view(-1, *patch)).flatten(1)
         if not is_uint8:
             return nn.functional.linear(pixel_values.to(dtype), self.proj.weight.flatten(1), self.proj.bias)
+        # in float32, because the bias takes back most of what white paper adds; a small part of the tower's work
         weight, bias = self.fold(channels=pixel_values.shape[1] // self.patch_size**2)
-        return nn.functional.linear(pixel_values.to(dtype), weight, bias)
+        return nn.functional.linear(pixel_values.float(), weight, bias).to(dtype)
 
 
 class HybridCtxVisionAttention(nn.Module):
