@@ -440,7 +440,10 @@ class FontChain:
         self.ascent = (config.line_height - ascent - descent) / 2 + ascent
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FontChain, (self.config,)
+        return FontChain, (self.config,), np.flatnonzero(self.flags)
+
+    def __setstate__(self, learned: np.ndarray) -> None:
+        self.learn(learned)
 
     def find(self, codepoint: int) -> tuple[int, int] | None:
         """(face index, glyph id) of the first face that has the character."""
@@ -515,19 +518,19 @@ class FontChain:
             return MISSING_GLYPH, self.missing_advance, _UNDRAWABLE
         if category == "Cf" and codepoint not in range(0x600, 0x606) and codepoint not in (0x6DD, 0x70F, 0x8E2):
             return NO_GLYPH, 0, flags | _INVISIBLE
-        key, advance = self.nominal(codepoint)
-        if key == MISSING_GLYPH:
-            return key, advance, flags | _UNDRAWABLE | (_CJK if _within(codepoint, _CJK_RANGES) else 0)
-        if _within(codepoint, _COMPLEX_RANGES) and unicodedata.bidirectional(character) != "AN":
-            flags |= _COMPLEX
-        if _within(codepoint, (_REGIONAL_INDICATORS,)):
-            flags |= _COMPLEX
         if _within(codepoint, _CJK_RANGES):
             flags |= _CJK
         if character in _CANNOT_START:
             flags |= _NO_START
         if character in _CANNOT_END:
             flags |= _NO_END
+        key, advance = self.nominal(codepoint)
+        if key == MISSING_GLYPH:
+            return key, advance, flags | _UNDRAWABLE
+        if _within(codepoint, _COMPLEX_RANGES) and unicodedata.bidirectional(character) != "AN":
+            flags |= _COMPLEX
+        if _within(codepoint, (_REGIONAL_INDICATORS,)):
+            flags |= _COMPLEX
         return key, max(advance, 0), flags
 
     def shape(self, run: str) -> ShapedRun:
@@ -743,7 +746,7 @@ class TypesetDocument:
         past = position - int(newline_at[mark]) - int(newline_length[mark])
         return int(mark_at[mark]) + (len(self.config.newline_markup or "") + past if past >= 0 else 0)
 
-    def _to_text(self, position: int, end: bool = False) -> int:
+    def _to_text(self, position: int) -> int:
         if self._marks is None:
             return position
         newline_at, newline_length, mark_at = self._marks
@@ -751,10 +754,11 @@ class TypesetDocument:
         if mark < 0:
             return position
         offset = position - int(mark_at[mark])
-        size = len(self.config.newline_markup or "")
-        if offset >= size:
-            return int(newline_at[mark]) + int(newline_length[mark]) + offset - size
-        return int(newline_at[mark]) + (int(newline_length[mark]) if end and offset else 0)
+        text, after = self.config.newline_markup or "", int(newline_at[mark]) + int(newline_length[mark])
+        if offset >= len(text):
+            return after + offset - len(text)
+        # The visible part of a mark is one with its newline; the white space around it is nobody's.
+        return int(newline_at[mark]) if offset <= len(text) - len(text.lstrip()) else after
 
     def is_mark(self, positions: np.ndarray) -> np.ndarray:
         """Which of these characters of the display text stand for a newline: bool."""
@@ -771,7 +775,7 @@ class TypesetDocument:
     def line_span(self, number: int) -> tuple[int, int]:
         """Characters [start, end) of line `number` of the document."""
         start, end = int(self.line_starts[number]), int(self.line_ends[number])
-        return self._to_text(start), self._to_text(end, end=True)
+        return self._to_text(start), self._to_text(end)
 
     def line_box(self, number: int, scale: float = 1.0) -> Box:
         """(left, top, right, bottom) of line `number` in pixels."""
@@ -869,7 +873,7 @@ class TypesetDocument:
         width = widths[index] * unit
         gaps = self.line_gaps[first:last]
         if gaps.any():
-            space = (fonts.flags[codes] & _SPACE) != 0
+            space = self._breaking_spaces(base, stop)
             before = np.concatenate([[0], np.cumsum(space)])
             left += gaps[line] * (before[index] - before[starts[line] - base])
             width += gaps[line] * space[index]
@@ -878,6 +882,23 @@ class TypesetDocument:
             where = slice(*np.searchsorted(line, [number, number + 1]).tolist())
             self._reorder(cells, where, codes[index[where]], first + number)
         return cells
+
+    def _breaking_spaces(self, base: int, stop: int) -> np.ndarray:
+        """Which characters [base, stop) of the display text are spaces that lines may break at: bool."""
+        start = max(base - 1, 0)
+        codes = code_points(self.display[start : stop + 1])
+        space = (self.fonts.flags[codes] & _SPACE) != 0
+        if self.config.line_breaking == "reportlab":
+            space &= ~_space_runs(codes)
+        space = space[base - start : base - start + stop - base]
+        if self._marks is not None:
+            mark = self.config.newline_markup or ""
+            low, high = np.searchsorted(self._marks[2], [base - len(mark), stop])
+            for offset, character in enumerate(mark):
+                at = self._marks[2][low:high] + offset - base
+                at = at[(at >= 0) & (at < stop - base)]
+                space[at] = character.isspace() and not mark[:offset].strip() or not mark[offset:].strip()
+        return space
 
     def _reorder(self, cells: Cells, where: slice, codes: np.ndarray, number: int) -> None:
         """Put the characters of a line with right-to-left script where the reader expects them (UAX #9)."""
@@ -989,10 +1010,12 @@ class TypesetDocument:
         jump = np.flatnonzero((np.diff(positions) > 1) | (np.diff(cells.line[shown]) > 0)) + 1
         spans = []
         for piece in np.split(positions, jump):
-            end = int(piece[-1]) + 1
+            start, end = int(piece[0]), int(piece[-1]) + 1
+            while start > 0 and self._is_attached(start):
+                start -= 1
             while end < len(self.display) and self._is_attached(end):
                 end += 1
-            spans.append((self._to_text(int(piece[0])), self._to_text(end, end=True)))
+            spans.append((self._to_text(start), self._to_text(end)))
         return [span for span in spans if span[0] < span[1]]
 
 
@@ -1008,6 +1031,15 @@ _NOTHING = np.zeros(0, dtype=np.int64)
 def _first_halves(codes: np.ndarray) -> np.ndarray:
     """Positions of the CR of every CRLF."""
     return np.flatnonzero((codes[:-1] == 0x0D) & (codes[1:] == 0x0A))
+
+
+def _space_runs(codes: np.ndarray) -> np.ndarray:
+    """Spaces in runs of two or more, which Glyph's renderer writes as no-break spaces: bool."""
+    blank = codes == 0x20
+    run = np.zeros(len(codes), dtype=bool)
+    run[1:] = blank[1:] & blank[:-1]
+    run[:-1] |= run[1:]
+    return run
 
 
 def bidi_levels(codes: Sequence[int], base: int) -> list[int]:
@@ -1141,12 +1173,7 @@ class Typesetter:
             widths[halves] = 0
             attached[halves + 1] = True
         else:
-            # The reference writes runs of two or more spaces as no-break spaces.
-            blank = codes == 0x20
-            run = np.zeros(len(codes), dtype=bool)
-            run[1:] = blank[1:] & blank[:-1]
-            run[:-1] |= run[1:]
-            flags[run] &= ~np.uint16(_SPACE)
+            flags[_space_runs(codes)] &= ~np.uint16(_SPACE)
         if marks is not None:
             self._bind_marks(marks[2], flags, attached)
         elif config.newline_markup is not None and config.lines_per_paragraph is not None:
@@ -1333,6 +1360,9 @@ class Typesetter:
         config = self.config
         count = len(paragraphs)
         origin = config.margin_y + config.frame_padding
+        if config.line_breaking == "reportlab":
+            # Its first baseline is one font size below the frame's top.
+            origin += config.font_size - self.fonts.ascent
         gap = max(config.space_before, config.space_after)
         if gap == 0:
             per_page = math.floor(config.text_height / config.line_height + 1e-9)
