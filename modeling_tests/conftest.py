@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, PreTrainedTokenizerFast
 
-from transformers_hybridctx import HybridCtxImageProcessor, HybridCtxProcessor
+from transformers_hybridctx import HybridCtxConfig, HybridCtxImageProcessor, HybridCtxProcessor
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",
@@ -53,16 +53,6 @@ _TRAINING_TEXTS = [
     "def request(worker_id: int) -> None: raise ValueError('no such worker')",
 ]
 
-# Small pages of 24 x 12 characters, so that short texts have several of them.
-RENDER_CONFIG: dict[str, Any] = {
-    "page_width": 168,
-    "page_height": 168,
-    "margin_x": 10,
-    "margin_y": 10,
-    "font_size": 10,
-    "line_height": 12,
-}
-
 
 def train_tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE with GLM's special tokens and pre-tokenisation: single digits, newlines end a word."""
@@ -88,6 +78,16 @@ def train_tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def auto_classes() -> None:
+    """What `import transformers_hybridctx` promises, whatever was imported before it."""
+    AutoConfig.register(HybridCtxConfig.model_type, HybridCtxConfig, exist_ok=True)
+    AutoImageProcessor.register(
+        HybridCtxConfig, image_processor_classes={"pil": HybridCtxImageProcessor}, exist_ok=True
+    )
+    AutoProcessor.register(HybridCtxConfig, HybridCtxProcessor, exist_ok=True)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     return train_tiny_tokenizer()
@@ -96,11 +96,25 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def image_processor() -> HybridCtxImageProcessor:
     """One visual token shows 28 x 28 pixels."""
-    return HybridCtxImageProcessor(
-        patch_size=14, merge_size=2, size={"shortest_edge": 784, "longest_edge": 28**2 * 800}
-    )
+    sizes = {"shortest_edge": 28**2, "longest_edge": 28**2 * 800}
+    return HybridCtxImageProcessor(patch_size=14, merge_size=2, size=sizes)
 
 
 @pytest.fixture(scope="session")
-def processor(tokenizer: PreTrainedTokenizerFast, image_processor: HybridCtxImageProcessor) -> HybridCtxProcessor:
-    return HybridCtxProcessor(image_processor, tokenizer, render_config=RENDER_CONFIG)
+def render_config() -> dict[str, Any]:
+    """Small pages of 24 x 12 characters, 36 visual tokens, so that short texts have several of them."""
+    return {
+        "page_width": 168,
+        "page_height": 168,
+        "margin_x": 10,
+        "margin_y": 10,
+        "font_size": 10,
+        "line_height": 12,
+    }
+
+
+@pytest.fixture(scope="session")
+def processor(
+    tokenizer: PreTrainedTokenizerFast, image_processor: HybridCtxImageProcessor, render_config: dict[str, Any]
+) -> HybridCtxProcessor:
+    return HybridCtxProcessor(image_processor, tokenizer, render_config=render_config)
