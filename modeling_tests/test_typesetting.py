@@ -5,6 +5,8 @@ import json
 import pickle
 import re
 from dataclasses import fields, replace
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +22,6 @@ from transformers_hybridctx.typesetting import (
     Typesetter,
     bidi_levels,
 )
-
 
 # A grid of 6 x 12 pixels: 40 columns, 10 lines a page.
 GRID = RenderConfig(page_width=240, page_height=120, margin_x=0, margin_y=0, font_size=6 * 2048 / 1233, line_height=12)
@@ -46,12 +47,12 @@ TYPESETTERS = {
 }
 
 ARABIC = "السلام عليكم، رقم الغرفة 42 (مكتب) مُحَمَّدٌ"
-AWKWARD = (
-    [" ", "  ", "\n", "\r\n", "\r", "\t", "\x0c", "\x0b", "\u2028", "\u00a0", "\u3000", "\u200b", "\u200d", "\ufeff"]
-    + ["\x00", "\x1b", "\x1c", "\ud800", "\udc00", "\ufffe", "\u00ad", "\u202e", "\ufe0f", "\u0301", "\u064b"]
-    + ["word", "x" * 45, "a", "é", "e\u0301", "Größe", "7,654,321", "(a+b)", "中文", "。", "「", "日本", "한국어"]
-    + ["سلام", "لا", "שלום", "٤٢", "हिन्दी", "क्ष", "ไทย", "👍🏽", "👨\u200d👩\u200d👧", "🇩🇪", "😀", "¶", "\\n"]
-)
+AWKWARD = [
+    *[" ", "  ", "\n", "\r\n", "\r", "\t", "\x0c", "\x0b", "\u2028", "\u00a0", "\u3000", "\u200b", "\u200d", "\ufeff"],
+    *["\x00", "\x1b", "\x1c", "\ud800", "\udc00", "\ufffe", "\u00ad", "\u202e", "\ufe0f", "\u0301", "\u064b"],
+    *["word", "x" * 45, "a", "é", "e\u0301", "Größe", "7,654,321", "(a+b)", "中文", "。", "「", "日本", "한국어"],
+    *["سلام", "لا", "שלום", "٤٢", "हिन्दी", "क्ष", "ไทย", "👍🏽", "👨\u200d👩\u200d👧", "🇩🇪", "😀", "¶", "\\n"],
+]
 awkward_text = st.lists(st.sampled_from(AWKWARD), min_size=1, max_size=60).map("".join)
 any_text = st.text(st.characters(exclude_categories=()), min_size=1, max_size=120)
 texts = st.one_of(awkward_text, any_text)
@@ -102,7 +103,7 @@ def test_pages_tile_the_text_and_hold_their_lines(name, text):
     spans = [document.page_span(page) for page in range(document.num_pages)]
     assert spans[0][0] == 0
     assert spans[-1][1] == len(text)
-    assert all(before[1] == after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in pairwise(spans))
     config = document.config
     for line in document.lines:
         if line.start < line.end:
@@ -412,7 +413,7 @@ GLYPH_JSON = {
 
 def test_glyph_settings_are_read(tmp_path):
     (tmp_path / "fonts").mkdir()
-    (tmp_path / "fonts" / "Own.ttf").write_bytes(open(BUNDLED_SANS, "rb").read())
+    (tmp_path / "fonts" / "Own.ttf").write_bytes(Path(BUNDLED_SANS).read_bytes())
     path = tmp_path / "config.json"
     path.write_text(json.dumps(GLYPH_JSON))
     config = RenderConfig.from_glyph(path)
@@ -482,7 +483,7 @@ def test_fonts_that_cannot_be_used_are_named(tmp_path):
         Typesetter(replace(GRID, font_path="no/such.ttf"))
     broken = tmp_path / "broken.ttf"
     broken.write_bytes(b"not a font")
-    with pytest.raises(ValueError, match="broken.ttf.*no glyph outlines"):
+    with pytest.raises(ValueError, match=r"broken\.ttf.*no glyph outlines"):
         Typesetter(replace(GRID, font_path=str(broken)))
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rasterising: typeset lines become uint8 pages, at any scale.
 
-Glyphs are drawn from their outlines by exact area coverage: no hinting, no sampling, no rasteriser of the machine's own, so
-the same text gives the same bytes everywhere. Each glyph is drawn once for each of four horizontal phases and kept as the
-few pixels that it inks; a page is one addition of all its glyphs' pixels.
+Glyphs are drawn from their outlines by exact area coverage: no hinting, no sampling, no rasteriser of the machine's
+own, so the same text gives the same bytes everywhere. Each glyph is drawn once for each of four horizontal phases and
+kept as the few pixels that it inks; a page is one addition of all its glyphs' pixels.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from .typesetting import (
     check_scale,
 )
 
-
 # Horizontal positions within a pixel at which a glyph is drawn.
 PHASES = 4
 # Scales whose glyphs a renderer keeps at a time.
 _ATLASES_KEPT = 8
 _LARGEST_PAGE = 1 << 28
+
+
+_Point = tuple[float, float]
 
 
 class _OutlinePen:
@@ -43,21 +45,21 @@ class _OutlinePen:
         self.times = [step / steps for step in range(1, steps + 1)]
         self.here = self.begin = (0.0, 0.0)
 
-    def moveTo(self, point: tuple[float, float]) -> None:  # noqa: N802 (the pen protocol's names)
+    def moveTo(self, point: _Point) -> None:  # noqa: N802 (the pen protocol's names)
         self.closePath()
         self.here = self.begin = point
 
-    def lineTo(self, point: tuple[float, float]) -> None:  # noqa: N802
+    def lineTo(self, point: _Point) -> None:  # noqa: N802
         self.points.append((*self.here, *point))
         self.here = point
 
-    def qCurveTo(self, control: tuple[float, float], point: tuple[float, float]) -> None:  # noqa: N802
+    def qCurveTo(self, control: _Point, point: _Point) -> None:  # noqa: N802
         (x0, y0), (x1, y1), (x2, y2) = self.here, control, point
         for t in self.times:
             a, b, c = (1 - t) * (1 - t), 2 * t * (1 - t), t * t
             self.lineTo((a * x0 + b * x1 + c * x2, a * y0 + b * y1 + c * y2))
 
-    def curveTo(self, one: tuple[float, float], two: tuple[float, float], point: tuple[float, float]) -> None:  # noqa: N802
+    def curveTo(self, one: _Point, two: _Point, point: _Point) -> None:  # noqa: N802
         (x0, y0), (x1, y1), (x2, y2), (x3, y3) = self.here, one, two, point
         for t in self.times:
             s = 1 - t
@@ -116,8 +118,8 @@ def fill_outline(segments: np.ndarray) -> tuple[np.ndarray, int, int]:
 class GlyphAtlas:
     """Every glyph that was needed at one size, drawn once for each phase and kept as its inked pixels only.
 
-    Slot n's pixels are entries firsts[n] to firsts[n] + counts[n] of rows, columns (relative to the baseline's row and the
-    pen's column) and inks (uint8).
+    Slot n's pixels are entries firsts[n] to firsts[n] + counts[n] of rows, columns (relative to the baseline's row
+    and the pen's column) and inks (uint8).
     """
 
     def __init__(self, fonts: FontChain, pixels_per_em: float, horizontal_scale: float = 1.0) -> None:
@@ -256,7 +258,7 @@ class PageRenderer:
         slots = atlas.find(keys, columns % PHASES)
         columns = columns // PHASES
         font_color, mark_color = _channels(config.font_color), _channels(config.newline_color or config.font_color)
-        layers = [(font_color, slice(None))]
+        layers: list[tuple[tuple[int, int, int], Any]] = [(font_color, slice(None))]
         if mark_color != font_color:
             layers = [(font_color, ~marked), (mark_color, marked)]
         background = self._background(typeset, first, last, height, width, scale)
@@ -300,7 +302,7 @@ class PageRenderer:
 
     def _atlas(self, fonts: FontChain, pixels_per_point: float) -> GlyphAtlas:
         atlas = self._atlases.get(pixels_per_point)
-        if atlas is None or atlas.fonts is not fonts:
+        if atlas is None:
             config = self.config
             atlas = GlyphAtlas(fonts, config.font_size * pixels_per_point, config.horizontal_scale)
             self._atlases[pixels_per_point] = atlas
@@ -342,7 +344,9 @@ class PageRenderer:
 def _blot(
     atlas: GlyphAtlas, slots: np.ndarray, rows: np.ndarray, columns: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-    """The ink of glyphs with their pens at (rows, columns): uint8 [height, width]; where glyphs meet their ink adds up."""
+    """The ink of glyphs with their pens at (rows, columns): uint8 [height, width]; where glyphs meet their ink adds
+    up.
+    """
     counts = atlas.counts[slots]
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
@@ -360,6 +364,8 @@ def _blot(
 
 def _lay(background: int | np.ndarray, ink: np.ndarray, color: int) -> np.ndarray:
     """Colour over background where there is ink: uint8 [H, W]."""
+    if isinstance(background, int) and background - color == 255:
+        return np.asarray(255 - ink)
     if isinstance(background, int):
         levels = np.arange(256)
         return ((background * (255 - levels) + color * levels + 127) // 255).astype(np.uint8)[ink]
@@ -383,8 +389,8 @@ _OUTLINE = (214, 24, 24)
 def mark_boxes(page_array: np.ndarray, boxes: Iterable[Box]) -> Image.Image:
     """The page as an RGB picture with each box (left, top, right, bottom, in the page's pixels) tinted and outlined.
 
-    page_array: uint8 [H, W] or [H, W, 3]. The tint keeps dark text dark, and the outline runs just outside the box. A box
-    that does not meet the page is a ValueError.
+    page_array: uint8 [H, W] or [H, W, 3]. The tint keeps dark text dark, and the outline runs just outside the box. A
+    box that does not meet the page is a ValueError.
     """
     if page_array.dtype != np.uint8 or page_array.ndim not in (2, 3):
         raise ValueError(f"a page is a uint8 array [H, W] or [H, W, 3], not {page_array.dtype} {page_array.shape}")

@@ -8,8 +8,8 @@ What becomes of characters that are not letters:
 - A newline (LF, CR, CRLF, VT, NEL, U+2028, U+2029) ends a line, or is drawn as `newline_markup`, one mark for a CRLF.
 - A form feed ends the page as well (with `newline_markup` it is a newline like the others).
 - White space at a line break is dropped; elsewhere it keeps its width. A tab is four spaces wide.
-- Invisible format characters (zero-width space and joiners, soft hyphen, byte-order mark, bidirectional controls) take no
-  room and draw nothing.
+- Invisible format characters (zero-width space and joiners, soft hyphen, byte-order mark, bidirectional controls)
+  take no room and draw nothing.
 - Other control characters, lone surrogates and characters that no font has are listed in `undrawable` and drawn as a
   hollow box.
 """
@@ -29,7 +29,6 @@ from typing import Any, overload
 
 import numpy as np
 import uharfbuzz as hb
-
 
 _FONT_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fonts")
 BUNDLED_MONO = os.path.join(_FONT_FOLDER, "DejaVuSansMono.ttf")
@@ -97,8 +96,15 @@ _COMPLEX_RANGES = (
     (0x1E900, 0x1E95F),
 )
 _EXTENDER_RANGES = ((0x200C, 0x200D), (0xFE00, 0xFE0F), (0x1F3FB, 0x1F3FF), (0xE0020, 0xE007F), (0xE0100, 0xE01EF))
+# Characters without a shape of their own (Default_Ignorable_Code_Point), and format characters that have one.
+_INVISIBLE_RANGES = (
+    *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x200B, 0x200F), (0x3164, 0x3164)),
+    *((0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0000, 0xE0FFF)),
+)
+_SHOWN_FORMATS = frozenset((*range(0x0600, 0x0606), 0x06DD, 0x070F, 0x0890, 0x0891, 0x08E2))
 _REGIONAL_INDICATORS = (0x1F1E6, 0x1F1FF)
-_MIRRORS = {a: b for pair in ("()", "[]", "{}", "<>", "«»", "‹›", "≤≥", "⟨⟩", "「」", "『』", "【】", "《》", "〈〉") for a, b in (pair, pair[::-1])}
+_MIRRORED_PAIRS = ("()", "[]", "{}", "<>", "«»", "‹›", "≤≥", "⟨⟩", "「」", "『』", "【】", "《》", "〈〉")
+_MIRRORS = dict([(pair[0], pair[1]) for pair in _MIRRORED_PAIRS] + [(pair[1], pair[0]) for pair in _MIRRORED_PAIRS])
 # Longest stretch given to the shaper at once; longer words are shaped in pieces.
 _LONGEST_RUN = 256
 _SHAPED_RUNS_KEPT = 1 << 16
@@ -126,7 +132,8 @@ class RenderConfig:
         fallback_font_paths: fonts asked in turn for what the first one lacks; the bundled DejaVu Sans ends the chain.
         font_size, line_height: size of the em and distance from baseline to baseline.
         font_color, page_bg_color, para_bg_color, border_color: "#RRGGBB". Pages are grey when all of them are.
-        alignment: "LEFT", "CENTER", "RIGHT" or "JUSTIFY"; a paragraph that begins in a right-to-left script starts right.
+        alignment: "LEFT", "CENTER", "RIGHT" or "JUSTIFY"; a paragraph that begins in a right-to-left script starts
+            right.
         horizontal_scale: the finished page is drawn this many times as wide; line breaks stay.
         first_line_indent, left_indent, right_indent: of paragraphs.
         space_before, space_after: between paragraphs the larger of the two is left free.
@@ -136,9 +143,9 @@ class RenderConfig:
         auto_crop_width: each page ends margin_x pixels right of its rightmost ink.
         auto_crop_last_page: the last page ends margin_y below its content.
         page_multiple: pages are padded with background to a multiple of this many pixels at scale 1.
-        line_breaking: "plain" (greedy, white space kept, CJK broken between characters) or "reportlab" (the rules of the
-            renderer that Glyph was trained on: lines may run over by a twentieth of their spaces, leading spaces go, runs
-            of spaces do not break, one CJK character switches the whole text to breaking by characters).
+        line_breaking: "plain" (greedy, white space kept, CJK broken between characters) or "reportlab" (the rules of
+            the renderer that Glyph was trained on: lines may run over by a twentieth of their spaces, leading spaces
+            go, runs of spaces do not break, one CJK character switches the whole text to breaking by characters).
         lines_per_paragraph: newlines to a paragraph; None: each newline ends one, or with newline_markup none does.
     """
 
@@ -205,7 +212,7 @@ class RenderConfig:
         mark = self.newline_markup
         if mark is not None and (not isinstance(mark, str) or not mark.strip() or any(c in _NEWLINES for c in mark)):
             raise ValueError(
-                f"newline_markup={mark!r} must be visible text on one line, for example '¶'; None breaks the line instead"
+                f"newline_markup={mark!r} must be visible text on one line, for example '¶'; None breaks the line"
             )
         for name, room, needed in (
             ("font_size", self.text_width - max(self.first_line_indent, 0), self.font_size),
@@ -213,8 +220,9 @@ class RenderConfig:
         ):
             if room < needed - 1e-9:
                 raise ValueError(
-                    f"{name}={needed:g} does not fit the {room:g} points that margins, padding and indents leave of a page "
-                    f"of {self.page_width:g} x {self.page_height:g} points; make the page larger or {name} smaller"
+                    f"{name}={needed:g} does not fit the {room:g} points that margins, padding and indents leave "
+                    f"of a page of {self.page_width:g} x {self.page_height:g} points; "
+                    f"make the page larger or {name} smaller"
                 )
         width = self.page_width * self.dpi / 72 * self.horizontal_scale
         for name, side in (("page_width", width), ("page_height", self.page_height * self.dpi / 72)):
@@ -271,7 +279,8 @@ class RenderConfig:
     def from_glyph(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> RenderConfig:
         """The config that draws pages as the published Glyph renderer does (github.com/thu-coai/Glyph, config/*.json).
 
-        source: the path of such a JSON file, or its content. What it leaves out takes that renderer's defaults (A4, 20 pt
+        source: the path of such a JSON file, or its content. What it leaves out takes that renderer's defaults (A4,
+            20 pt
         margins, justified). A relative font-path is looked up from the JSON file's folder. An unknown key is a
         ValueError that names it; "newline-markup" may be "<br/>", plain text, or text in one <font color="#RRGGBB">.
         """
@@ -352,7 +361,8 @@ def _reportlab_mark(value: Any) -> tuple[str | None, str | None]:
     found = _REPORTLAB_MARK.fullmatch(str(value))
     if found is None:
         raise ValueError(
-            f"newline-markup={value!r} is not understood; use '<br/>', plain text, or text in one <font color=\"#RRGGBB\">"
+            f"newline-markup={value!r} is not understood; use '<br/>', plain text, "
+            'or text in one <font color="#RRGGBB">'
         )
     color, colored, plain = found.groups()
     return (plain if color is None else colored), color
@@ -401,9 +411,9 @@ def load_face(path: str) -> FontFace:
 class ShapedRun:
     """What the shaper made of a stretch of complex script, in the chain's common units.
 
-    advances: int64 [characters], a cluster's own at its first character and 0 at the others; attached: bool [characters],
-    true where a character belongs to the cluster before it. Glyphs: at (their cluster's first character), keys, right and
-    up (offsets from the cluster's left end on the baseline).
+    advances: int64 [characters], a cluster's own at its first character and 0 at the others; attached: bool
+    [characters], true where a character belongs to the cluster before it. Glyphs: at (their cluster's first
+    character), keys, right and up (offsets from the cluster's left end on the baseline).
     """
 
     advances: np.ndarray
@@ -433,6 +443,7 @@ class FontChain:
         self.advances = np.zeros(size, dtype=np.int64)
         self.flags = np.zeros(size, dtype=np.uint16)
         self._runs: dict[str, ShapedRun] = {}
+        self._extents: dict[int, tuple[float, float]] = {}
         face = self.faces[0]
         ascent = face.ascender / face.upem * config.font_size
         descent = face.descender / face.upem * config.font_size
@@ -469,16 +480,18 @@ class FontChain:
     def space_advance(self) -> int:
         return self.nominal(ord(" "))[1]
 
-    @functools.lru_cache(maxsize=1 << 16)  # noqa: B019 (a chain lives as long as its typesetter)
     def extents(self, key: int) -> tuple[float, float]:
         """(right, down): how far the glyph's ink reaches right of its origin and below the baseline, in ems."""
         if key == MISSING_GLYPH:
             return self.missing_advance / self.units, 0.0
-        face = self.faces[key >> 16]
-        box = face.font.get_glyph_extents(key & 0xFFFF)
-        if box is None or not box.width:
-            return 0.0, -math.inf
-        return (box.x_bearing + box.width) / face.upem, -(box.y_bearing + box.height) / face.upem
+        if key not in self._extents:
+            face = self.faces[key >> 16]
+            box = face.font.get_glyph_extents(key & 0xFFFF)
+            inked = box is not None and box.width != 0
+            right = (box.x_bearing + box.width) / face.upem if inked else 0.0
+            down = -(box.y_bearing + box.height) / face.upem if inked else -math.inf
+            self._extents[key] = right, down
+        return self._extents[key]
 
     def learn(self, codes: np.ndarray) -> None:
         """Fill the tables for every code point in codes (uint32, any shape)."""
@@ -512,12 +525,10 @@ class FontChain:
         extender = category in ("Mn", "Mc", "Me") or _within(codepoint, _EXTENDER_RANGES)
         flags = _EXTENDER | _COMPLEX if extender else 0
         flags |= {"R": _RTL, "AL": _RTL, "L": _LTR}.get(unicodedata.bidirectional(character), 0)
-        if category == "Cf" and self.find(codepoint) is None or _within(codepoint, _EXTENDER_RANGES[:2]):
+        if _within(codepoint, _INVISIBLE_RANGES) or (category == "Cf" and codepoint not in _SHOWN_FORMATS):
             return NO_GLYPH, 0, flags | _INVISIBLE
         if category in ("Cc", "Cs"):
             return MISSING_GLYPH, self.missing_advance, _UNDRAWABLE
-        if category == "Cf" and codepoint not in range(0x600, 0x606) and codepoint not in (0x6DD, 0x70F, 0x8E2):
-            return NO_GLYPH, 0, flags | _INVISIBLE
         if _within(codepoint, _CJK_RANGES):
             flags |= _CJK
         if character in _CANNOT_START:
@@ -656,8 +667,9 @@ class Shaped:
 
 @dataclass
 class Cells:
-    """Where the characters of some lines lie. One entry a character, in the order of the text (the display text, that is,
-    the text with each newline replaced by its mark). left and width are points from the page's left edge."""
+    """Where the characters of some lines lie. One entry a character, in the order of the text (the display text, that
+    is, the text with each newline replaced by its mark). left and width are points from the page's left edge.
+    """
 
     index: np.ndarray
     line: np.ndarray
@@ -897,7 +909,7 @@ class TypesetDocument:
             for offset, character in enumerate(mark):
                 at = self._marks[2][low:high] + offset - base
                 at = at[(at >= 0) & (at < stop - base)]
-                space[at] = character.isspace() and not mark[:offset].strip() or not mark[offset:].strip()
+                space[at] = (character.isspace() and not mark[:offset].strip()) or not mark[offset:].strip()
         return space
 
     def _reorder(self, cells: Cells, where: slice, codes: np.ndarray, number: int) -> None:
@@ -936,8 +948,9 @@ class TypesetDocument:
         return int(self.line_pages[max(line, 0)])
 
     def page_span(self, page: int) -> tuple[int, int]:
-        """Characters [start, end) of a page. The spans of all pages tile the text: white space at a break goes to the page
-        before it."""
+        """Characters [start, end) of a page. The spans of all pages tile the text: white space at a break goes to the
+        page before it.
+        """
         first, last = self.page_lines(page)
         start = 0 if page == 0 else self._to_text(int(self.line_starts[first]))
         end = len(self.text) if page == self.num_pages - 1 else self._to_text(int(self.line_starts[last]))
@@ -989,7 +1002,9 @@ class TypesetDocument:
         return where < len(self._attached) and int(self._attached[where]) == position
 
     def spans_in_box(self, page: int, box: Box, scale: float = 1.0) -> list[tuple[int, int]]:
-        """Characters that a region (left, top, right, bottom) of a page shows, whole or in part: [(start, end), ...]."""
+        """Characters that a region (left, top, right, bottom) of a page shows, whole or in part: [(start, end),
+        ...].
+        """
         check_scale(scale)
         first, last = self.page_lines(page)
         down = self.pixels_per_point * scale
@@ -1043,8 +1058,8 @@ def _space_runs(codes: np.ndarray) -> np.ndarray:
 
 
 def bidi_levels(codes: Sequence[int], base: int) -> list[int]:
-    """Embedding level of each character of a line (Unicode Standard Annex #9, rules W1-W7, N0-N2, I1-I2 and L1; explicit
-    embeddings and isolates are not interpreted). base: 0 left to right, 1 right to left.
+    """Embedding level of each character of a line (Unicode Standard Annex #9, rules W1-W7, N0-N2, I1-I2 and L1;
+    explicit embeddings and isolates are not interpreted). base: 0 left to right, 1 right to left.
     """
     kinds = [unicodedata.bidirectional(chr(code)) or "L" for code in codes]
     kinds = ["BN" if kind in _BIDI_CONTROLS else kind for kind in kinds]
@@ -1063,9 +1078,9 @@ def bidi_levels(codes: Sequence[int], base: int) -> list[int]:
             kinds[index] = "R"
     for index in range(1, len(kinds) - 1):
         before, after = kinds[index - 1], kinds[index + 1]
-        if before == after and before in ("EN", "AN"):
-            if kinds[index] == "CS" or (kinds[index] == "ES" and before == "EN"):
-                kinds[index] = before
+        separates = kinds[index] == "CS" or (kinds[index] == "ES" and before == "EN")
+        if separates and before == after and before in ("EN", "AN"):
+            kinds[index] = before
     index = 0
     while index < len(kinds):
         end = index
@@ -1224,12 +1239,14 @@ class Typesetter:
         fonts.learn(codes)
         if not np.any((fonts.keys[codes] != NO_GLYPH) & ((fonts.flags[codes] & _MARK) == 0)):
             raise ValueError(
-                f"empty document: none of the text's {len(text)} characters is visible; give a text with something to read"
+                f"empty document: none of the text's {len(text)} characters is visible; "
+                "give a text with something to read"
             )
 
     def _expand(self, text: str) -> tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray] | None]:
-        """The display text, where a mark of several characters replaces each newline that is drawn, and where these are:
-        (newline at, its length, mark at), all int64; None where both texts are the same."""
+        """The display text, where a mark of several characters replaces each newline that is drawn, and where these
+        are: (newline at, its length, mark at), all int64; None where both texts are the same.
+        """
         mark, group = self.config.newline_markup, self.config.lines_per_paragraph
         if mark is None or len(mark) == 1:
             return text, None
@@ -1511,7 +1528,7 @@ class _LineBreaker:
         return end
 
     def _break_by_characters(self, start: int, stop: int, room: int) -> list[tuple[int, int]]:
-        """reportlab's breaking of a text that holds CJK: anywhere, but back to a space or CJK character from Latin."""
+        """Reportlab's breaking of a text that holds CJK: anywhere, but back to a space or CJK character from Latin."""
         lines = []
         while start < stop:
             over = int(np.searchsorted(self.pen, self.pen[start] + room, "right")) - 1
