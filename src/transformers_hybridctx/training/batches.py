@@ -69,7 +69,7 @@ class SequenceEncoder:
             ids += [self._id("<|begin_of_image|>"), *[self._id("<|image|>")] * count, self._id("<|end_of_image|>")]
         for start, end in passages:
             number = next(n for n, (first, last) in enumerate(pages, 1) if first <= start < last or n == len(pages))
-            ids += self.text(f"[page {number}] {document.text[start:end].strip()}\n")
+            ids += self.text(f"[page {number}] {document.text[start:end]}\n")
         labels = [IGNORE] * len(ids)
         for turn, question in enumerate(document.questions):
             prompt = ([*self._newline] if turn else []) + self.text(question.text) + [assistant, *self._newline]
@@ -77,6 +77,10 @@ class SequenceEncoder:
             ids += prompt + answer
             labels += [IGNORE] * len(prompt) + answer
         return ids, labels
+
+    def page_tokens(self, input_ids: Tensor) -> Tensor:
+        """mm_token_type_ids of `input_ids`: 1 where a visual embedding goes, else 0."""
+        return (input_ids == self._id("<|image|>")).int()
 
     def pad(self, rows: list[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
         """Right-padded input_ids, labels and attention_mask [rows, longest]."""
@@ -107,7 +111,7 @@ class RecallBatches(Dataset[dict[str, Tensor]]):
         seed: int = 0,
     ) -> None:
         self._encode, self._mixture = SequenceEncoder(tokenizer), mixture
-        self._vocab = range(len(tokenizer) - 4000 if len(tokenizer) > 4050 else 20, len(tokenizer))
+        self._vocab = range(len(tokenizer.all_special_ids), len(tokenizer))
         self._steps, self._tokens, self._copy_steps, self._seed = steps, tokens_per_batch, copy_steps, seed
         self._curriculum = Curriculum(num_chars=(160, 2400), num_facts=(2, 9))
 
@@ -143,7 +147,8 @@ class PageReader:
         self._classes[[ord(c) for c in "\n\r\t"]] = CHARACTERS.index("¶"), CHARACTERS.index("¶"), CHARACTERS.index(" ")
 
     def draw(self, text: str) -> RenderedDocument:
-        return self._renderer.render(text)
+        """The text's pages. A newline is one character, so that what is drawn and what is read have the same length."""
+        return self._renderer.render(text.replace("\r\n", "\n"))
 
     def pixels(self, pages: list[np.ndarray]) -> dict[str, Tensor]:
         """uint8 pixel_values [patches, 18 * 18] and image_grid_thw [pages, 3]."""
@@ -162,18 +167,77 @@ class PageReader:
             rows = document.page_size(page)[0] // VISUAL_TOKEN * LINES_PER_TOKEN
             shown = np.full((rows, columns), CHARACTERS.index(" "), dtype=np.int64)
             words = np.full((rows, columns), IGNORE, dtype=np.int64)
-            first = document.page_lines(page)[0]
-            for line in document.lines[first : document.page_lines(page)[1]]:
-                row, width = round(line.box[1]) // RENDER_CONFIG["line_height"], line.end - line.start
-                shown[row, :width] = self._classes[codes[line.start : line.end]]
-                words[row, :width] = token_at[line.start : line.end]
-            for grid, cells in ((shown, characters), (words, tokens)):
+            first, last = document.page_lines(page)
+            cells = document.cells(first, last)
+            drawn = cells.width > 0
+            column = np.rint(cells.left[drawn] * columns / RENDER_CONFIG["page_width"]).astype(np.int64)
+            place = cells.line[drawn] - first, np.minimum(column, columns - 1)
+            shown[place] = self._classes[codes[cells.index[drawn]]]
+            words[place] = token_at[cells.index[drawn]]
+            for grid, blocks in ((shown, characters), (words, tokens)):
                 shape = (rows // LINES_PER_TOKEN, LINES_PER_TOKEN, columns // COLUMNS_PER_TOKEN, COLUMNS_PER_TOKEN)
-                cells.append(grid.reshape(shape).transpose(0, 2, 1, 3).reshape(-1, LINES_PER_TOKEN * COLUMNS_PER_TOKEN))
+                blocks.append(grid.reshape(shape).transpose(0, 2, 1, 3).reshape(-1, LINES_PER_TOKEN * COLUMNS_PER_TOKEN))
         return {
             "characters": torch.from_numpy(np.concatenate(characters)),
             "cell_tokens": torch.from_numpy(np.concatenate(tokens)[:, cell]),
         }
+
+
+class FuseBatches(Dataset[dict[str, Tensor]]):
+    """Stage `fuse`: pages with copied passages, pages alone, passages alone. Item i is the whole batch of step i.
+
+    Where passages are copied, some questions may ask for what only the pages show, as a budget makes it happen.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        mixture: TaskMixture,
+        *,
+        steps: int,
+        tokens_per_batch: int = 3600,
+        seed: int = 0,
+    ) -> None:
+        self._reader, self._encode, self._mixture = PageReader(tokenizer), SequenceEncoder(tokenizer), mixture
+        self._steps, self._tokens, self._seed = steps, tokens_per_batch, seed
+        self._curriculum = Curriculum(num_chars=(250, 5000), num_facts=(3, 10))
+        self._pages_alone = Curriculum(num_chars=(120, 2000), num_facts=(2, 6))
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        rng = Random(f"fuse {self._seed} {step}")
+        mode = rng.choices(("both", "pages", "passages"), (25, 65, 10))[0]
+        # Long codes are hardly ever read without a slip; pages alone are mostly asked for what can be learned first.
+        longest_answer = 12 if mode == "pages" and rng.random() < 0.8 else 1000
+        progress = min(1.0, step / (0.7 * self._steps))
+        num_chars, num_facts = (self._pages_alone if mode == "pages" else self._curriculum).at(progress, rng)
+        cell = rng.randrange(COLUMNS_PER_TOKEN * LINES_PER_TOKEN)
+        rows: list[tuple[list[int], list[int]]] = []
+        pages: list[np.ndarray] = []
+        labels: list[dict[str, Tensor]] = []
+        while not rows or (len(rows) + 1) * max(len(ids) for ids, _ in rows) <= self._tokens:
+            document = self._mixture.draw(rng, num_chars, num_facts, longest_answer)
+            passages = [] if mode == "pages" else draw_passages(rng, document, rng.randint(0, min(num_chars, 2400)))
+            if mode == "passages":
+                rows.append(self._encode(document, passages, [(0, len(document.text))], []))
+                continue
+            drawn = self._reader.draw(document.text)
+            spans = [drawn.page_span(page) for page in range(drawn.num_pages)]
+            visual = [height * width // VISUAL_TOKEN**2 for height, width in map(drawn.page_size, range(len(spans)))]
+            if passages and rng.random() < 0.3:
+                passages = rng.sample(passages, rng.randint(1, len(passages)))
+                passages.sort()
+            rows.append(self._encode(document, passages, spans, visual))
+            pages += drawn.pages
+            labels.append(self._reader.labels(cell, drawn))
+        batch = self._encode.pad(rows)
+        if pages:
+            batch |= self._reader.pixels(pages)
+            batch |= {key: torch.cat([label[key] for label in labels]) for key in labels[0]}
+            batch |= {"cell": torch.tensor(cell), "mm_token_type_ids": self._encode.page_tokens(batch["input_ids"])}
+        return batch
 
 
 class ReadBatches(Dataset[dict[str, Tensor]]):

@@ -28,6 +28,9 @@ RENDER_CONFIG: dict[str, Any] = {
     "newline_markup": "¶",
 }
 
+DEFAULT_BUDGET = {"min_scale": 1.0, "max_scale": 1.0, "max_text_tokens": 1024}
+"""What the checkpoint was trained for: pages as they are, and no more copied text than training showed it."""
+
 SPECIAL_TOKENS = (
     "<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",
     "<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|begin_of_video|>", "<|end_of_video|>", "<|video|>",
@@ -95,9 +98,11 @@ def config_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
             "max_position_embeddings": 32768,
             # One frequency in turn to time, height and width: each axis has fine and coarse ones. In sections, as the
             # large models have it, the width would get only frequencies too low to tell neighbours in a small model.
+            # All of them turn within 500 positions, so a longer context brings no angle that training has not seen;
+            # far facts are found by content, in the half of each head that does not rotate.
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 10000.0,
+                "rope_theta": 100.0,
                 "partial_rotary_factor": 0.5,
                 "mrope_section": [1] * 16,
             },
@@ -129,10 +134,15 @@ def config_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 @torch.no_grad()
 def initialise(model: torch.nn.Module) -> None:
-    """Make the initial weights fit a narrow model.
+    """Make the initial weights fit a narrow model whose one task is looking things up.
 
     The norms behind each sublayer start small, so that the residual stream carries the token embeddings at first, and
     the learned position table of the tower starts at zero: pages differ in height, and the table is stretched over each.
+
+    Random projections are shared between matrices so that induction heads (https://arxiv.org/abs/2209.11895) need not be
+    found by chance, as mimetic initialisation does for attention in general (https://arxiv.org/abs/2305.09828). Heads of
+    the first layer look one, two and three tokens back and write what they see to subspaces of their own; heads of
+    the later layers compare those with the present token, and copy what they find.
     """
     for name, parameter in model.named_parameters():
         if name.endswith("embed_tokens.weight"):
@@ -143,3 +153,48 @@ def initialise(model: torch.nn.Module) -> None:
             parameter.zero_()
         elif parameter.ndim == 2:
             parameter.normal_(std=parameter.shape[1] ** -0.5)
+    text = model.get_submodule("model.language_model")
+    first, *later = (layer.self_attn for layer in text.layers)
+    width = first.head_dim
+    flat = width // 2  # dimensions of a head that do not rotate: what is compared there does not depend on distance
+    present = _projection(flat, text.config.hidden_size)
+    earlier = [_projection(flat, text.config.hidden_size) for _ in range(3)]
+    for head, written in enumerate(earlier):
+        _look_back(first, head, head + 1, text.rotary_emb.inv_freq)
+        _rows(first.v_proj, head // first.num_key_value_groups, width, flat).copy_(present)
+        first.o_proj.weight[:, head * width + flat : (head + 1) * width] = written.T
+    for attention in later:
+        # the token after the present one's earlier likes; and the same, where the token before agrees
+        for head, (asked, found) in enumerate(((present, earlier[0]), (earlier[0], earlier[1]))):
+            key_head = head
+            _rows(attention.q_proj, key_head * attention.num_key_value_groups, width, flat).copy_(3 * asked)
+            _rows(attention.k_proj, key_head, width, flat).copy_(3 * found)
+        for head in range(text.config.num_attention_heads):
+            key_head = head // attention.num_key_value_groups
+            values = attention.v_proj.weight[key_head * width : (key_head + 1) * width]
+            attention.o_proj.weight[:, head * width : (head + 1) * width] = values.T
+
+
+def _projection(size: int, hidden_size: int) -> torch.Tensor:
+    """Random orthonormal rows [size, hidden_size]."""
+    return torch.linalg.qr(torch.randn(hidden_size, size))[0].T
+
+
+def _rows(projection: torch.nn.Linear, head: int, width: int, flat: int) -> torch.Tensor:
+    """The part of a head's weight [flat, hidden_size] whose outputs do not rotate: the last ones."""
+    return projection.weight[(head + 1) * width - flat : (head + 1) * width]
+
+
+def _look_back(attention: torch.nn.Module, head: int, distance: int, frequencies: torch.Tensor, pairs: int = 8) -> None:
+    """Give `head` constant queries and keys on its fastest rotating pairs, which agree best at `distance` tokens."""
+    width = attention.head_dim
+    query = slice(head * width, head * width + 2 * pairs)
+    key_head = head // attention.num_key_value_groups
+    key = slice(key_head * width, key_head * width + 2 * pairs)
+    angle = -distance * frequencies[:pairs]
+    for projection, rows, direction in (
+        (attention.q_proj, query, torch.stack([angle.cos(), angle.sin()], dim=-1)),
+        (attention.k_proj, key, torch.tensor([1.0, 0.0]).expand(pairs, 2)),
+    ):
+        projection.weight[rows] = 0
+        projection.bias[rows] = 6 * direction.flatten()

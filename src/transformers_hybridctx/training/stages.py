@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..configuration_hybridctx import HybridCtxConfig
 from ..modeling_hybridctx import HybridCtxForCausalLM
 from .batches import CHARACTERS, IGNORE
 from .reference import COLUMNS_PER_TOKEN, LINES_PER_TOKEN
@@ -21,23 +22,24 @@ from .reference import COLUMNS_PER_TOKEN, LINES_PER_TOKEN
 CELLS = COLUMNS_PER_TOKEN * LINES_PER_TOKEN
 
 
-class ReferenceObjective(nn.Module):
-    """The model and its training losses: one forward pass per batch, with whatever losses the batch has labels for.
+class HybridCtxForReading(HybridCtxForCausalLM):
+    """The model with its training losses: one forward pass per batch, with whatever losses the batch has labels for.
 
     Answers: cross entropy on the labelled tokens alone; the output layer does not run where nothing is asked.
     Reading, dense, on every visual embedding: the character in each of its 18 cells, by a linear layer; and in one cell
     a step the token that this character belongs to, through the decoder's own (tied) token embeddings, which draws
     visual embeddings towards the space that the decoder reads.
+
+    Its checkpoints load as `HybridCtxForCausalLM`, which leaves the reading heads behind.
     """
 
-    def __init__(self, model: HybridCtxForCausalLM, reading_weight: float = 1.0) -> None:
-        super().__init__()
-        self.model = model
-        self.reading_weight = reading_weight
-        hidden_size = model.config.text_config.hidden_size
+    def __init__(self, config: HybridCtxConfig) -> None:
+        super().__init__(config)
+        hidden_size = config.text_config.hidden_size
         self.characters = nn.Linear(hidden_size, CELLS * len(CHARACTERS))
-        self.cells = nn.Parameter(torch.randn(CELLS, hidden_size, hidden_size) * hidden_size**-0.5)
+        self.cells = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(CELLS))
         self.averages: dict[str, float] = defaultdict(float)
+        self.post_init()
 
     def forward(
         self,
@@ -59,23 +61,23 @@ class ReferenceObjective(nn.Module):
         loss = torch.zeros(())
         pages = None
         if pixel_values is not None:
-            pages = self.model.model.get_image_features(pixel_values, image_grid_thw, return_dict=True)
+            pages = self.model.get_image_features(pixel_values, image_grid_thw, return_dict=True)
             visual = torch.cat(list(pages.pooler_output))
             if characters is not None:
                 logits = self.characters(visual).view(-1, len(CHARACTERS))
-                loss = loss + self.reading_weight * self._cross_entropy("characters", logits, characters.flatten())
+                loss = loss + self._cross_entropy("characters", logits, characters.flatten())
             if cell is not None and cell_tokens is not None:
                 known = cell_tokens != IGNORE
-                query = visual[known] @ self.cells[cell]
-                logits = self.model.lm_head(F.layer_norm(query, query.shape[-1:]))
-                loss = loss + 0.3 * self.reading_weight * self._cross_entropy("tokens", logits, cell_tokens[known])
+                query = self.cells[int(cell)](visual[known])
+                logits = self.lm_head(F.layer_norm(query, query.shape[-1:]))
+                loss = loss + 0.3 * self._cross_entropy("tokens", logits, cell_tokens[known])
         if labels is not None:
             encoded = {"image": pages} if pages is not None else None
-            hidden = self.model.model(
+            hidden = self.model(
                 **inputs, image_grid_thw=image_grid_thw, mm_encoder_outputs=encoded, use_cache=False
             ).last_hidden_state
             asked = labels[:, 1:] != IGNORE
-            logits = self.model.lm_head(hidden[:, :-1][asked])
+            logits = self.lm_head(hidden[:, :-1][asked])
             loss = loss + self._cross_entropy("answers", logits, labels[:, 1:][asked])
         return {"loss": loss}
 

@@ -102,11 +102,18 @@ class TaskMixture:
             return draw_haystack(rng, rng.choice(self._factbook), num_chars)
         return draw_haystack(rng, rng.choices(self._prose, self._weights)[0], num_chars)
 
-    def draw(self, rng: Random, num_chars: int, num_facts: int) -> Document:
-        """A document of about `num_chars` characters with up to `num_facts` facts and a question for most of them."""
-        kind = rng.choices((self._ruler, self._worded, self._fields, self._quotations), (40, 25, 20, 15))[0]
-        document = kind(rng, num_chars, num_facts)
-        return document if document.questions else self._ruler(rng, num_chars, num_facts)
+    def draw(self, rng: Random, num_chars: int, num_facts: int, longest_answer: int = 1000) -> Document:
+        """A document of about `num_chars` characters with up to `num_facts` facts and a question for most of them.
+
+        Args:
+            longest_answer: questions with longer answers, in characters, are left out.
+        """
+        while True:
+            kind = rng.choices((self._ruler, self._worded, self._fields, self._quotations), (40, 25, 20, 15))[0]
+            document = kind(rng, num_chars, num_facts)
+            questions = tuple(question for question in document.questions if len(question.answer) <= longest_answer)
+            if questions:
+                return Document(document.text, questions)
 
     def _ruler(self, rng: Random, num_chars: int, num_facts: int) -> Document:
         kind, draw = rng.choice(
@@ -223,7 +230,7 @@ def draw_passages(rng: Random, document: Document, num_chars: int) -> list[tuple
             spans[-1] = (spans[-1][0], pieces[i][1])
         else:
             spans.append(pieces[i])
-    return spans
+    return [(start, start + len(text[start:end].rstrip())) for start, end in spans]
 
 
 def _draw_word_value(rng: Random) -> str:

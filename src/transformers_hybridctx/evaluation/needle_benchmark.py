@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages only, tokens only and hybrids on the same needles under the same budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+from transformers.utils import logging
+
+from .needles import TASKS, draw_haystack, make_example
+
+CONTEXTS: dict[str, dict[str, Any]] = {
+    "pages only": {"text_policy": "none", "visual_share": 1.0},
+    "tokens only": {"text_policy": "middle", "visual_share": 0.0},
+    "hybrid, anchors": {"text_policy": "anchors"},
+    "hybrid, bm25": {"text_policy": "bm25"},
+}
+"""What a prompt is made of. `tokens only` keeps the head and the tail of the text, as RULER and LongBench do."""
+
+
+def run_needle_benchmark(
+    pipe: Any, haystack: str, num_tokens: Sequence[int], budget_share: float, examples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Exact match of each context on each task.
+
+    Args:
+        pipe: a `LongDocQAPipeline`.
+        haystack: prose that the model was not trained on; keys are held out as well.
+        num_tokens: lengths of the documents, in tokens of the model's own tokenizer.
+        budget_share: `max_context_tokens` as a part of the document's tokens.
+        examples: documents for each task and length.
+
+    Returns:
+        A row for each length and context: `exact_match` {task: 0 to 1}, mean `prompt_tokens`.
+    """
+    if not 0 < budget_share:
+        raise ValueError(f"budget_share={budget_share} must be above 0")
+    rows = []
+    for length in num_tokens:
+        draw = _documents_of(pipe, haystack, length)
+        budget = round(length * budget_share)
+        hits = {context: dict.fromkeys(TASKS, 0) for context in CONTEXTS}
+        spent = dict.fromkeys(CONTEXTS, 0)
+        for task in TASKS:
+            for number in logging.tqdm(range(examples), desc=f"{length} {task}"):
+                rng = Random(f"{seed} {length} {task} {number}")
+                example = make_example(rng, draw(rng), task, held_out=True)
+                document = pipe.read(example.document)
+                for context, options in CONTEXTS.items():
+                    answer = pipe(
+                        question=example.question,
+                        document=document,
+                        budget={"max_context_tokens": budget, "visual_share": options.get("visual_share")},
+                        text_policy=options["text_policy"],
+                    )
+                    hits[context][task] += example.is_exact(answer["answer"])
+                    spent[context] += answer["usage"]["prompt_tokens"]
+        rows += [
+            {
+                "num_tokens": length,
+                "budget": budget,
+                "context": context,
+                "examples": examples,
+                "exact_match": {task: hits[context][task] / examples for task in TASKS},
+                "prompt_tokens": spent[context] / examples / len(TASKS),
+            }
+            for context in CONTEXTS
+        ]
+    return rows
+
+
+def _documents_of(pipe: Any, haystack: str, num_tokens: int) -> Callable[[Random], str]:
+    """Draws pieces of the haystack of at least `num_tokens` text tokens, and hardly more."""
+    sample = haystack[:200_000]
+    characters_per_token = len(sample) / len(pipe.processor.tokenizer.encode(sample, add_special_tokens=False))
+
+    def draw(rng: Random) -> str:
+        size = round(num_tokens * characters_per_token)
+        while True:
+            text = draw_haystack(rng, haystack, size)
+            if len(pipe.processor.tokenizer.encode(text, add_special_tokens=False)) >= num_tokens:
+                return text
+            if len(text) >= len(haystack):
+                raise ValueError(f"the haystack has fewer than {num_tokens} tokens; give a longer text")
+            size = round(size * 1.05) + 50
+
+    return draw
