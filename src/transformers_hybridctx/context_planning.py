@@ -54,6 +54,11 @@ def encodable(text: str) -> str:
     return _LONE_SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
+def span_block(page: int, text: str) -> str:
+    """What stands in the prompt for a span: its page, counted from 1, and its text."""
+    return f"[page {page + 1}] {encodable(text)}\n"
+
+
 def lone_surrogates(text: str, within: CharRange) -> list[tuple[int, str]]:
     """(position, character) of each lone surrogate of `text` in `within`."""
     start, end = within
@@ -276,9 +281,9 @@ class SpanTokens:
         self._wishes: dict[RankedPolicy, list[CharRange]] = {}
 
     def block(self, span: CharRange) -> str:
-        """What stands in the prompt for a span: its page, counted from 1, and its text."""
+        """What stands in the prompt for a span."""
         start, end = span
-        return f"[page {self.document.page_of(start) + 1}] {encodable(self.document.text[start:end])}\n"
+        return span_block(self.document.page_of(start), self.document.text[start:end])
 
     def ids(self, ranges: Sequence[CharRange]) -> list[tuple[int, ...]]:
         new = [span for span in dict.fromkeys(ranges) if span not in self._ids]

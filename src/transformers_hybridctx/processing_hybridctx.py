@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any, ClassVar, Literal
@@ -17,13 +17,13 @@ from transformers.processing_utils import MultiModalData, ProcessorMixin
 from .checkpoint_fonts import checkpoint_font_loader, portable_config, save_fonts, with_loaded_fonts
 from .context_planning import (
     ContextBudget,
-    ContextBudgetError,
     ContextPlan,
     ContextPlanner,
     resolve_text_policy,
 )
 from .image_processing_hybridctx import HybridCtxImageProcessor
-from .prompt_frames import Conversation, DocumentPart, PlainEncoder, PromptRenderer, Segment
+from .prompt_frames import Conversation, DocumentPart, PlainEncoder, PromptRenderer
+from .prompt_writing import Prompt, PromptWriter
 from .rasterizing import PageRenderer, RenderedDocument
 from .scanned_pages import ScannedPages, is_picture
 from .text_policies import PagedDocument, TextPolicy
@@ -51,19 +51,6 @@ class _Patches:
 
     pixel_values: np.ndarray
     image_grid_thw: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    """One finished prompt of a batch."""
-
-    segments: list[Segment]
-    ids: list[list[int]]
-    plans: list[ContextPlan]
-
-    @property
-    def input_ids(self) -> list[int]:
-        return [token for ids in self.ids for token in ids]
 
 
 class HybridCtxProcessor(ProcessorMixin):
@@ -179,10 +166,10 @@ class HybridCtxProcessor(ProcessorMixin):
         if kwargs:
             raise TypeError(f"unknown arguments for a document: {', '.join(sorted(kwargs))}")
         conversations, is_batch = self._questions(document, question, budget, text_policy)
-        renderer = self._prompt_renderer(
+        writer = self._writer(
             None, fusion_order, {"add_generation_prompt": add_generation_prompt, **(chat_template_kwargs or {})}
         )
-        prompts = [self._prompt(conversation, renderer) for conversation in conversations]
+        prompts = [writer.write(conversation) for conversation in conversations]
         features = self._features(conversations, prompts, return_tensors)
         if not return_plan:
             return features
@@ -205,10 +192,10 @@ class HybridCtxProcessor(ProcessorMixin):
             [`ContextPlan`], or a list of them for a batch.
         """
         conversations, is_batch = self._questions(document, question, budget, text_policy)
-        renderer = self._prompt_renderer(
+        writer = self._writer(
             None, fusion_order, {"add_generation_prompt": add_generation_prompt, **(chat_template_kwargs or {})}
         )
-        plans = [self._prompt(conversation, renderer).plans[0] for conversation in conversations]
+        plans = [writer.write(conversation).plans[0] for conversation in conversations]
         return plans if is_batch else plans[0]
 
     def read_document(self, document: Any) -> PagedDocument:
@@ -283,11 +270,11 @@ class HybridCtxProcessor(ProcessorMixin):
             "add_generation_prompt": add_generation_prompt,
             "return_assistant_tokens_mask": return_assistant_tokens_mask,
         }
-        renderer = self._prompt_renderer(chat_template, fusion_order, options)
+        writer = self._writer(chat_template, fusion_order, options)
         read = [self._read_conversation(messages, budget, text_policy) for messages in conversations]
-        prompts = [self._prompt(conversation, renderer) for conversation in read]
+        prompts = [writer.write(conversation) for conversation in read]
         if not tokenize:
-            texts = [self._written(renderer, talk, prompt) for talk, prompt in zip(read, prompts, strict=True)]
+            texts = [writer.as_text(talk, prompt.plans) for talk, prompt in zip(read, prompts, strict=True)]
             return texts if is_batch else texts[0]
         tensors = (processor_kwargs or {}).get("return_tensors") if return_tensors == "auto" else return_tensors
         features = self._features(read, prompts, tensors, return_assistant_tokens_mask)
@@ -357,7 +344,8 @@ class HybridCtxProcessor(ProcessorMixin):
                 image = part["image_url"].get("url") if isinstance(part["image_url"], dict) else part["image_url"]
             if image is None:
                 raise ValueError(f"an image part beside a document needs one of {', '.join(_IMAGE_KEYS)}: {part!r}")
-            return talk.add_image(self._cut([image]))
+            patches = self._cut([image])
+            return talk.add_image(patches, int(self._tokens_of(patches).sum()))
         if kind == "text" and untrusted and part.get("text"):
             return talk.add_text(part["text"])
         return part
@@ -371,84 +359,20 @@ class HybridCtxProcessor(ProcessorMixin):
             self._encoder = PlainEncoder(self.tokenizer)
         return self._encoder
 
-    def _prompt_renderer(
+    def _writer(
         self, chat_template: str | None, fusion_order: FusionOrder | None, template_kwargs: dict[str, Any]
-    ) -> PromptRenderer:
+    ) -> PromptWriter:
         order = _fusion_order(fusion_order or self.fusion_order)
         template = self._resolve_chat_template(chat_template)
-        return PromptRenderer(self.tokenizer, self.image_token, template, order == "pages_first", template_kwargs)
+        return PromptWriter(
+            PromptRenderer(self.tokenizer, self.image_token, template, order == "pages_first", template_kwargs),
+            self.encoder,
+            ContextPlanner(self.encoder, self._page_tokens),
+            self.image_token_id,
+        )
 
     def _page_tokens(self, height: int, width: int) -> int:
         return self.image_processor.get_number_of_image_patches(height, width) // self.image_processor.merge_size**2
-
-    def _prompt(self, talk: Conversation, renderer: PromptRenderer) -> _Prompt:
-        """Plan the documents of a conversation one after the other, and write it."""
-        texts = self.encoder(talk.texts)
-        question_tokens = sum(map(len, texts))
-        image_ids = [[self.image_token_id] * int(self._tokens_of(image).sum()) for image in talk.images]
-        rendered: dict[tuple[tuple[bool, bool], ...], list[Segment]] = {}
-
-        def render(in_prompt: Sequence[tuple[bool, bool]]) -> list[Segment]:
-            key = tuple(in_prompt)
-            if key not in rendered:
-                rendered[key] = renderer.render(talk, key)
-            return rendered[key]
-
-        def fixed_tokens(in_prompt: Sequence[tuple[bool, bool]]) -> int:
-            template = sum(len(segment.ids) for segment in render(in_prompt))
-            return template + sum(map(len, image_ids))
-
-        planner = ContextPlanner(self.encoder, self._page_tokens)
-        in_prompt = [(True, True)] * len(talk.documents)
-        plans: list[ContextPlan] = []
-        for index, part in enumerate(talk.documents):
-            spent = sum(plan.visual_tokens + plan.text_tokens for plan in plans)
-
-            def template_tokens(has_pages: bool, has_spans: bool, index: int = index, spent: int = spent) -> int:
-                return fixed_tokens([*in_prompt[:index], (has_pages, has_spans), *in_prompt[index + 1 :]]) + spent
-
-            taken = template_tokens(True, True) + question_tokens
-            budget, smallest = _fair_share(part.budget, taken, len(talk.documents) - index)
-            try:
-                plan = planner.plan(
-                    part.document,
-                    talk.question,
-                    budget,
-                    part.policy,
-                    template_tokens,
-                    question_tokens,
-                    self.encoder.count(part.document.text) if part.document.text else 0,
-                )
-            except ContextBudgetError as error:
-                if len(talk.documents) == 1 or error.field != "max_context_tokens":
-                    raise
-                message = f"document {index + 1} of {len(talk.documents)}: {error}, of this document's share"
-                raise ContextBudgetError(message, smallest(error.smallest)) from error
-            in_prompt[index] = (bool(plan.num_pages), bool(plan.spans))
-            plans.append(plan)
-        segments = render(in_prompt)
-        ids = [self._segment_ids(segment, texts, plans, image_ids) for segment in segments]
-        return _Prompt(segments, ids, _with_totals(plans, segments, ids))
-
-    def _segment_ids(
-        self, segment: Segment, texts: list[list[int]], plans: list[ContextPlan], image_ids: list[list[int]]
-    ) -> list[int]:
-        match segment.kind:
-            case "template":
-                return list(segment.ids)
-            case "text":
-                return texts[segment.index]
-            case "spans":
-                return [token for span in plans[segment.index].spans for token in span.input_ids]
-            case "page":
-                return [self.image_token_id] * plans[segment.index].page_tokens[segment.page]
-            case "image":
-                return image_ids[segment.index]
-
-    def _written(self, renderer: PromptRenderer, talk: Conversation, prompt: _Prompt) -> str:
-        in_prompt = [(bool(plan.num_pages), bool(plan.spans)) for plan in prompt.plans]
-        spans = ["".join(f"[page {span.page + 1}] {span.text}\n" for span in plan.spans) for plan in prompt.plans]
-        return renderer.text(talk, in_prompt, spans)
 
     # Pixels
 
@@ -474,7 +398,7 @@ class HybridCtxProcessor(ProcessorMixin):
     def _features(
         self,
         conversations: list[Conversation],
-        prompts: list[_Prompt],
+        prompts: list[Prompt],
         return_tensors: str | None,
         assistant_masks: bool = False,
     ) -> BatchFeature:
@@ -489,10 +413,7 @@ class HybridCtxProcessor(ProcessorMixin):
         }
         data["mm_token_type_ids"] = self.create_mm_token_type_ids(data["input_ids"])
         if assistant_masks:
-            masks = [
-                [int(part.generated) for part, ids in zip(prompt.segments, prompt.ids, strict=True) for _ in ids]
-                for prompt in prompts
-            ]
+            masks = [prompt.generated for prompt in prompts]
             data["assistant_masks"] = [[0] * (length - len(mask)) + mask for mask in masks]
         patches = list(self._patches_in_order(conversations, prompts))
         if patches:
@@ -500,7 +421,7 @@ class HybridCtxProcessor(ProcessorMixin):
             data |= {"pixel_values": joined.pixel_values, "image_grid_thw": joined.image_grid_thw}
         return BatchFeature(data, tensor_type=return_tensors)
 
-    def _patches_in_order(self, conversations: list[Conversation], prompts: list[_Prompt]) -> Iterator[_Patches]:
+    def _patches_in_order(self, conversations: list[Conversation], prompts: list[Prompt]) -> Iterator[_Patches]:
         """Patches of all pages and pictures in the order in which the prompts show them."""
         drawn: dict[tuple[int, float], _Patches] = {}
         for talk, prompt in zip(conversations, prompts, strict=True):
@@ -618,30 +539,6 @@ def _holds_document(messages: Iterable[Any]) -> bool:
         if isinstance(content, (list, tuple))
         for part in content
     )
-
-
-def _fair_share(budget: ContextBudget, taken: int, documents_left: int) -> tuple[ContextBudget, Callable[[int], int]]:
-    """The part of a budget that the next of several documents may use, and its smallest value -> the whole's."""
-    whole = budget.max_context_tokens
-    if whole is None or documents_left == 1:
-        return budget, lambda smallest: smallest
-    share = replace(budget, max_context_tokens=min(whole, taken + max(0, whole - taken) // documents_left))
-    return share, lambda smallest: taken + max(0, smallest - taken) * documents_left
-
-
-def _with_totals(plans: list[ContextPlan], segments: list[Segment], ids: list[list[int]]) -> list[ContextPlan]:
-    """The plans, with all that is neither a plan's own document nor a question counted as template."""
-    total = sum(map(len, ids))
-    last = max((index for index, part in enumerate(segments) if part.kind in ("page", "spans")), default=-1)
-    prefix = sum(map(len, ids[: last + 1]))
-    return [
-        replace(
-            plan,
-            template_tokens=total - plan.visual_tokens - plan.text_tokens - plan.question_tokens,
-            prefix_tokens=prefix,
-        )
-        for plan in plans
-    ]
 
 
 def _drawn_pages(document: Any, scale: float) -> Iterable[Any]:

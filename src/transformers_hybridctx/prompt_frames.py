@@ -99,12 +99,16 @@ class DocumentPart:
 
 @dataclass
 class Conversation:
-    """Messages whose user text, documents and pictures are taken out and stand as `Hole`s in them."""
+    """Messages whose user text, documents and pictures are taken out and stand as `Hole`s in them.
+
+    `image_tokens`: visual tokens of each picture. `question`: what the last user message says.
+    """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     documents: list[DocumentPart] = field(default_factory=list)
     images: list[Any] = field(default_factory=list)
+    image_tokens: list[int] = field(default_factory=list)
     question: str | None = None
 
     def add_text(self, text: str) -> Hole:
@@ -115,8 +119,9 @@ class Conversation:
         self.documents.append(part)
         return Hole("document", len(self.documents) - 1)
 
-    def add_image(self, image: Any) -> Hole:
+    def add_image(self, image: Any, tokens: int) -> Hole:
         self.images.append(image)
+        self.image_tokens.append(tokens)
         return Hole("image", len(self.images) - 1)
 
 
