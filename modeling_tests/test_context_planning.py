@@ -397,6 +397,12 @@ def test_an_anchor_in_a_long_sentence_brings_words_on_both_sides_and_is_not_cut(
     assert not made.spans[0].text[0].isspace()
 
 
+def test_text_that_no_font_can_draw_is_copied_sentence_by_sentence() -> None:
+    text = "☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃。☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃☃ 2024 ☃。"
+    ranked = AnchorsPolicy().rank(Pages(text))
+    assert [text[start:end] for start, end in sorted(ranked)] == [text[:34], text[34:]]
+
+
 def test_a_number_alone_on_its_line_brings_the_line_before() -> None:
     assert texts(
         plan("First things first and nothing else here.\nTotal price:\n9931\nThank you.", policy="anchors")

@@ -280,6 +280,35 @@ def test_a_request_that_cannot_be_served_says_why(
         processor(**request_)
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        # Lines between parts, as many chat templates have them.
+        "{% for part in messages[0].content %}{{ '<|image|>' if part.type == 'image' else part.text }}\n{% endfor %}",
+        # Numbered pictures, trimmed text, and a closing word that depends on the text.
+        "[gMASK]<sop><|user|>{% for part in messages[0].content %}"
+        "{% if part.type == 'image' %}Picture {{ loop.index }}: "
+        "<|begin_of_image|><|image|><|end_of_image|>{% else %}{{ part.text | trim }}{% endif %}{% endfor %}"
+        "{{ '' if messages[0].content[-1].text.endswith('/nothink') else '/nothink' }}<|assistant|>",
+    ],
+)
+@pytest.mark.parametrize("policy", ["anchors", "none", "full"])
+def test_any_template_gets_the_promised_tokens(
+    tokenizer: PreTrainedTokenizerFast,
+    image_processor: HybridCtxImageProcessor,
+    render_config: dict[str, Any],
+    template: str,
+    policy: str,
+) -> None:
+    processor = HybridCtxProcessor(image_processor, tokenizer, chat_template=template, render_config=render_config)
+    with pytest.raises(ContextBudgetError) as caught:
+        processor.plan(DOCUMENT, QUESTION, text_policy=policy, budget={"max_context_tokens": 40})
+    for limit in (caught.value.smallest, caught.value.smallest + 100, None):
+        request: dict[str, Any] = {"text_policy": policy, "budget": {"max_context_tokens": limit}}
+        features, plan = processor(document=DOCUMENT, question=QUESTION, **request, return_plan=True)
+        assert len(features["input_ids"][0]) == plan.total_tokens <= (limit or plan.total_tokens)
+
+
 def test_a_template_that_drops_its_text_is_an_error(processor: HybridCtxProcessor) -> None:
     messages = [{"role": "user", "content": [{"type": "document", "text": "text"}, {"type": "text", "text": "why"}]}]
     with pytest.raises(ValueError, match="each must appear exactly once"):

@@ -374,7 +374,7 @@ class AnchorsPolicy(RankedPolicy):
 
     def rank(self, document: PagedDocument, question: str | None = None) -> list[CharRange]:
         starts = sentence_starts(document.text)
-        anchors = sorted([*self._written_anchors(document.text, starts), *_undrawable_anchors(document)])
+        anchors = sorted([*self._written_anchors(document.text, starts), *_undrawable_anchors(document, starts)])
         units = self._units(document.text, anchors, starts)
         return [(start, end) for start, end, _ in sorted(units, key=lambda unit: unit.rank)]
 
@@ -423,7 +423,8 @@ class AnchorsPolicy(RankedPolicy):
                 index += 1
                 continue
             start, end = self._window(text, anchor, edges)
-            start = max(start, units[-1].end) if units else start
+            if units and start < units[-1].end:
+                start = anchor.start - len(text[units[-1].end : anchor.start].lstrip())
             rank = anchor.rank
             # No anchor is cut: one that begins inside the window is taken along whole.
             while index < len(anchors) and anchors[index].start < end:
@@ -448,11 +449,13 @@ class AnchorsPolicy(RankedPolicy):
         return start, end
 
 
-def _undrawable_anchors(document: PagedDocument, longest: int = 64) -> list[_Anchor]:
-    """Characters that no font has, neighbours together."""
+def _undrawable_anchors(document: PagedDocument, starts: list[int], longest: int = 64) -> list[_Anchor]:
+    """Characters that no font has, neighbours of one sentence together."""
     runs: list[list[int]] = []
+    sentence_firsts = set(starts)
     for position, _ in document.undrawable:
-        if runs and position == runs[-1][1] and position - runs[-1][0] < longest:
+        joins = runs and position == runs[-1][1] and position not in sentence_firsts
+        if joins and position - runs[-1][0] < longest:
             runs[-1][1] = position + 1
         else:
             runs.append([position, position + 1])
