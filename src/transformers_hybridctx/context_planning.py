@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal, NoReturn
 
 from .text_policies import (
@@ -414,10 +415,18 @@ class _Request:
             self._known_sizes[size] = self._page_tokens(*size)
         return self._known_sizes[size]
 
+    @cached_property
+    def _kinds(self) -> list[tuple[int, int]]:
+        """(one page, how many pages are of its size) for each size that the document has."""
+        sizes = [self.document.page_size(page) for page in range(self.document.num_pages)]
+        return [(sizes.index(size), count) for size, count in Counter(sizes).items()]
+
     def visual_tokens(self, scale: float) -> int:
+        """Visual tokens of all pages."""
         if scale not in self._visual:
-            sizes = Counter(self.document.page_size(page, scale) for page in range(self.document.num_pages))
-            self._visual[scale] = sum(self._tokens_of_size(size) * count for size, count in sizes.items())
+            self._visual[scale] = sum(
+                self._tokens_of_size(self.document.page_size(page, scale)) * count for page, count in self._kinds
+            )
         return self._visual[scale]
 
     def choose_scale(self) -> float:
