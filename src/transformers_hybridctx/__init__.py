@@ -2,8 +2,8 @@
 """Hybrid visual-textual long context for language models, as an integration into Hugging Face Transformers.
 
 `import transformers_hybridctx` makes the Auto classes and `pipeline("long-doc-qa")` of transformers know HybridCtx.
-Neither torch nor transformers is imported before it is used: names below are loaded on first access, and the
-registrations run right after transformers' own modules that they need have been imported.
+Neither torch nor transformers is imported before it is used: names below are loaded on first access, and the rooms that
+register themselves are imported right after transformers' own modules that they register with.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .context_planning import ContextBudget, ContextBudgetError, ContextPlan
     from .image_processing_hybridctx import HybridCtxImageProcessor
     from .modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
-    from .pipeline_long_doc_qa import DocumentCache, LongDocQAPipeline
+    from .pipeline_long_doc_qa import LongDocQAPipeline
     from .processing_hybridctx import HybridCtxProcessor
     from .rasterizing import PageRenderer, RenderedDocument
     from .typesetting import RenderConfig
@@ -34,7 +34,7 @@ _ROOMS = {
     "context_planning": ("ContextBudget", "ContextBudgetError", "ContextPlan"),
     "image_processing_hybridctx": ("HybridCtxImageProcessor",),
     "modeling_hybridctx": ("HybridCtxForCausalLM", "HybridCtxModel"),
-    "pipeline_long_doc_qa": ("DocumentCache", "LongDocQAPipeline"),
+    "pipeline_long_doc_qa": ("LongDocQAPipeline",),
     "processing_hybridctx": ("HybridCtxProcessor",),
     "rasterizing": ("PageRenderer", "RenderedDocument"),
     "typesetting": ("RenderConfig",),
@@ -44,7 +44,6 @@ __all__ = [
     "ContextBudget",
     "ContextBudgetError",
     "ContextPlan",
-    "DocumentCache",
     "HybridCtxConfig",
     "HybridCtxForCausalLM",
     "HybridCtxImageProcessor",
@@ -67,90 +66,59 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _register_config() -> None:
-    from transformers import AutoConfig
-
-    from .configuration_hybridctx import HybridCtxConfig
-
-    AutoConfig.register(HybridCtxConfig.model_type, HybridCtxConfig, exist_ok=True)
-
-
-def _register_image_processor() -> None:
-    from transformers import AutoImageProcessor
-
-    from .configuration_hybridctx import HybridCtxConfig
-    from .image_processing_hybridctx import HybridCtxImageProcessor
-
-    AutoImageProcessor.register(HybridCtxConfig, slow_image_processor_class=HybridCtxImageProcessor, exist_ok=True)
+_NEEDED_WITH = {
+    "transformers.models.auto.configuration_auto": "configuration_hybridctx",
+    "transformers.models.auto.image_processing_auto": "image_processing_hybridctx",
+    "transformers.models.auto.processing_auto": "processing_hybridctx",
+    "transformers.models.auto.modeling_auto": "modeling_hybridctx",
+    "transformers.pipelines": "pipeline_long_doc_qa",
+}
+"""Modules of transformers, and the room of ours that registers itself with each at its end."""
 
 
-def _register_processor() -> None:
-    from transformers import AutoProcessor
+class _RegisterAfterImports(importlib.abc.MetaPathFinder):
+    """Imports each room of ours once the module that it registers with is there, by whomever that was imported.
 
-    from .configuration_hybridctx import HybridCtxConfig
-    from .processing_hybridctx import HybridCtxProcessor
+    Modules of transformers import one another in circles, so this waits until the outermost import, of a module of
+    transformers or of ours, is complete: then none of them is half made.
+    """
 
-    AutoProcessor.register(HybridCtxConfig, HybridCtxProcessor, exist_ok=True)
-
-
-def _register_models() -> None:
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
-
-    from .configuration_hybridctx import HybridCtxConfig
-    from .modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
-
-    AutoModel.register(HybridCtxConfig, HybridCtxModel, exist_ok=True)
-    for auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
-        auto_class.register(HybridCtxConfig, HybridCtxForCausalLM, exist_ok=True)
-
-
-def _register_pipeline() -> None:
-    from .pipeline_long_doc_qa import register_pipeline
-
-    register_pipeline()
-
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Runs a registration once the module that it extends has been imported, by whomever."""
-
-    def __init__(self, pending: dict[str, Callable[[], None]]) -> None:
-        self._pending = pending
+    def __init__(self) -> None:
+        self._depth = 0
+        self._searching: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        register = self._pending.pop(fullname, None)  # popped first: the search below must pass this finder by
-        if register is None:
+        if fullname.partition(".")[0] not in ("transformers", __name__) or fullname in self._searching:
             return None
-        spec = importlib.util.find_spec(fullname)
+        self._searching.add(fullname)  # the search below must pass this finder by
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._searching.discard(fullname)
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
         def execute_and_register(module: ModuleType) -> None:
-            execute(module)
-            register()
+            self._depth += 1
+            try:
+                execute(module)
+            finally:
+                self._depth -= 1
+            if self._depth == 0:
+                _register_with_imported()
 
         spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec
 
 
-def _register_when_imported(registrations: dict[str, Callable[[], None]]) -> None:
-    pending = {}
-    for name, register in registrations.items():
-        if name in sys.modules:
-            register()
-        else:
-            pending[name] = register
-    sys.meta_path.insert(0, _AfterImport(pending))
+def _register_with_imported() -> None:
+    for module, room in _NEEDED_WITH.items():
+        if module in sys.modules and f"{__name__}.{room}" not in sys.modules:
+            importlib.import_module(f".{room}", __name__)
 
 
-_register_when_imported(
-    {
-        "transformers.models.auto.configuration_auto": _register_config,
-        "transformers.models.auto.image_processing_auto": _register_image_processor,
-        "transformers.models.auto.processing_auto": _register_processor,
-        "transformers.models.auto.modeling_auto": _register_models,
-        "transformers.pipelines": _register_pipeline,
-    }
-)
+sys.meta_path.insert(0, _RegisterAfterImports())
+_register_with_imported()

@@ -93,4 +93,6 @@ class HybridCtxConfig(Glm4vConfig):
             raise ValueError(f"phi_bottleneck={self.phi_bottleneck} must be 1 or more, or None for the default.")
 
 
+AutoConfig.register(HybridCtxConfig.model_type, HybridCtxConfig, exist_ok=True)
+
 __all__ = ["HybridCtxConfig"]

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BatchFeature, Glm4vImageProcessorPil
+from transformers import AutoImageProcessor, BatchFeature, Glm4vImageProcessorPil
 from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.models.glm4v.image_processing_pil_glm4v import smart_resize
 from transformers.utils import TensorType
+
+from .configuration_hybridctx import HybridCtxConfig
 
 
 class HybridCtxImageProcessor(Glm4vImageProcessorPil):
@@ -132,5 +134,7 @@ class HybridCtxImageProcessor(Glm4vImageProcessorPil):
             {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}, tensor_type=return_tensors
         )
 
+
+AutoImageProcessor.register(HybridCtxConfig, slow_image_processor_class=HybridCtxImageProcessor, exist_ok=True)
 
 __all__ = ["HybridCtxImageProcessor"]

@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
@@ -558,5 +565,9 @@ class HybridCtxForCausalLM(Glm4vForConditionalGeneration):
             self.model.rope_deltas = None
         return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
 
+
+AutoModel.register(HybridCtxConfig, HybridCtxModel, exist_ok=True)
+for auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+    auto_class.register(HybridCtxConfig, HybridCtxForCausalLM, exist_ok=True)
 
 __all__ = ["HybridCtxForCausalLM", "HybridCtxModel"]

@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from .context_planning import ContextBudget, ContextPlan
 from .document_files import read_document_file
-from .processing_hybridctx import HybridCtxProcessor, _drawn_pages
+from .processing_hybridctx import HybridCtxProcessor, drawn_pages
 from .rasterizing import mark_boxes
 from .sentences import RUN
 from .text_policies import PagedDocument, TextPolicy
@@ -210,7 +210,7 @@ def mark_evidence(plan: ContextPlan, evidence: Sequence[dict[str, Any]]) -> dict
     boxes: dict[int, list[tuple[float, float, float, float]]] = {}
     for item in evidence:
         boxes.setdefault(item["page"], []).append(item["box"])
-    pages = enumerate(_drawn_pages(plan.document, plan.scale)) if boxes else ()
+    pages = enumerate(drawn_pages(plan.document, plan.scale)) if boxes else ()
     marked = {}
     for number, page in pages:
         if number in boxes:
@@ -282,15 +282,12 @@ def _with_progress(questions: list[str]) -> Iterator[str]:
     return iter(logging.tqdm(questions, desc="questions", unit="question"))
 
 
-def register_pipeline() -> None:
-    """Make `pipeline("long-doc-qa")` known to transformers."""
-    PIPELINE_REGISTRY.register_pipeline(
-        TASK,
-        pipeline_class=LongDocQAPipeline,
-        pt_model=AutoModelForImageTextToText,
-        default={"model": (str(BUNDLED_CHECKPOINT), None)},
-        type="multimodal",
-    )
-
+PIPELINE_REGISTRY.register_pipeline(
+    TASK,
+    pipeline_class=LongDocQAPipeline,
+    pt_model=AutoModelForImageTextToText,
+    default={"model": (str(BUNDLED_CHECKPOINT), None)},
+    type="multimodal",
+)
 
 __all__ = ["LongDocQAPipeline"]

@@ -11,10 +11,11 @@ from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from transformers import BatchFeature, PreTrainedTokenizerBase
+from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from .checkpoint_fonts import checkpoint_font_loader, portable_config, save_fonts, with_loaded_fonts
+from .configuration_hybridctx import HybridCtxConfig
 from .context_planning import (
     ContextBudget,
     ContextPlan,
@@ -386,7 +387,7 @@ class HybridCtxProcessor(ProcessorMixin):
 
     def _cut_document(self, document: Any, plan: ContextPlan) -> _Patches:
         """Draw the pages a few at a time, and keep only their patches."""
-        pages = iter(_drawn_pages(document, plan.scale))
+        pages = iter(drawn_pages(document, plan.scale))
         groups: list[_Patches] = []
         while group := list(islice(pages, _PAGES_AT_ONCE)):
             groups.append(self._cut(group))
@@ -541,7 +542,7 @@ def _holds_document(messages: Iterable[Any]) -> bool:
     )
 
 
-def _drawn_pages(document: Any, scale: float) -> Iterable[Any]:
+def drawn_pages(document: Any, scale: float) -> Iterable[Any]:
     """Pages at a scale: those that the document has at hand, or freshly drawn ones."""
     if isinstance(document, ScannedPages):
         return document.draw_pages(scale)
@@ -557,4 +558,6 @@ def _joined(groups: Sequence[_Patches]) -> _Patches:
     return _Patches(np.concatenate(pixels), np.concatenate([group.image_grid_thw for group in groups]))
 
 
-__all__ = ["HybridCtxProcessor"]
+AutoProcessor.register(HybridCtxConfig, HybridCtxProcessor, exist_ok=True)
+
+__all__ = ["HybridCtxProcessor", "drawn_pages"]

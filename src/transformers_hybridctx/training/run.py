@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -116,7 +117,10 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
     model.generation_config.eos_token_id = model.config.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.max_new_tokens = 64
-    model.save_pretrained(target)
+    # Stored in half precision for its size, and declared as fp32: the CPUs that it is for compute slowly in less.
+    model.half().save_pretrained(target)
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n")
     HybridCtxProcessor(
         HybridCtxImageProcessor(patch_size=PATCH_SIZE, merge_size=MERGE_SIZE),
         tokenizer,

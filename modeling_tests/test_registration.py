@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`import transformers_hybridctx` is light, and the Auto classes know HybridCtx in whatever order things are imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CHECK = """
+import transformers_hybridctx
+from transformers import (
+    AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM,
+)
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM, HybridCtxModel
+
+assert type(AutoConfig.for_model("hybridctx")) is HybridCtxConfig
+assert AutoModel._model_mapping[HybridCtxConfig] is HybridCtxModel
+for auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+    assert auto_class._model_mapping[HybridCtxConfig] is HybridCtxForCausalLM
+assert HybridCtxConfig in IMAGE_PROCESSOR_MAPPING and HybridCtxConfig in PROCESSOR_MAPPING
+assert "long-doc-qa" in PIPELINE_REGISTRY.supported_tasks
+"""
+
+
+def run(code: str) -> None:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_import_loads_neither_torch_nor_transformers() -> None:
+    run("import sys, transformers_hybridctx; assert not {'torch', 'transformers', 'numpy'} & sys.modules.keys()")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import transformers_hybridctx",
+        "from transformers import pipeline",
+        "import transformers_hybridctx; from transformers import PreTrainedModel",
+        "import transformers_hybridctx; import transformers_hybridctx.image_processing_hybridctx",
+        "import transformers_hybridctx.modeling_hybridctx",
+        "from transformers_hybridctx import *",
+        "import transformers_hybridctx; from transformers import Trainer",
+    ],
+)
+def test_auto_classes_know_hybridctx_after(first: str) -> None:
+    run(f"{first}\n{CHECK}")
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    import transformers_hybridctx
+
+    with pytest.raises(AttributeError, match="no attribute 'HybridCtxForever'"):
+        _ = transformers_hybridctx.HybridCtxForever  # type: ignore[attr-defined]
