@@ -173,8 +173,9 @@ def test_coverage_is_the_area_inside_the_outline(points, with_curve_like_detail)
         winding += np.where(crosses[:, None] & (x[None, :] > at[:, None]), np.sign(y1 - y0), 0)
     mean_winding = winding.reshape(height, samples, width, samples).mean(axis=(1, 3))
     expected = np.minimum(np.abs(mean_winding), 1) * 255
-    assert np.abs(image - expected).mean() < 4
-    assert np.abs(image - expected).max() < 60
+    # An edge that runs between two rows of samples is missed by up to one row.
+    assert np.abs(image - expected).mean() < 255 / samples
+    assert np.abs(image - expected).max() < 4 * 255 / samples
 
 
 def _chords(start, end):

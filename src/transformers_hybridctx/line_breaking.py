@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Line breaking: greedy, over prefix sums of advances, by our own rules or reportlab's."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+import numpy as np
+
+from .character_classes import CJK, MARK, NEWLINE, NO_END, NO_START, SPACE, ZERO_WIDTH_SPACE
+from .render_config import RenderConfig
+
+# The characters that reportlab's CJK line breaking lets hang into the margin.
+_REPORTLAB_CANNOT_START = frozenset(
+    map(
+        ord,
+        "!',.:;?!\")]、。」』】〕］】）々―ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮーヵヶ゛゜・ヽヾゝゞ―‐°′″℃￠％‰",
+    )
+)
+_REPORTLAB_CJK = (0x4E00, 0x9FFF)
+# A line may run over by 1/20 of its spaces' width, which then shrink to fit.
+_SHRINK_PARTS = 20
+
+
+class LineBreaker:
+    """Greedy line breaking over one text's prefix sums of advances (`pen`, int64 [characters + 1]).
+
+    A unit is a stretch that a line takes whole: a word, a newline mark, a CJK character with its punctuation.
+    """
+
+    def __init__(
+        self,
+        config: RenderConfig,
+        units: int,
+        codes: np.ndarray,
+        flags: np.ndarray,
+        pen: np.ndarray,
+        attached: np.ndarray,
+    ) -> None:
+        self.codes, self.flags, self.pen, self.attached = codes, flags, pen, attached
+        self.plain = config.line_breaking == "plain"
+        self.group = config.lines_per_paragraph or 1
+        self.room = math.floor(config.text_width / config.font_size * units + 1e-6)
+        self.first_room = math.floor((config.text_width - config.first_line_indent) / config.font_size * units + 1e-6)
+        solid = (flags & (SPACE | NEWLINE)) == 0
+        before = np.ones(len(codes) + 1, dtype=bool)  # may a line start here?
+        before[1:-1] = ~(solid[:-1] & solid[1:])
+        if self.plain:
+            before[1:-1] |= ((flags[:-1] & MARK) != 0) | (codes[:-1] == ZERO_WIDTH_SPACE)
+            wide = ((flags[:-1] | flags[1:]) & CJK) != 0
+            before[1:-1] |= wide & ((flags[1:] & NO_START) == 0) & ((flags[:-1] & NO_END) == 0)
+        before &= ~attached
+        self.starts = np.flatnonzero(solid & before[:-1])
+        self.ends = np.flatnonzero(solid & before[1:]) + 1
+        if self.plain:
+            self.fitted, self.parts = pen, 1
+        else:
+            space = (flags & SPACE) != 0
+            self.parts = _SHRINK_PARTS
+            self.fitted = pen * self.parts
+            self.fitted[1:] -= np.cumsum(np.diff(pen) * space)
+        self.fitted_ends = self.fitted[self.ends]
+        low, high = _REPORTLAB_CJK
+        self.by_characters = not self.plain and bool(np.any((codes >= low) & (codes <= high)))
+
+    def break_paragraphs(
+        self, paragraph_starts: np.ndarray, paragraph_ends: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(start, end, paragraph) of every line, int64. A paragraph without units is one empty line."""
+        number = np.arange(len(paragraph_starts))
+        firsts = np.searchsorted(self.starts, paragraph_starts)
+        lasts = np.searchsorted(self.starts, paragraph_ends)
+        filled = lasts > firsts
+        if self.by_characters:
+            filled = paragraph_ends > paragraph_starts
+            begins, stops = paragraph_starts, paragraph_ends
+        else:
+            begins = paragraph_starts.copy()
+            if not self.plain:
+                begins[filled] = self.starts[firsts[filled]]
+            stops = paragraph_starts.copy()
+            stops[filled] = self.ends[lasts[filled] - 1]
+        rooms = np.where(number % self.group == 0, self.first_room, self.room)
+        measure = self.pen if self.by_characters else self.fitted
+        parts = 1 if self.by_characters else self.parts
+        simple = ~filled | (measure[stops] - measure[begins] <= rooms * parts)
+        starts, ends, paragraphs = [begins[simple]], [stops[simple]], [number[simple]]
+        for paragraph in np.flatnonzero(~simple).tolist():
+            room = int(rooms[paragraph])
+            begin, stop = int(begins[paragraph]), int(stops[paragraph])
+            if self.by_characters:
+                broken = self._break_by_characters(begin, stop, room)
+            else:
+                broken = self._break_by_units(begin, int(firsts[paragraph]), int(lasts[paragraph]), room)
+            spans = np.array(broken, dtype=np.int64)
+            starts.append(spans[:, 0])
+            ends.append(spans[:, 1])
+            paragraphs.append(np.full(len(spans), paragraph))
+        start, end, owner = np.concatenate(starts), np.concatenate(ends), np.concatenate(paragraphs)
+        order = np.argsort(start, kind="stable")
+        return start[order], end[order], owner[order]
+
+    def _break_by_units(self, start: int, unit: int, last: int, room: int) -> list[tuple[int, int]]:
+        lines = []
+        while unit < last:
+            limit = int(self.fitted[start]) + room * self.parts
+            fit = min(int(np.searchsorted(self.fitted_ends, limit, "right")), last)
+            word_start = int(self.starts[min(max(fit, unit), last - 1)])
+            if fit > unit:
+                end = int(self.ends[fit - 1])
+                unit = fit
+                if fit < last and not self.plain and self.pen[self.ends[fit]] - self.pen[word_start] > self.room:
+                    # reportlab begins a word that no line can hold on the line before.
+                    cut = self._cut(start, room)
+                    if cut > word_start:
+                        end = word_start = cut
+                lines.append((start, end))
+                start = word_start
+            elif start < word_start:
+                start = word_start
+                continue
+            else:
+                cut = max(self._cut(start, room), self._after(start))
+                lines.append((start, cut))
+                start = cut
+                if start >= self.ends[unit]:
+                    unit += 1
+                    start = int(self.starts[min(unit, last - 1)])
+            room = self.room
+        return lines
+
+    def _cut(self, start: int, room: int) -> int:
+        """The last place between clusters that a line from start reaches; start if not even one cluster fits."""
+        cut = int(np.searchsorted(self.pen, self.pen[start] + room, "right")) - 1
+        while cut > start and self.attached[cut]:
+            cut -= 1
+        return cut
+
+    def _after(self, start: int) -> int:
+        """The end of the cluster at start."""
+        end = start + 1
+        while self.attached[end]:
+            end += 1
+        return end
+
+    def _break_by_characters(self, start: int, stop: int, room: int) -> list[tuple[int, int]]:
+        """Reportlab's breaking of a text that holds CJK: anywhere, but back to a space or CJK character from Latin."""
+        lines = []
+        while start < stop:
+            over = int(np.searchsorted(self.pen, self.pen[start] + room, "right")) - 1
+            if over >= stop:
+                lines.append((start, stop))
+                break
+            end, code = over + 1, int(self.codes[over])
+            if code < 0x3000:
+                for back in range(over, (start + end) >> 1, -1):
+                    candidate = int(self.codes[back])
+                    if back < over and (candidate >= 0x3000 or unicodedata.category(chr(candidate)) == "Zs"):
+                        end, code = back + 2, int(self.codes[back + 1])
+                        break
+            if code not in _REPORTLAB_CANNOT_START and end > start + 1:
+                end -= 1
+            while end > start + 1 and self.attached[end]:
+                end -= 1
+            while self.attached[end]:
+                end += 1
+            lines.append((start, end))
+            start, room = end, self.room
+        return lines

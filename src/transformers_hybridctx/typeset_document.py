@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A text on pages: where every character lies, and which characters lie where."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from .bidirectional import MIRRORS, bidi_levels, visual_order
+from .character_classes import COMPLEX, MARK, SPACE, code_points, first_halves, space_runs
+from .font_chain import NO_GLYPH, FontChain
+
+Box = tuple[float, float, float, float]
+NO_POSITIONS = np.zeros(0, dtype=np.int64)
+
+
+def joined_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """[starts[0], starts[0] + 1, ..., starts[0] + lengths[0] - 1, starts[1], ...] as int64."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Characters [start, end) of the text on one line; box is (left, top, right, bottom) in pixels at scale 1."""
+
+    page: int
+    start: int
+    end: int
+    box: Box
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """All `ShapedRun`s of a document, by position in the display text.
+
+    at, advances: every shaped character, ascending; glyph_at (ascending), keys, right, up: the glyphs.
+    """
+
+    at: np.ndarray
+    advances: np.ndarray
+    glyph_at: np.ndarray
+    keys: np.ndarray
+    right: np.ndarray
+    up: np.ndarray
+
+
+@dataclass
+class Cells:
+    """Where the characters of some lines lie. One entry a character, in the order of the text (the display text, that
+    is, the text with each newline replaced by its mark). left and width are points from the page's left edge.
+    """
+
+    index: np.ndarray
+    line: np.ndarray
+    left: np.ndarray
+    width: np.ndarray
+    keys: np.ndarray
+
+
+class _Lines(Sequence[Line]):
+    """Lines made as they are asked for, since a log of a million lines should not cost a million objects."""
+
+    def __init__(self, document: TypesetDocument) -> None:
+        self._document = document
+
+    def __len__(self) -> int:
+        return len(self._document.line_starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Line: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Line]: ...
+    def __getitem__(self, index: int | slice) -> Line | list[Line]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        document = self._document
+        start, end = document.line_span(number)
+        return Line(int(document.line_pages[number]), start, end, document.line_box(number))
+
+
+class TypesetDocument:
+    """A text on pages: every character lies on exactly one line, or is white space at a line break.
+
+    Attributes:
+        text, config: what was typeset, and how.
+        lines: a sequence of `Line`, top to bottom.
+        num_pages: number of pages.
+        undrawable: [(position, character), ...] that no font has; a hollow box stands for each on its line.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        fonts: FontChain,
+        display: str,
+        marks: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+        shaped: Shaped,
+        attached: np.ndarray,
+        undrawable: np.ndarray,
+        lines: dict[str, np.ndarray],
+    ) -> None:
+        self.text = text
+        self.config = fonts.config
+        self.fonts = fonts
+        self.display = display
+        self._marks = marks
+        self.shaped = shaped
+        self._attached = attached
+        self.undrawable: list[tuple[int, str]] = [(int(at), text[at]) for at in undrawable.tolist()]
+        self.line_starts = lines["starts"]
+        self.line_ends = lines["ends"]
+        self.line_pages = lines["pages"]
+        self.line_tops = lines["tops"]
+        self.line_lefts = lines["lefts"]
+        self.line_widths = lines["widths"]
+        self.line_gaps = lines["gaps"]
+        self.line_paragraphs = lines["paragraphs"]
+        self.line_directions = lines["directions"]
+        self.num_pages = int(self.line_pages[-1]) + 1
+        self._page_firsts = np.searchsorted(self.line_pages, np.arange(self.num_pages + 1))
+        self.pixels_per_point = self.config.dpi / 72
+
+    @property
+    def lines(self) -> Sequence[Line]:
+        return _Lines(self)
+
+    # Positions in the text and in the display text differ only where a mark is longer or shorter than its newline.
+
+    def _to_display(self, position: int) -> int:
+        if self._marks is None:
+            return position
+        newline_at, newline_length, mark_at = self._marks
+        mark = int(np.searchsorted(newline_at, position, "right")) - 1
+        if mark < 0:
+            return position
+        past = position - int(newline_at[mark]) - int(newline_length[mark])
+        return int(mark_at[mark]) + (len(self.config.newline_markup or "") + past if past >= 0 else 0)
+
+    def _to_text(self, position: int) -> int:
+        if self._marks is None:
+            return position
+        newline_at, newline_length, mark_at = self._marks
+        mark = int(np.searchsorted(mark_at, position, "right")) - 1
+        if mark < 0:
+            return position
+        offset = position - int(mark_at[mark])
+        text, after = self.config.newline_markup or "", int(newline_at[mark]) + int(newline_length[mark])
+        if offset >= len(text):
+            return after + offset - len(text)
+        # The visible part of a mark is one with its newline; the white space around it is nobody's.
+        return int(newline_at[mark]) if offset <= len(text) - len(text.lstrip()) else after
+
+    def is_mark(self, positions: np.ndarray) -> np.ndarray:
+        """Which of these characters of the display text stand for a newline: bool."""
+        if self._marks is None:
+            codes = np.array([ord(self.display[position]) for position in positions.tolist()], dtype=np.uint32)
+            return np.asarray((self.fonts.flags[codes] & MARK) != 0)
+        mark_at = self._marks[2]
+        if not len(mark_at):
+            return np.zeros(len(positions), dtype=bool)
+        mark = np.searchsorted(mark_at, positions, "right") - 1
+        inside = positions - mark_at[np.maximum(mark, 0)] < len(self.config.newline_markup or "")
+        return np.asarray((mark >= 0) & inside)
+
+    def line_span(self, number: int) -> tuple[int, int]:
+        """Characters [start, end) of line `number` of the document."""
+        start, end = int(self.line_starts[number]), int(self.line_ends[number])
+        return self._to_text(start), self._to_text(end)
+
+    def line_box(self, number: int, scale: float = 1.0) -> Box:
+        """(left, top, right, bottom) of line `number` in pixels."""
+        left = float(self.line_lefts[number])
+        return self._pixels(number, left, left + float(self.line_widths[number]), scale)
+
+    def _pixels(self, number: int, left: float, right: float, scale: float) -> Box:
+        down = self.pixels_per_point * scale
+        across = down * self.config.horizontal_scale
+        top = float(self.line_tops[number])
+        return left * across, top * down, right * across, (top + self.config.line_height) * down
+
+    def page_lines(self, page: int) -> tuple[int, int]:
+        """Numbers [first, last) of a page's lines. An unknown page is an IndexError."""
+        if not 0 <= page < self.num_pages:
+            raise IndexError(f"page {page} does not exist; the document has pages 0 to {self.num_pages - 1}")
+        return int(self._page_firsts[page]), int(self._page_firsts[page + 1])
+
+    def page_size(self, page: int, scale: float = 1.0) -> tuple[int, int]:
+        """(height, width) of a page in pixels, without drawing it."""
+        check_scale(scale)
+        config = self.config
+        ppp = self.pixels_per_point
+        height = math.ceil(config.page_height * ppp - 1e-6)
+        width = math.ceil(config.page_width * ppp - 1e-6)
+        if config.horizontal_scale != 1:
+            width = int(width * config.horizontal_scale)
+        first, last = self.page_lines(page)
+        if config.auto_crop_last_page and page == self.num_pages - 1:
+            height = min(height, self._cropped_height(first, last))
+        if config.auto_crop_width:
+            ink = float(self._ink_rights[first:last].max()) * ppp * config.horizontal_scale
+            if ink > 0:
+                width = min(width, int(math.ceil(ink - 1e-6) + config.margin_x))
+        multiple = config.page_multiple
+        padded = (-(-side // multiple) * multiple for side in (height, width))
+        high, wide = (max(1, round(side * scale)) for side in padded)
+        return high, wide
+
+    def _cropped_height(self, first: int, last: int) -> int:
+        config, ppp = self.config, self.pixels_per_point
+        if config.line_breaking == "plain":
+            bottom = float(self.line_tops[last - 1]) + config.line_height + config.margin_y + config.frame_padding
+            return math.ceil(bottom * ppp - 1e-6)
+        # Glyph's renderer cuts margin_y pixels below the last inked row.
+        for number in range(last - 1, first - 1, -1):
+            keys = self.cells(number, number + 1).keys
+            keys = keys[keys != NO_GLYPH]
+            if len(keys):
+                depth = max(self.fonts.extents(key)[1] for key in np.unique(keys).tolist())
+                baseline = math.floor((float(self.line_tops[number]) + self.fonts.ascent) * ppp + 0.5)
+                return int(baseline + math.ceil(max(depth, 0.0) * config.font_size * ppp) - 1 + config.margin_y)
+        return math.ceil(config.page_height * ppp - 1e-6)
+
+    @functools.cached_property
+    def _ink_rights(self) -> np.ndarray:
+        """Rightmost ink of each line in points; 0 for a line without ink. float64 [num_lines]."""
+        rights = np.where(self.line_ends > self.line_starts, self.line_lefts + self.line_widths, 0.0)
+        # The last glyph may stop short of its advance, or reach over it.
+        codes = np.array([ord(self.display[end - 1]) for end in self.line_ends.tolist() if end], dtype=np.uint32)
+        has = np.flatnonzero((self.line_ends > self.line_starts) & (self.line_directions == 0))
+        offset = int((self.line_ends == 0).sum())
+        codes = codes[has - offset]
+        keys = self.fonts.keys[codes]
+        simple = (keys != NO_GLYPH) & ((self.fonts.flags[codes] & (COMPLEX | MARK)) == 0)
+        has, codes, keys = has[simple], codes[simple], keys[simple]
+        unique, inverse = np.unique(keys, return_inverse=True)
+        reach = np.array([self.fonts.extents(key)[0] for key in unique.tolist()])[inverse] if len(unique) else 0.0
+        short = self.fonts.advances[codes] / self.fonts.units - reach
+        rights[has] -= short * self.config.font_size
+        return rights
+
+    def cells(self, first: int, last: int) -> Cells:
+        """Where every character of lines [first, last) lies."""
+        fonts = self.fonts
+        starts, ends = self.line_starts[first:last], self.line_ends[first:last]
+        base, stop = int(starts[0]), int(ends[-1])
+        codes = code_points(self.display[base : stop + 1])[: stop - base]
+        widths = fonts.advances[codes]
+        keys = fonts.keys[codes]
+        low, high = np.searchsorted(self.shaped.at, [base, stop])
+        here = self.shaped.at[low:high] - base
+        widths[here] = self.shaped.advances[low:high]
+        keys[here] = NO_GLYPH
+        halves = first_halves(codes) if self.config.line_breaking == "plain" else NO_POSITIONS
+        widths[halves] = 0
+        keys[halves] = NO_GLYPH
+        pen = np.zeros(len(codes) + 1, dtype=np.int64)
+        np.cumsum(widths, out=pen[1:])
+        lengths = ends - starts
+        line = np.repeat(np.arange(last - first), lengths)
+        index = joined_ranges(starts - base, lengths)
+        unit = self.config.font_size / fonts.units
+        left = self.line_lefts[first:last][line] + (pen[index] - pen[starts[line] - base]) * unit
+        width = widths[index] * unit
+        gaps = self.line_gaps[first:last]
+        if gaps.any():
+            space = self._breaking_spaces(base, stop)
+            before = np.concatenate([[0], np.cumsum(space)])
+            left += gaps[line] * (before[index] - before[starts[line] - base])
+            width += gaps[line] * space[index]
+        cells = Cells(index + base, line + first, left, width, keys[index])
+        for number in np.flatnonzero(self.line_directions[first:last]).tolist():
+            where = slice(*np.searchsorted(line, [number, number + 1]).tolist())
+            self._reorder(cells, where, codes[index[where]], first + number)
+        return cells
+
+    def _breaking_spaces(self, base: int, stop: int) -> np.ndarray:
+        """Which characters [base, stop) of the display text are spaces that lines may break at: bool."""
+        start = max(base - 1, 0)
+        codes = code_points(self.display[start : stop + 1])
+        space = (self.fonts.flags[codes] & SPACE) != 0
+        if self.config.line_breaking == "reportlab":
+            space &= ~space_runs(codes)
+        space = space[base - start : base - start + stop - base]
+        if self._marks is not None:
+            mark = self.config.newline_markup or ""
+            low, high = np.searchsorted(self._marks[2], [base - len(mark), stop])
+            for offset, character in enumerate(mark):
+                at = self._marks[2][low:high] + offset - base
+                at = at[(at >= 0) & (at < stop - base)]
+                space[at] = (character.isspace() and not mark[:offset].strip()) or not mark[offset:].strip()
+        return space
+
+    def _reorder(self, cells: Cells, where: slice, codes: np.ndarray, number: int) -> None:
+        """Put the characters of a line with right-to-left script where the reader expects them (UAX #9)."""
+        positions = cells.index[where]
+        if not len(positions):
+            return
+        levels = bidi_levels(codes.tolist(), 1 if self.line_directions[number] == 2 else 0)
+        low, high = np.searchsorted(self._attached, [positions[0], positions[-1] + 1])
+        joined = np.zeros(len(positions), dtype=bool)
+        joined[self._attached[low:high] - positions[0]] = True
+        joined[0] = False
+        atoms = np.flatnonzero(~joined)
+        sizes = np.diff(np.append(atoms, len(positions)))
+        order = visual_order([levels[atom] for atom in atoms.tolist()])
+        width = cells.width[where]
+        atom_widths = np.add.reduceat(width, atoms)
+        visual_left = np.empty(len(atoms))
+        ordered = atom_widths[order]
+        visual_left[order] = float(self.line_lefts[number]) + np.cumsum(ordered) - ordered
+        inside = np.cumsum(width) - width
+        inside -= np.repeat(inside[atoms], sizes)
+        cells.left[where] = np.repeat(visual_left, sizes) + inside
+        keys = cells.keys[where]
+        for place, (level, code) in enumerate(zip(levels, codes.tolist(), strict=True)):
+            mirror = MIRRORS.get(chr(code)) if level % 2 and keys[place] >= 0 else None
+            if mirror is not None:
+                self.fonts.learn(np.array([ord(mirror)], dtype=np.uint32))
+                keys[place] = self.fonts.keys[ord(mirror)]
+
+    def page_of(self, char_index: int) -> int:
+        """The page of a character; white space dropped at a line break counts to the line before it."""
+        if not 0 <= char_index < len(self.text):
+            raise IndexError(f"character {char_index} does not exist; the text has {len(self.text)} characters")
+        line = int(np.searchsorted(self.line_starts, self._to_display(char_index), "right")) - 1
+        return int(self.line_pages[max(line, 0)])
+
+    def page_span(self, page: int) -> tuple[int, int]:
+        """Characters [start, end) of a page. The spans of all pages tile the text: white space at a break goes to the
+        page before it.
+        """
+        first, last = self.page_lines(page)
+        start = 0 if page == 0 else self._to_text(int(self.line_starts[first]))
+        end = len(self.text) if page == self.num_pages - 1 else self._to_text(int(self.line_starts[last]))
+        return start, end
+
+    def boxes(self, start: int, end: int, scale: float = 1.0) -> list[tuple[int, Box]]:
+        """[(page, (left, top, right, bottom)), ...] of characters [start, end), top to bottom, in pixels.
+
+        One box a line, more where right-to-left script puts neighbours apart; none for white space at a line break.
+        A character inside a cluster (a letter with its accents, a ligature) has the cluster's box.
+        """
+        if not 0 <= start <= end <= len(self.text):
+            raise ValueError(f"[{start}, {end}) is not within the text's {len(self.text)} characters")
+        check_scale(scale)
+        if start == end:
+            return []
+        start, end = self._to_display(start), self._to_display(end)
+        while start > 0 and self._is_attached(start):
+            start -= 1
+        while end < len(self.display) and self._is_attached(end):
+            end += 1
+        first = max(int(np.searchsorted(self.line_starts, start, "right")) - 1, 0)
+        last = int(np.searchsorted(self.line_starts, end, "left"))
+        found: list[tuple[int, Box]] = []
+        for number in range(first, last):
+            line_start, line_end = int(self.line_starts[number]), int(self.line_ends[number])
+            if line_start == line_end or line_end <= start:
+                continue
+            page = int(self.line_pages[number])
+            if start <= line_start and line_end <= end:
+                if self.line_widths[number] > 0:
+                    found.append((page, self.line_box(number, scale)))
+                continue
+            cells = self.cells(number, number + 1)
+            chosen = (cells.index >= start) & (cells.index < end) & (cells.width > 0)
+            lefts, rights = cells.left[chosen], cells.left[chosen] + cells.width[chosen]
+            order = np.argsort(lefts, kind="stable")
+            pieces: list[list[float]] = []
+            for left, right in zip(lefts[order].tolist(), rights[order].tolist(), strict=True):
+                if pieces and left <= pieces[-1][1] + 1e-6:
+                    pieces[-1][1] = max(pieces[-1][1], right)
+                else:
+                    pieces.append([left, right])
+            found += [(page, self._pixels(number, left, right, scale)) for left, right in pieces]
+        return found
+
+    def _is_attached(self, position: int) -> bool:
+        where = int(np.searchsorted(self._attached, position))
+        return where < len(self._attached) and int(self._attached[where]) == position
+
+    def spans_in_box(self, page: int, box: Box, scale: float = 1.0) -> list[tuple[int, int]]:
+        """Characters that a region (left, top, right, bottom) of a page shows, whole or in part: [(start, end),
+        ...].
+        """
+        check_scale(scale)
+        first, last = self.page_lines(page)
+        down = self.pixels_per_point * scale
+        across = down * self.config.horizontal_scale
+        left, top, right, bottom = box[0] / across, box[1] / down, box[2] / across, box[3] / down
+        fuzz = 1e-6
+        tops = self.line_tops[first:last]
+        # Lines go down the page, so those that the region meets are neighbours.
+        low = first + int(np.searchsorted(tops + self.config.line_height, top + fuzz, "right"))
+        high = first + int(np.searchsorted(tops, bottom - fuzz, "left"))
+        if low >= high:
+            return []
+        cells = self.cells(low, high)
+        shown = (cells.left < right - fuzz) & (cells.left + cells.width > left + fuzz) & (cells.width > 0)
+        positions = cells.index[shown]
+        if not len(positions):
+            return []
+        jump = np.flatnonzero((np.diff(positions) > 1) | (np.diff(cells.line[shown]) > 0)) + 1
+        spans = []
+        for piece in np.split(positions, jump):
+            start, end = int(piece[0]), int(piece[-1]) + 1
+            while start > 0 and self._is_attached(start):
+                start -= 1
+            while end < len(self.display) and self._is_attached(end):
+                end += 1
+            spans.append((self._to_text(start), self._to_text(end)))
+        return [span for span in spans if span[0] < span[1]]
+
+
+def check_scale(scale: float) -> None:
+    """ValueError unless scale is a finite number greater than 0."""
+    if not isinstance(scale, (int, float)) or not math.isfinite(scale) or scale <= 0:
+        raise ValueError(f"scale={scale!r} must be a finite number greater than 0; 1.0 draws at the config's dpi")
