@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..image_processing_hybridctx import HybridCtxImageProcessor
 from ..rasterizing import PageRenderer, RenderedDocument
-from ..typesetting import RenderConfig
+from ..typesetting import RenderConfig, code_points
 from .reference import COLUMNS_PER_TOKEN, LINES_PER_TOKEN, MERGE_SIZE, PATCH_SIZE, RENDER_CONFIG, VISUAL_TOKEN
 from .tasks import Document, TaskMixture, draw_passages
 
@@ -138,8 +138,7 @@ class RecallBatches(Dataset[dict[str, Tensor]]):
 class PageReader:
     """Draws documents as the checkpoint's pages and says what stands in each visual token."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self) -> None:
         self._renderer = PageRenderer(RenderConfig(**RENDER_CONFIG))
         self._images = HybridCtxImageProcessor(patch_size=PATCH_SIZE, merge_size=MERGE_SIZE)
         self._classes = np.full(0x110000, len(CHARACTERS) - 1, dtype=np.int64)
@@ -154,39 +153,29 @@ class PageReader:
         """uint8 pixel_values [patches, 18 * 18] and image_grid_thw [pages, 3]."""
         return dict(self._images(pages, return_tensors="pt"))
 
-    def labels(self, cell: int, document: RenderedDocument) -> dict[str, Tensor]:
-        """Reading labels of all visual tokens of `document`, see `ReferenceObjective.forward`."""
+    def characters(self, document: RenderedDocument) -> Tensor:
+        """What each cell of each visual token shows: indices into `CHARACTERS`, int64 [visual tokens, 18]."""
         columns = document.page_size(0)[1] // VISUAL_TOKEN * COLUMNS_PER_TOKEN
-        codes = np.frombuffer(document.text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        encoding = self._tokenizer(document.text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-        token_at = np.full(len(codes), IGNORE, dtype=np.int64)
-        for token, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
-            token_at[start:end] = token
-        characters, tokens = [], []
+        codes = code_points(document.text)
+        blocks = []
         for page in range(document.num_pages):
             rows = document.page_size(page)[0] // VISUAL_TOKEN * LINES_PER_TOKEN
             shown = np.full((rows, columns), CHARACTERS.index(" "), dtype=np.int64)
-            words = np.full((rows, columns), IGNORE, dtype=np.int64)
             first, last = document.page_lines(page)
             cells = document.cells(first, last)
             drawn = cells.width > 0
             column = np.rint(cells.left[drawn] * columns / RENDER_CONFIG["page_width"]).astype(np.int64)
             place = cells.line[drawn] - first, np.minimum(column, columns - 1)
             shown[place] = self._classes[codes[cells.index[drawn]]]
-            words[place] = token_at[cells.index[drawn]]
-            for grid, blocks in ((shown, characters), (words, tokens)):
-                shape = (rows // LINES_PER_TOKEN, LINES_PER_TOKEN, columns // COLUMNS_PER_TOKEN, COLUMNS_PER_TOKEN)
-                blocks.append(grid.reshape(shape).transpose(0, 2, 1, 3).reshape(-1, LINES_PER_TOKEN * COLUMNS_PER_TOKEN))
-        return {
-            "characters": torch.from_numpy(np.concatenate(characters)),
-            "cell_tokens": torch.from_numpy(np.concatenate(tokens)[:, cell]),
-        }
+            shape = (rows // LINES_PER_TOKEN, LINES_PER_TOKEN, columns // COLUMNS_PER_TOKEN, COLUMNS_PER_TOKEN)
+            blocks.append(shown.reshape(shape).transpose(0, 2, 1, 3).reshape(-1, LINES_PER_TOKEN * COLUMNS_PER_TOKEN))
+        return torch.from_numpy(np.concatenate(blocks))
 
 
 class FuseBatches(Dataset[dict[str, Tensor]]):
-    """Stage `fuse`: pages with copied passages, pages alone, passages alone. Item i is the whole batch of step i.
+    """Stage `fuse`: pages with copied passages, passages alone, pages alone. Item i is the whole batch of step i.
 
-    Where passages are copied, some questions may ask for what only the pages show, as a budget makes it happen.
+    Now and then a passage that a question needs is missing, as a budget makes it happen.
     """
 
     def __init__(
@@ -198,45 +187,46 @@ class FuseBatches(Dataset[dict[str, Tensor]]):
         tokens_per_batch: int = 3600,
         seed: int = 0,
     ) -> None:
-        self._reader, self._encode, self._mixture = PageReader(tokenizer), SequenceEncoder(tokenizer), mixture
+        self._reader, self._encode, self._mixture = PageReader(), SequenceEncoder(tokenizer), mixture
         self._steps, self._tokens, self._seed = steps, tokens_per_batch, seed
-        self._curriculum = Curriculum(num_chars=(250, 5000), num_facts=(3, 10))
-        self._pages_alone = Curriculum(num_chars=(120, 2000), num_facts=(2, 6))
+        self._curricula = {
+            "both": Curriculum(num_chars=(300, 7000), num_facts=(3, 10)),
+            "passages": Curriculum(num_chars=(300, 4500), num_facts=(3, 12)),
+            "pages": Curriculum(num_chars=(100, 700), num_facts=(1, 4)),
+        }
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = Random(f"fuse {self._seed} {step}")
-        mode = rng.choices(("both", "pages", "passages"), (25, 65, 10))[0]
-        # Long codes are hardly ever read without a slip; pages alone are mostly asked for what can be learned first.
-        longest_answer = 12 if mode == "pages" and rng.random() < 0.8 else 1000
-        progress = min(1.0, step / (0.7 * self._steps))
-        num_chars, num_facts = (self._pages_alone if mode == "pages" else self._curriculum).at(progress, rng)
-        cell = rng.randrange(COLUMNS_PER_TOKEN * LINES_PER_TOKEN)
+        mode = rng.choices(list(self._curricula), (55, 30, 15))[0]
+        num_chars, num_facts = self._curricula[mode].at(min(1.0, step / (0.6 * self._steps)), rng)
+        # Long codes are hardly ever read without a slip: pages alone are asked for what can be learned first.
+        longest_answer = 12 if mode == "pages" else 1000
         rows: list[tuple[list[int], list[int]]] = []
         pages: list[np.ndarray] = []
-        labels: list[dict[str, Tensor]] = []
+        characters: list[Tensor] = []
         while not rows or (len(rows) + 1) * max(len(ids) for ids, _ in rows) <= self._tokens:
             document = self._mixture.draw(rng, num_chars, num_facts, longest_answer)
-            passages = [] if mode == "pages" else draw_passages(rng, document, rng.randint(0, min(num_chars, 2400)))
+            passages = []
+            if mode != "pages":
+                passages = draw_passages(rng, document, rng.randint(0, min(num_chars, 3000)))
             if mode == "passages":
                 rows.append(self._encode(document, passages, [(0, len(document.text))], []))
                 continue
             drawn = self._reader.draw(document.text)
             spans = [drawn.page_span(page) for page in range(drawn.num_pages)]
             visual = [height * width // VISUAL_TOKEN**2 for height, width in map(drawn.page_size, range(len(spans)))]
-            if passages and rng.random() < 0.3:
-                passages = rng.sample(passages, rng.randint(1, len(passages)))
-                passages.sort()
+            if passages and rng.random() < 0.1:
+                passages = sorted(rng.sample(passages, rng.randint(1, len(passages))))
             rows.append(self._encode(document, passages, spans, visual))
             pages += drawn.pages
-            labels.append(self._reader.labels(cell, drawn))
+            characters.append(self._reader.characters(drawn))
         batch = self._encode.pad(rows)
         if pages:
             batch |= self._reader.pixels(pages)
-            batch |= {key: torch.cat([label[key] for label in labels]) for key in labels[0]}
-            batch |= {"cell": torch.tensor(cell), "mm_token_type_ids": self._encode.page_tokens(batch["input_ids"])}
+            batch |= {"characters": torch.cat(characters), "mm_token_type_ids": self._encode.page_tokens(batch["input_ids"])}
         return batch
 
 
@@ -246,7 +236,7 @@ class ReadBatches(Dataset[dict[str, Tensor]]):
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, mixture: TaskMixture, *, steps: int, tokens_per_batch: int = 960, seed: int = 0
     ) -> None:
-        self._reader, self._mixture = PageReader(tokenizer), mixture
+        self._reader, self._mixture = PageReader(), mixture
         self._steps, self._tokens, self._seed = steps, tokens_per_batch, seed
 
     def __len__(self) -> int:
@@ -255,17 +245,16 @@ class ReadBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = Random(f"read {self._seed} {step}")
         rows = rng.choice((2, 2, 3, 4, 6, 10, 20))
-        cell = rng.randrange(COLUMNS_PER_TOKEN * LINES_PER_TOKEN)
-        pages, labels = [], []
+        pages: list[np.ndarray] = []
+        characters = []
         for _ in range(max(1, self._tokens // (rows * 16))):
             num_chars = rows * LINES_PER_TOKEN * 92
             text = self._mixture.draw(rng, num_chars, max(2, num_chars // 120)).text
             text = scramble(rng, text) if rng.random() < 0.2 else text
             drawn = self._reader.draw(text[: num_chars + 200])
             pages += drawn.pages
-            labels.append(self._reader.labels(cell, drawn))
-        joined = {key: torch.cat([label[key] for label in labels]) for key in labels[0]}
-        return {**self._reader.pixels(pages), **joined, "cell": torch.tensor(cell)}
+            characters.append(self._reader.characters(drawn))
+        return self._reader.pixels(pages) | {"characters": torch.cat(characters)}
 
 
 def scramble(rng: Random, text: str) -> str:

@@ -26,18 +26,15 @@ class HybridCtxForReading(HybridCtxForCausalLM):
     """The model with its training losses: one forward pass per batch, with whatever losses the batch has labels for.
 
     Answers: cross entropy on the labelled tokens alone; the output layer does not run where nothing is asked.
-    Reading, dense, on every visual embedding: the character in each of its 18 cells, by a linear layer; and in one cell
-    a step the token that this character belongs to, through the decoder's own (tied) token embeddings, which draws
-    visual embeddings towards the space that the decoder reads.
+    Reading, dense, on every visual embedding: the character in each of its 18 cells, by a linear layer.
 
-    Its checkpoints load as `HybridCtxForCausalLM`, which leaves the reading heads behind.
+    Its checkpoints load as `HybridCtxForCausalLM`, which leaves the reading head behind.
     """
 
     def __init__(self, config: HybridCtxConfig) -> None:
         super().__init__(config)
         hidden_size = config.text_config.hidden_size
         self.characters = nn.Linear(hidden_size, CELLS * len(CHARACTERS))
-        self.cells = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(CELLS))
         self.averages: dict[str, float] = defaultdict(float)
         self.post_init()
 
@@ -46,16 +43,12 @@ class HybridCtxForReading(HybridCtxForCausalLM):
         pixel_values: Tensor | None = None,
         image_grid_thw: Tensor | None = None,
         characters: Tensor | None = None,
-        cell: Tensor | None = None,
-        cell_tokens: Tensor | None = None,
         labels: Tensor | None = None,
         **inputs: Tensor,
     ) -> dict[str, Tensor]:
         """
         Args:
-            characters: [visual tokens, 18] index of the character in each cell, -100 where none is drawn.
-            cell: the cell whose token is asked for, a scalar.
-            cell_tokens: [visual tokens] that token, -100 where there is none.
+            characters: [visual tokens, 18] index of the character in each cell.
             labels: [batch, sequence], not shifted.
         """
         loss = torch.zeros(())
@@ -66,11 +59,6 @@ class HybridCtxForReading(HybridCtxForCausalLM):
             if characters is not None:
                 logits = self.characters(visual).view(-1, len(CHARACTERS))
                 loss = loss + self._cross_entropy("characters", logits, characters.flatten())
-            if cell is not None and cell_tokens is not None:
-                known = cell_tokens != IGNORE
-                query = self.cells[int(cell)](visual[known])
-                logits = self.lm_head(F.layer_norm(query, query.shape[-1:]))
-                loss = loss + 0.3 * self._cross_entropy("tokens", logits, cell_tokens[known])
         if labels is not None:
             encoded = {"image": pages} if pages is not None else None
             hidden = self.model(
