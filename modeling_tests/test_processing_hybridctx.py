@@ -123,6 +123,20 @@ def test_one_document_may_have_many_questions_and_one_question_many_documents(pr
         processor(document=[DOCUMENT, "Short."], question=["1", "2", "3"])
 
 
+def test_pages_can_be_drawn_apart_from_the_prompt(processor: HybridCtxProcessor) -> None:
+    whole = processor(document=DOCUMENT, question=QUESTION, return_tensors="pt")
+    prompt, plan = processor(
+        document=DOCUMENT, question=QUESTION, draw_pages=False, return_plan=True, return_tensors="pt"
+    )
+    assert not {"pixel_values", "image_grid_thw"} & prompt.keys()
+    apart = {**prompt, **processor.draw_pages(plan, return_tensors="pt")}
+    assert apart.keys() == whole.keys()
+    assert all(torch.equal(value, apart[name]) for name, value in whole.items())
+    without = processor.plan(DOCUMENT, QUESTION, budget={"visual_share": 0})
+    with pytest.raises(ValueError, match="no pages to draw"):
+        processor.draw_pages(without)
+
+
 def test_scanned_pages_and_rendered_documents_are_documents_and_colour_mixes_with_grey(
     processor: HybridCtxProcessor,
 ) -> None:

@@ -122,6 +122,7 @@ class HybridCtxProcessor(ProcessorMixin):
         add_generation_prompt: bool = True,
         chat_template_kwargs: dict[str, Any] | None = None,
         return_plan: bool = False,
+        draw_pages: bool = True,
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -139,6 +140,8 @@ class HybridCtxProcessor(ProcessorMixin):
             fusion_order: `"pages_first"` or `"tokens_first"`.
             add_generation_prompt, chat_template_kwargs: passed to the chat template.
             return_plan: also return the [`ContextPlan`] (a list of them for a batch).
+            draw_pages: whether to draw the pages. Without, `pixel_values` and `image_grid_thw` are left out for
+                [`~HybridCtxProcessor.draw_pages`] to add, once for all questions whose plans show the same pages.
             return_tensors: `"pt"`, `"np"` or None.
 
         Returns:
@@ -171,7 +174,7 @@ class HybridCtxProcessor(ProcessorMixin):
             None, fusion_order, {"add_generation_prompt": add_generation_prompt, **(chat_template_kwargs or {})}
         )
         prompts = [writer.write(conversation) for conversation in conversations]
-        features = self._features(conversations, prompts, return_tensors)
+        features = self._features(conversations, prompts, return_tensors, draw_pages=draw_pages)
         if not return_plan:
             return features
         plans = [prompt.plans[0] for prompt in prompts]
@@ -198,6 +201,21 @@ class HybridCtxProcessor(ProcessorMixin):
         )
         plans = [writer.write(conversation).plans[0] for conversation in conversations]
         return plans if is_batch else plans[0]
+
+    def draw_pages(self, plan: ContextPlan, return_tensors: str | None = None) -> BatchFeature:
+        """
+        `pixel_values` and `image_grid_thw` of a plan's pages, as `processor(document=..., question=...)` returns them.
+
+        Plans of one document and one scale have the same pages.
+
+        Raises:
+            ValueError: a plan without pages.
+        """
+        if not plan.num_pages:
+            raise ValueError("the plan has no pages to draw (visual_share=0)")
+        patches = self._cut_document(plan.document, plan)
+        data = {"pixel_values": patches.pixel_values, "image_grid_thw": patches.image_grid_thw}
+        return BatchFeature(data, tensor_type=return_tensors)
 
     def read_document(self, document: Any) -> PagedDocument:
         """A document laid out: text is typeset with the processor's render config, page pictures stay as they are.
@@ -402,6 +420,7 @@ class HybridCtxProcessor(ProcessorMixin):
         prompts: list[Prompt],
         return_tensors: str | None,
         assistant_masks: bool = False,
+        draw_pages: bool = True,
     ) -> BatchFeature:
         rows = [prompt.input_ids for prompt in prompts]
         length = max(map(len, rows))
@@ -416,7 +435,7 @@ class HybridCtxProcessor(ProcessorMixin):
         if assistant_masks:
             masks = [prompt.generated for prompt in prompts]
             data["assistant_masks"] = [[0] * (length - len(mask)) + mask for mask in masks]
-        patches = list(self._patches_in_order(conversations, prompts))
+        patches = list(self._patches_in_order(conversations, prompts)) if draw_pages else []
         if patches:
             joined = _joined(patches)
             data |= {"pixel_values": joined.pixel_values, "image_grid_thw": joined.image_grid_thw}
@@ -553,6 +572,8 @@ def drawn_pages(document: Any, scale: float) -> Iterable[Any]:
 
 def _joined(groups: Sequence[_Patches]) -> _Patches:
     """Patches of several calls; grey ones get three equal channels where others have colour."""
+    if len(groups) == 1:
+        return groups[0]
     width = max(group.pixel_values.shape[1] for group in groups)
     pixels = [np.tile(group.pixel_values, (1, width // group.pixel_values.shape[1])) for group in groups]
     return _Patches(np.concatenate(pixels), np.concatenate([group.image_grid_thw for group in groups]))
