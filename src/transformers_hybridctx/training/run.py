@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import SequentialSampler
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 
 from ..configuration_hybridctx import HybridCtxConfig
@@ -25,7 +24,7 @@ from .stages import HybridCtxForReading
 from .tasks import TaskMixture
 
 Stage = Literal["recall", "read", "fuse"]
-BATCHES: dict[Stage, type[Dataset[dict[str, Tensor]]]] = {
+BATCHES: dict[Stage, Any] = {
     "recall": RecallBatches,
     "read": ReadBatches,
     "fuse": FuseBatches,
@@ -43,7 +42,14 @@ class StageTrainer(Trainer):
 
 
 def train_stage(
-    stage: Stage, corpus: Path, runs: Path, *, steps: int, learning_rate: float = 1.5e-3, threads: int | None = None
+    stage: Stage,
+    corpus: Path,
+    runs: Path,
+    *,
+    steps: int,
+    learning_rate: float = 1.5e-3,
+    tokens_per_batch: int | None = None,
+    threads: int | None = None,
 ) -> Path:
     """Run (or go on with) a stage and return the folder of its weights, `runs`/`stage`.
 
@@ -52,6 +58,7 @@ def train_stage(
     Args:
         corpus: folder of .txt files, see `corpus.fetch_corpus`.
         steps: length of the stage; the learning rate falls over its last quarter.
+        tokens_per_batch: bound on the (padded or visual) tokens of a step; each stage has its own default.
         threads: CPU threads; torch's choice if None.
     """
     if threads:
@@ -67,14 +74,15 @@ def train_stage(
         _take_over(model, runs / "recall", "model.language_model.")
         _take_over(model, runs / "read", "model.visual.", "characters.")
     folder = runs / stage
+    size = {} if tokens_per_batch is None else {"tokens_per_batch": tokens_per_batch}
     arguments = TrainingArguments(
         str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,
         learning_rate=learning_rate,
         lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": steps // 4, "min_lr_ratio": 0.02},
-        warmup_steps=60,
+        lr_scheduler_kwargs={"num_decay_steps": max(1, steps // 4), "min_lr_ratio": 0.02},
+        warmup_steps=min(60, steps // 4),
         weight_decay=0.01,
         adam_beta2=0.98,
         logging_steps=20,
@@ -84,12 +92,13 @@ def train_stage(
         report_to=[],
         remove_unused_columns=False,
         label_names=[],
+        disable_tqdm=steps < 10,
         seed=0,
     )
     trainer = StageTrainer(
         model,
         arguments,
-        train_dataset=BATCHES[stage](tokenizer, mixture, steps=steps),  # type: ignore[call-arg]
+        train_dataset=BATCHES[stage](tokenizer, mixture, steps=steps, **size),
         data_collator=lambda batches: batches[0],
     )
     trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
@@ -132,6 +141,8 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
 
 def _take_over(model: torch.nn.Module, folder: Path, *prefixes: str) -> None:
     """Load the tensors whose names begin with one of `prefixes`; that any is missing is an error."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there are no weights in {folder}: run the stage {folder.name!r} first")
     latest = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), default=folder)
     source = folder if (folder / "model.safetensors").exists() else latest
     tensors = {
