@@ -204,10 +204,10 @@ class ContextPlan:
 
     policy: str
     scale: float
-    page_tokens: tuple[int, ...]
-    spans: tuple[Span, ...]
-    omitted: tuple[Omission, ...]
-    escaped: tuple[tuple[int, str], ...]
+    page_tokens: tuple[int, ...] = field(repr=False)
+    spans: tuple[Span, ...] = field(repr=False)
+    omitted: tuple[Omission, ...] = field(repr=False)
+    escaped: tuple[tuple[int, str], ...] = field(repr=False)
     document_tokens: int
     document_characters: int
     question_tokens: int
