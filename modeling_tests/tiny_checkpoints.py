@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small random checkpoints of the GLM-4V family, saved by transformers' own classes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    Glm4vConfig,
+    Glm4vForConditionalGeneration,
+    Glm4vImageProcessorPil,
+    Glm46VConfig,
+    Glm46VForConditionalGeneration,
+    GlmOcrConfig,
+    GlmOcrForConditionalGeneration,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+FAMILIES: dict[str, tuple[Any, Any, str]] = {
+    "glm4v": (Glm4vConfig, Glm4vForConditionalGeneration, "glm4v"),
+    "glm46v": (Glm46VConfig, Glm46VForConditionalGeneration, "glm4v"),
+    "glm_ocr": (GlmOcrConfig, GlmOcrForConditionalGeneration, "glm_ocr"),
+}
+IMAGE_SIZES = {"shortest_edge": 28**2, "longest_edge": 2 * 28**2 * 800}
+
+
+def tiny_config(family: str, tokenizer: PreTrainedTokenizerFast, **fields: Any) -> Any:
+    """A config of the family: two decoder layers, two vision layers, patches of 14 x 14 pixels."""
+    config_class, _, towers = FAMILIES[family]
+    text = {
+        "model_type": f"{towers}_text",
+        "vocab_size": 512,
+        "hidden_size": 48,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "pad_token_id": 0,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 1.0,
+            "mrope_section": [2, 2, 2],
+        },
+    }
+    vision = {
+        "model_type": f"{towers}_vision",
+        "depth": 2,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "patch_size": 14,
+        "image_size": 112,
+        "out_hidden_size": 48,
+        "intermediate_size": 64,
+    }
+    ids = tokenizer.convert_tokens_to_ids(["<|image|>", "<|begin_of_image|>", "<|end_of_image|>"])
+    token_ids = dict(zip(("image_token_id", "image_start_token_id", "image_end_token_id"), ids))
+    return config_class(text_config=text, vision_config=vision, **token_ids, **fields)
+
+
+def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+    """Weights large enough that every part of the model shows in the logits."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.2 * noise if parameter.ndim == 1 else noise / math.sqrt(parameter[0].numel()))
+    return model.eval()
+
+
+def save_source(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    family: str = "glm4v",
+    dtype: torch.dtype = torch.float32,
+    max_shard_size: str = "100KB",
+    **fields: Any,
+) -> PreTrainedModel:
+    """Save a checkpoint as transformers does, in several shards unless told otherwise."""
+    model = randomize(FAMILIES[family][1](tiny_config(family, tokenizer, **fields))).to(dtype)
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    tokenizer.save_pretrained(folder)
+    Glm4vImageProcessorPil(size=IMAGE_SIZES, patch_size=14, merge_size=2).save_pretrained(folder)
+    return model
+
+
+def edit_json(file: Path, **values: Any) -> None:
+    content = json.loads(file.read_text())
+    for name, value in values.items():
+        content.pop(name, None) if value is None else content.update({name: value})
+    file.write_text(json.dumps(content))
+
+
+def rename_keys(folder: Path, rename: Any) -> None:
+    """Save a folder's shards again under the keys that `rename` makes of theirs."""
+    for shard in folder.glob("*.safetensors"):
+        tensors = {rename(key): tensor for key, tensor in load_file(shard).items()}
+        save_file(tensors, shard, metadata={"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        weight_map = json.loads(index.read_text())["weight_map"]
+        edit_json(index, weight_map={rename(key): name for key, name in weight_map.items()})
+
+
+def all_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return {key: tensor for shard in folder.glob("*.safetensors") for key, tensor in load_file(shard).items()}

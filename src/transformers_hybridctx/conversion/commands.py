@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on checkpoints: `hybridctx convert` and its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+console = Console(highlight=False, soft_wrap=True)
+
+Source = Annotated[str, typer.Argument(help="Folder or Hub id.", show_default=False)]
+Target = Annotated[Path, typer.Argument(help="Folder to write; it appears when it is complete.", show_default=False)]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; the source's own if not given.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the target.")]
+Push = Annotated[str | None, typer.Option("--push-to-hub", help="Also upload to this repository (org/name).")]
+Private = Annotated[bool, typer.Option("--private", help="Create that repository as a private one.")]
+
+
+def convert(
+    source: Source,
+    target: Target,
+    revision: Revision = None,
+    dtype: Dtype = None,
+    render_config: Annotated[Path | None, typer.Option(help="How it draws pages: a render config of Glyph's.")] = None,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare logits of both on a drawn page.")] = False,
+    push_to_hub: Push = None,
+    private: Private = False,
+) -> None:
+    """Convert a checkpoint of the GLM-4V family (Glyph, GLM-4.1V, GLM-4.6V-Flash, GLM-OCR) to HybridCtx."""
+    with _clear_errors():
+        from ..render_config import RenderConfig
+        from .convert import convert_checkpoint
+
+        report = convert_checkpoint(
+            source,
+            target,
+            revision=revision,
+            dtype=dtype,
+            render_config=None if render_config is None else RenderConfig.from_glyph(render_config),
+            overwrite=overwrite,
+            dry_run=dry_run,
+            verify=verify,
+        )
+        _tell(report, target, dry_run)
+        if push_to_hub and not dry_run:
+            _upload(target, push_to_hub, private)
+
+
+def _tell(report: dict[str, Any], target: Path, dry_run: bool) -> None:
+    keys = ", ".join(f"{count:,} {action}" for action, count in report["keys"].items())
+    size = f"{report['num_parameters']:,} parameters, {report['num_bytes']:,} bytes, {report['dtype']}"
+    console.print(f"{keys}; {size}, {report['num_shards']} shards", markup=False)
+    for entry in report["tensors"]:
+        if entry["action"] == "dropped":
+            console.print(f"dropped {entry['source']}: {entry['reason']}", markup=False)
+    if "verification" in report:
+        found = report["verification"]
+        console.print(
+            f"logits differ by {found['max_abs_difference']:.2g} at most, of {found['max_abs_logit']:.3g}",
+            markup=False,
+        )
+    console.print("nothing was written (dry run)" if dry_run else f"checkpoint in {target}", markup=False)
+
+
+def _upload(folder: Path, repo_id: str, private: bool) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload HybridCtx checkpoint")
+    console.print(f"uploaded to {repo_id} at {commit.oid}", markup=False)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What a user can put right is told in a line; anything else keeps its traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False)
+        raise typer.Exit(2) from error

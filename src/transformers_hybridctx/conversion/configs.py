@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configs of the GLM-4V family to HybridCtx configs, whatever the release of transformers that wrote them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from ..configuration_hybridctx import HybridCtxConfig
+from .sources import Checkpoint
+from .tensor_files import CheckpointError
+
+FAMILIES = {
+    "glm4v": ("Glyph, GLM-4.1V-9B-Base and -Thinking", "glm4v_text", "glm4v_vision"),
+    "glm46v": ("GLM-4.6V-Flash", "glm4v_text", "glm4v_vision"),
+    "glm_ocr": ("GLM-OCR", "glm_ocr_text", "glm_ocr_vision"),
+}
+"""`model_type` of a source: the checkpoints that have it, and the `model_type` of its text and vision tower."""
+
+_TOKEN_IDS = (
+    "image_token_id",
+    "image_start_token_id",
+    "image_end_token_id",
+    "video_token_id",
+    "video_start_token_id",
+    "video_end_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+)
+
+
+def source_config(checkpoint: Checkpoint) -> PreTrainedConfig:
+    """The config of a source as transformers' own class reads it.
+
+    Raises:
+        CheckpointError: another family, a quantised checkpoint, or values that cannot be.
+    """
+    values = dict(checkpoint.config)
+    family = values.pop("model_type", None)
+    if family == HybridCtxConfig.model_type:
+        raise CheckpointError(
+            f"{checkpoint.name} is a HybridCtx checkpoint already; `hybridctx export` goes the other way"
+        )
+    if family not in FAMILIES:
+        known = "; ".join(f"{name} ({whose[0]})" for name, whose in FAMILIES.items())
+        raise CheckpointError(f"{checkpoint.name} has model_type={family!r}; these can be converted: {known}")
+    if "quantization_config" in values:
+        raise CheckpointError(f"{checkpoint.name} is quantised; convert the checkpoint that it was made from")
+    text_class = CONFIG_MAPPING[FAMILIES[family][1]]
+    if "text_config" not in values:
+        # Releases before 4.54 wrote the text tower's fields beside the vision_config.
+        outer = {"architectures", "vision_config", "transformers_version", "tie_word_embeddings", *_TOKEN_IDS}
+        text = {name: value for name, value in values.items() if name not in outer or name in _TOKEN_IDS[6:]}
+        values = {name: value for name, value in values.items() if name in outer} | {"text_config": text}
+    _check_depth(checkpoint, values)
+    text = values["text_config"] = {**values["text_config"], "model_type": FAMILIES[family][1]}
+    given = checkpoint.config.get("text_config", {}).get("model_type", text["model_type"])
+    if given not in (text["model_type"], f"{family}_text", family):
+        raise CheckpointError(
+            f"{checkpoint.name} has a text tower of model_type={given!r}; {text_class.model_type!r} can be converted "
+            "(a mixture of experts cannot yet)"
+        )
+    try:
+        return AutoConfig.for_model(family, **values)
+    except (ValueError, TypeError) as error:  # also huggingface_hub's strict validation errors
+        raise CheckpointError(f"config.json of {checkpoint.name} cannot be used: {error}") from error
+
+
+def _check_depth(checkpoint: Checkpoint, values: dict[str, Any]) -> None:
+    """A config cannot ask for more layers than there are tensors; nothing is built for one that does."""
+    for tower, field in (("text_config", "num_hidden_layers"), ("vision_config", "depth")):
+        layers = (values.get(tower) or {}).get(field)
+        if layers is not None and not (isinstance(layers, int) and 0 <= layers <= len(checkpoint.tensors)):
+            raise CheckpointError(
+                f"config.json of {checkpoint.name} asks for {tower}.{field}={layers!r}, but the checkpoint has "
+                f"{len(checkpoint.tensors)} tensors in all"
+            )
+
+
+def num_extra_layers(checkpoint: Checkpoint) -> int:
+    """Layers of a source that predict a second next token (GLM-OCR has one), which stand after the decoder's."""
+    values = checkpoint.config.get("text_config", checkpoint.config)
+    count = values.get("num_nextn_predict_layers", 0)
+    return count if isinstance(count, int) else 0
+
+
+def hybridctx_config(source: PreTrainedConfig, image_settings: dict[str, Any]) -> HybridCtxConfig:
+    """The config of the converted checkpoint.
+
+    Args:
+        source: of the checkpoint that it comes from.
+        image_settings: of its image processor, whose normalisation the model takes over.
+    """
+    fields = {name: getattr(source, name) for name in _TOKEN_IDS if getattr(source, name, None) is not None}
+    normalisation = ("image_mean", "image_std", "rescale_factor")
+    fields |= {name: image_settings[name] for name in normalisation if name in image_settings}
+    try:
+        config = HybridCtxConfig(
+            text_config=source.text_config.to_dict(),
+            vision_config=source.vision_config.to_dict(),
+            tie_word_embeddings=source.tie_word_embeddings,
+            **fields,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"the source's config cannot be used: {error}") from error
+    config.architectures = ["HybridCtxForCausalLM"]
+    return config

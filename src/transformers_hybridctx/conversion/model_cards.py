@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model cards whose facts are filled in: from a conversion, or from a benchmark's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .sources import Checkpoint
+from .tensor_files import CheckpointError
+
+if TYPE_CHECKING:
+    from ..configuration_hybridctx import HybridCtxConfig
+    from ..processing_hybridctx import HybridCtxProcessor
+
+CONVERTED_TEMPLATE = Path(__file__).with_name("model_card_converted.md")
+LIBRARY = "transformers-hybridctx"
+PIPELINE_TAG = "image-text-to-text"  # the Hub's own list has no tag for questions on long documents
+_TAGS = ["hybridctx", "long-context", "long-doc-qa", "visual-text-compression"]
+_TABLE_BEGIN, _TABLE_END = "<!-- benchmark table: begin -->", "<!-- benchmark table: end -->"
+
+
+def converted_card(
+    checkpoint: Checkpoint, config: HybridCtxConfig, processor: HybridCtxProcessor, report: dict[str, Any]
+) -> ModelCard:
+    """The card of a converted checkpoint. Licence and languages are the source's, where its card states them."""
+    source, page = report["source"], report["page"]
+    on_hub = source["revision"] is not None and Path(checkpoint.name).exists() is False
+    theirs = _card_data(checkpoint.folder / "README.md")
+    carried = {
+        name: theirs[name]
+        for name in ("license", "license_name", "license_link", "language", "datasets")
+        if theirs.get(name) is not None
+    }
+    data = ModelCardData(
+        library_name=LIBRARY,
+        pipeline_tag=PIPELINE_TAG,
+        base_model=checkpoint.name if on_hub else theirs.get("base_model"),
+        tags=_TAGS,
+        **carried,
+    )
+    verification = report.get("verification")
+    render = processor.render_config
+    name = Path(checkpoint.name).name
+    text = Template(CONVERTED_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        name=f"{name}, HybridCtx",
+        repository=f"your-name/{name}-hybridctx",
+        source_link=f"[{checkpoint.name}](https://huggingface.co/{checkpoint.name})" if on_hub else f"`{name}`",
+        revision=f"`{source['revision']}`" if source["revision"] else "a local folder",
+        model_type=source["model_type"],
+        num_parameters=f"{report['num_parameters']:,}",
+        dtype=report["dtype"],
+        rounding=f", in {report['dtype']}" if any("dtype_of_source" in one for one in report["tensors"]) else "",
+        converter=report["converter"],
+        keys=", ".join(f"{count:,} {action}" for action, count in report["keys"].items()),
+        verification=_verified(verification) if verification else "",
+        page_height=page["page_pixels"][0],
+        page_width=page["page_pixels"][1],
+        font=Path(render.font_path).name if render.font_path else "DejaVuSansMono.ttf",
+        font_size=f"{render.font_size:g}",
+        line_height=f"{render.line_height:g}",
+        visual_tokens=f"{page['visual_tokens_per_page']:,}",
+        characters=f"{page['characters_per_page']:,}",
+        text_tokens=f"{page['text_tokens_per_page']:,}",
+        ratio=page["compression_ratio"],
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def _verified(verification: dict[str, Any]) -> str:
+    return (
+        f" On a drawn page and a question, computed in {verification['computed_in']}, the largest difference of a "
+        f"logit is {verification['max_abs_difference']:.2g}, where the largest logit is "
+        f"{verification['max_abs_logit']:.3g} ({verification['positions']} positions)."
+    )
+
+
+def _card_data(file: Path) -> dict[str, Any]:
+    """The metadata of a source's card; empty where there is none that can be read."""
+    if not file.exists():
+        return {}
+    try:
+        return dict(ModelCard.load(file, ignore_metadata_errors=True).data.to_dict())
+    except (ValueError, OSError, UnicodeDecodeError):
+        return {}
+
+
+def fill_benchmark_card(card_file: Path, benchmark_file: Path) -> None:
+    """Write a benchmark's figures into a card: its table, and the evaluation results of its metadata.
+
+    Args:
+        card_file: a card with a line for the table's begin and one for its end.
+        benchmark_file: JSON that `hybridctx evaluate --out` wrote: rows of `num_tokens`, `budget`, `context`,
+            `examples`, `exact_match` {task: 0 to 1} and `prompt_tokens`.
+
+    Raises:
+        CheckpointError: a card without those two lines, or a file of another form.
+    """
+    try:
+        rows = json.loads(benchmark_file.read_text(encoding="utf-8"))
+        table, results = benchmark_table(rows), _results(rows)
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"{benchmark_file} is not a table of `hybridctx evaluate --out` ({type(error).__name__}: {error})"
+        ) from error
+    card = ModelCard.load(card_file)
+    before, begin, rest = card.text.partition(_TABLE_BEGIN)
+    _, end, after = rest.partition(_TABLE_END)
+    if not begin or not end:
+        raise CheckpointError(f"{card_file} lacks the lines {_TABLE_BEGIN!r} and {_TABLE_END!r}")
+    card.data.model_name = "hybridctx-tiny"
+    card.data.eval_results = results
+    body = f"{before}{begin}\n{table}\n{end}{after}".lstrip("\n")
+    card_file.write_text(f"---\n{card.data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
+
+
+def benchmark_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown of the rows of a needle benchmark: exact match in percent."""
+    tasks = list(rows[0]["exact_match"])
+    lines = [
+        "| document tokens | budget | context | " + " | ".join(tasks) + " | prompt tokens |",
+        "|--:|--:|---|" + "--:|" * (len(tasks) + 1),
+    ]
+    for row in rows:
+        scores = " | ".join(f"{row['exact_match'][task]:.0%}" for task in tasks)
+        lengths = f"{row['num_tokens']:,} | {row['budget']:,}"
+        lines.append(f"| {lengths} | {row['context']} | {scores} | {row['prompt_tokens']:,.0f} |")
+    return "\n".join([*lines, "", f"{rows[0]['examples']} documents for each task and row."])
+
+
+def _results(rows: Sequence[dict[str, Any]]) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type="question-answering",
+            task_name="Needles in a haystack",
+            dataset_type="needles-in-prose",
+            dataset_name=f"{task}, documents of {row['num_tokens']} tokens, budget {row['budget']}",
+            dataset_args={"task": task, "num_tokens": row["num_tokens"], "budget": row["budget"]},
+            metric_type="exact_match",
+            metric_name=f"Exact match, {row['context']}",
+            metric_value=round(float(value), 4),
+        )
+        for row in rows
+        for task, value in row["exact_match"].items()
+    ]
