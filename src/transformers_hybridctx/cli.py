@@ -14,9 +14,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .conversion.commands import CHECKPOINT_COMMANDS
+
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 train_app = typer.Typer(help="Train the bundled checkpoint anew.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+for command in CHECKPOINT_COMMANDS:
+    app.command()(command)
 console = Console(highlight=False, soft_wrap=True)
 
 Document = Annotated[Path, typer.Argument(help="Text, Markdown, HTML, PDF or picture.", show_default=False)]

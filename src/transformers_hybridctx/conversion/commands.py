@@ -87,3 +87,6 @@ def _clear_errors() -> Iterator[None]:
     except (ValueError, TypeError, OSError) as error:
         Console(stderr=True, highlight=False).print(f"error: {error}", markup=False)
         raise typer.Exit(2) from error
+
+
+CHECKPOINT_COMMANDS = (convert,)
