@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+import torch
+import transformers
 from transformers.utils import logging
 
-from .needles import TASKS, draw_haystack, make_example
+from .needles import TASKS, Task, draw_haystack, make_example
 
 CONTEXTS: dict[str, dict[str, Any]] = {
     "pages only": {"text_policy": "none", "visual_share": 1.0},
@@ -21,7 +24,13 @@ CONTEXTS: dict[str, dict[str, Any]] = {
 
 
 def run_needle_benchmark(
-    pipe: Any, haystack: str, num_tokens: Sequence[int], budget_share: float, examples: int, seed: int
+    pipe: Any,
+    haystack: str,
+    num_tokens: Sequence[int],
+    budget_share: float,
+    examples: int,
+    seed: int,
+    tasks: Sequence[Task] = TASKS,
 ) -> list[dict[str, Any]]:
     """Exact match of each context on each task.
 
@@ -31,6 +40,8 @@ def run_needle_benchmark(
         num_tokens: lengths of the documents, in tokens of the model's own tokenizer.
         budget_share: `max_context_tokens` as a part of the document's tokens.
         examples: documents for each task and length.
+        seed: of the documents, keys and values.
+        tasks: which of RULER's formats.
 
     Returns:
         A row for each length and context: `exact_match` {task: 0 to 1}, mean `prompt_tokens`.
@@ -41,9 +52,9 @@ def run_needle_benchmark(
     for length in num_tokens:
         draw = _documents_of(pipe, haystack, length)
         budget = round(length * budget_share)
-        hits = {context: dict.fromkeys(TASKS, 0) for context in CONTEXTS}
+        hits = {context: dict.fromkeys(tasks, 0) for context in CONTEXTS}
         spent = dict.fromkeys(CONTEXTS, 0)
-        for task in TASKS:
+        for task in tasks:
             for number in logging.tqdm(range(examples), desc=f"{length} {task}"):
                 rng = Random(f"{seed} {length} {task} {number}")
                 example = make_example(rng, draw(rng), task, held_out=True)
@@ -63,24 +74,37 @@ def run_needle_benchmark(
                 "budget": budget,
                 "context": context,
                 "examples": examples,
-                "exact_match": {task: hits[context][task] / examples for task in TASKS},
-                "prompt_tokens": spent[context] / examples / len(TASKS),
+                "exact_match": {task: hits[context][task] / examples for task in tasks},
+                "prompt_tokens": spent[context] / examples / len(tasks),
             }
             for context in CONTEXTS
         ]
     return rows
 
 
+def environment(pipe: Any) -> dict[str, Any]:
+    """What the figures were measured with."""
+    return {
+        "device": str(pipe.device),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
 def _documents_of(pipe: Any, haystack: str, num_tokens: int) -> Callable[[Random], str]:
     """Draws pieces of the haystack of at least `num_tokens` text tokens, and hardly more."""
+    count = pipe.processor.encoder.count
     sample = haystack[:200_000]
-    characters_per_token = len(sample) / len(pipe.processor.tokenizer.encode(sample, add_special_tokens=False))
+    characters_per_token = len(sample) / count(sample)
 
     def draw(rng: Random) -> str:
         size = round(num_tokens * characters_per_token)
         while True:
             text = draw_haystack(rng, haystack, size)
-            if len(pipe.processor.tokenizer.encode(text, add_special_tokens=False)) >= num_tokens:
+            if count(text) >= num_tokens:
                 return text
             if len(text) >= len(haystack):
                 raise ValueError(f"the haystack has fewer than {num_tokens} tokens; give a longer text")

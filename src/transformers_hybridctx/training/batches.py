@@ -190,8 +190,8 @@ class FuseBatches(Dataset[dict[str, Tensor]]):
         self._reader, self._encode, self._mixture = PageReader(), SequenceEncoder(tokenizer), mixture
         self._steps, self._tokens, self._seed = steps, tokens_per_batch, seed
         self._curricula = {
-            "both": Curriculum(num_chars=(300, 7000), num_facts=(3, 10)),
-            "passages": Curriculum(num_chars=(300, 4500), num_facts=(3, 12)),
+            "both": Curriculum(num_chars=(500, 6000), num_facts=(6, 12)),
+            "passages": Curriculum(num_chars=(400, 3600), num_facts=(6, 14)),
             "pages": Curriculum(num_chars=(100, 700), num_facts=(1, 4)),
         }
 
@@ -200,7 +200,7 @@ class FuseBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = Random(f"fuse {self._seed} {step}")
-        mode = rng.choices(list(self._curricula), (55, 30, 15))[0]
+        mode = rng.choices(list(self._curricula), (50, 40, 10))[0]
         num_chars, num_facts = self._curricula[mode].at(min(1.0, step / (0.6 * self._steps)), rng)
         # Long codes are hardly ever read without a slip: pages alone are asked for what can be learned first.
         longest_answer = 12 if mode == "pages" else 1000

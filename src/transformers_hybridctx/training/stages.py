@@ -20,12 +20,15 @@ from .batches import CHARACTERS, IGNORE
 from .reference import COLUMNS_PER_TOKEN, LINES_PER_TOKEN
 
 CELLS = COLUMNS_PER_TOKEN * LINES_PER_TOKEN
+FIRST_TOKEN_WEIGHT = 4.0
+"""Loss weight of an answer's first token, which chooses the place; the others mostly go on copying from there."""
 
 
 class HybridCtxForReading(HybridCtxForCausalLM):
     """The model with its training losses: one forward pass per batch, with whatever losses the batch has labels for.
 
-    Answers: cross entropy on the labelled tokens alone; the output layer does not run where nothing is asked.
+    Answers: cross entropy on the labelled tokens alone, the first of each answer weighing most; the output layer does not
+    run where nothing is asked.
     Reading, dense, on every visual embedding: the character in each of its 18 cells, by a linear layer.
 
     Its checkpoints load as `HybridCtxForCausalLM`, which leaves the reading head behind.
@@ -65,13 +68,16 @@ class HybridCtxForReading(HybridCtxForCausalLM):
                 **inputs, image_grid_thw=image_grid_thw, mm_encoder_outputs=encoded, use_cache=False
             ).last_hidden_state
             asked = labels[:, 1:] != IGNORE
+            begins = asked & (labels[:, :-1] == IGNORE)
             logits = self.lm_head(hidden[:, :-1][asked])
-            loss = loss + self._cross_entropy("answers", logits, labels[:, 1:][asked])
+            weights = torch.where(begins, FIRST_TOKEN_WEIGHT, 1.0)[asked]
+            loss = loss + self._cross_entropy("answers", logits, labels[:, 1:][asked], weights)
         return {"loss": loss}
 
-    def _cross_entropy(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
-        loss = F.cross_entropy(logits, target, ignore_index=IGNORE)
-        hits = (logits.argmax(-1) == target)[target != IGNORE].float().mean()
+    def _cross_entropy(self, name: str, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        losses = F.cross_entropy(logits, target, reduction="none")
+        loss = losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
+        hits = (logits.argmax(-1) == target).float().mean()
         for key, value in ((f"{name}_loss", loss), (f"{name}_accuracy", hits)):
             self.averages[key] = 0.95 * self.averages[key] + 0.05 * value.item()
         return loss

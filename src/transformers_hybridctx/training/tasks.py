@@ -109,7 +109,7 @@ class TaskMixture:
             longest_answer: questions with longer answers, in characters, are left out.
         """
         while True:
-            kind = rng.choices((self._ruler, self._worded, self._fields, self._quotations), (40, 25, 20, 15))[0]
+            kind = rng.choices((self._ruler, self._worded, self._fields, self._quotations), (40, 25, 25, 10))[0]
             document = kind(rng, num_chars, num_facts)
             questions = tuple(question for question in document.questions if len(question.answer) <= longest_answer)
             if questions:
@@ -117,7 +117,7 @@ class TaskMixture:
 
     def _ruler(self, rng: Random, num_chars: int, num_facts: int) -> Document:
         kind, draw = rng.choice(
-            (("numbers", draw_number), ("numbers", draw_number), ("uuids", draw_uuid), ("words", _draw_word_value))
+            (*[("numbers", draw_number)] * 5, ("uuids", draw_uuid), ("words", _draw_word_value), ("words", _draw_word_value))
         )
         keys = list(dict.fromkeys(draw_key(rng, held_out=False) for _ in range(num_facts)))
         pairs = [(key, draw(rng)) for key in keys for _ in range(rng.choice((1, 1, 1, 2, 3)))]
