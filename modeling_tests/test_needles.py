@@ -9,7 +9,13 @@ import pytest
 
 from transformers_hybridctx.evaluation.needles import TASKS, Task, _words, draw_haystack, draw_key, make_example
 
-PROSE = " ".join(f"Sentence number {word} ends here." for word in "one two three four five six seven eight".split()) * 30
+PROSE = (
+    " ".join(
+        f"Sentence number {word} ends here."
+        for word in ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+    )
+    * 30
+)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -33,7 +39,9 @@ def test_hiding_needles_changes_nothing_of_the_haystack(task: Task) -> None:
     assert left.split() == PROSE.split()
 
 
-@pytest.mark.parametrize(("task", "count"), [("single_number", 1), ("multivalue", 3), ("multiquery", 2), ("multikey", 1)])
+@pytest.mark.parametrize(
+    ("task", "count"), [("single_number", 1), ("multivalue", 3), ("multiquery", 2), ("multikey", 1)]
+)
 def test_a_task_asks_for_as_many_answers_as_it_says(task: Task, count: int) -> None:
     assert len(make_example(Random(0), PROSE, task).answers) == count
 

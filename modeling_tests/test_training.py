@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from random import Random
 
@@ -12,13 +13,22 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedTokenizerFast
 
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
-from transformers_hybridctx.training.batches import CHARACTERS, IGNORE, FuseBatches, PageReader, ReadBatches, RecallBatches
-from transformers_hybridctx.training.batches import SequenceEncoder
+from transformers_hybridctx.training.batches import (
+    CHARACTERS,
+    IGNORE,
+    FuseBatches,
+    PageReader,
+    ReadBatches,
+    RecallBatches,
+    SequenceEncoder,
+)
 from transformers_hybridctx.training.reference import RENDER_CONFIG, config_fields, initialise, train_tokenizer
 from transformers_hybridctx.training.run import pack_checkpoint, reference_tokenizer, train_stage
 from transformers_hybridctx.training.tasks import Document, Question, TaskMixture, draw_passages
 
-SENTENCES = "The ship came in at noon. Nobody had seen it before! Was it hers? She said that 1814 had been a better year. "
+SENTENCES = (
+    "The ship came in at noon. Nobody had seen it before! Was it hers? She said that 1814 had been a better year. "
+)
 PROSE = {
     "novel": SENTENCES * 200,
     "factbook_atlantis": "\n".join(f"Atlantis - Field {n} - total: {n * 37} sq km" for n in range(300)),
@@ -51,7 +61,7 @@ def test_passages_hold_what_the_questions_need_and_do_not_overlap(mixture: TaskM
     for _ in range(100):
         document = mixture.draw(rng, 1500, 5)
         passages = draw_passages(rng, document, 400)
-        assert all(one[1] <= other[0] for one, other in zip(passages, passages[1:]))
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(passages))
         for question in document.questions:
             for start, end in question.places:
                 covered = sum(max(0, min(end, b) - max(start, a)) for a, b in passages)
@@ -59,7 +69,9 @@ def test_passages_hold_what_the_questions_need_and_do_not_overlap(mixture: TaskM
 
 
 @pytest.mark.parametrize("batches", [RecallBatches, ReadBatches, FuseBatches])
-def test_a_batch_depends_on_its_step_alone(batches: type, mixture: TaskMixture, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_batch_depends_on_its_step_alone(
+    batches: type, mixture: TaskMixture, tokenizer: PreTrainedTokenizerFast
+) -> None:
     one, other = (batches(tokenizer, mixture, steps=50, tokens_per_batch=400) for _ in range(2))
     other[7]
     for name, tensor in one[31].items():
@@ -137,7 +149,9 @@ def test_a_stage_runs_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     pack_checkpoint(tmp_path / "fuse", tmp_path, tmp_path / "packed")
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "packed")
     assert model.dtype == torch.float32
-    assert load_file(tmp_path / "packed" / "model.safetensors")["model.visual.downsample.weight"].dtype == torch.float16
+    assert (
+        load_file(tmp_path / "packed" / "model.safetensors")["model.visual.downsample.weight"].dtype == torch.float16
+    )
 
 
 def test_fuse_before_the_other_stages_is_refused(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def run_needle_benchmark(
     Returns:
         A row for each length and context: `exact_match` {task: 0 to 1}, mean `prompt_tokens`.
     """
-    if not 0 < budget_share:
+    if not budget_share > 0:
         raise ValueError(f"budget_share={budget_share} must be above 0")
     rows = []
     for length in num_tokens:

@@ -226,7 +226,10 @@ class FuseBatches(Dataset[dict[str, Tensor]]):
         batch = self._encode.pad(rows)
         if pages:
             batch |= self._reader.pixels(pages)
-            batch |= {"characters": torch.cat(characters), "mm_token_type_ids": self._encode.page_tokens(batch["input_ids"])}
+            batch |= {
+                "characters": torch.cat(characters),
+                "mm_token_type_ids": self._encode.page_tokens(batch["input_ids"]),
+            }
         return batch
 
 
@@ -234,7 +237,13 @@ class ReadBatches(Dataset[dict[str, Tensor]]):
     """Stage `read`: pages and what stands on them. Item i is the whole batch of step i."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, mixture: TaskMixture, *, steps: int, tokens_per_batch: int = 960, seed: int = 0
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        mixture: TaskMixture,
+        *,
+        steps: int,
+        tokens_per_batch: int = 960,
+        seed: int = 0,
     ) -> None:
         self._reader, self._mixture = PageReader(), mixture
         self._steps, self._tokens, self._seed = steps, tokens_per_batch, seed

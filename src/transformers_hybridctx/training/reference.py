@@ -10,6 +10,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from ..modeling_hybridctx import HybridCtxForCausalLM
+
 PATCH_SIZE = 18
 MERGE_SIZE = 2
 VISUAL_TOKEN = PATCH_SIZE * MERGE_SIZE
@@ -133,7 +135,7 @@ def config_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def initialise(model: torch.nn.Module) -> None:
+def initialise(model: HybridCtxForCausalLM) -> None:
     """Make the initial weights fit a narrow model whose one task is looking things up.
 
     The norms behind each sublayer start small, so that the residual stream carries the token embeddings at first, and
@@ -153,7 +155,7 @@ def initialise(model: torch.nn.Module) -> None:
             parameter.zero_()
         elif parameter.ndim == 2:
             parameter.normal_(std=parameter.shape[1] ** -0.5)
-    text = model.get_submodule("model.language_model")
+    text: Any = model.model.language_model
     first, *later = (layer.self_attn for layer in text.layers)
     width = first.head_dim
     flat = width // 2  # dimensions of a head that do not rotate: what is compared there does not depend on distance
@@ -164,9 +166,8 @@ def initialise(model: torch.nn.Module) -> None:
         _rows(first.v_proj, head // first.num_key_value_groups, width, flat).copy_(present)
         first.o_proj.weight[:, head * width + flat : (head + 1) * width] = written.T
     for attention in later:
-        # the token after the present one's earlier likes; and the same, where the token before agrees
-        for head, (asked, found) in enumerate(((present, earlier[0]), (earlier[0], earlier[1]))):
-            key_head = head
+        # One head finds what followed the present token before; another, what followed the token before it by two.
+        for key_head, (asked, found) in enumerate(((present, earlier[0]), (earlier[0], earlier[1]))):
             _rows(attention.q_proj, key_head * attention.num_key_value_groups, width, flat).copy_(3 * asked)
             _rows(attention.k_proj, key_head, width, flat).copy_(3 * found)
         for head in range(text.config.num_attention_heads):
@@ -185,7 +186,7 @@ def _rows(projection: torch.nn.Linear, head: int, width: int, flat: int) -> torc
     return projection.weight[(head + 1) * width - flat : (head + 1) * width]
 
 
-def _look_back(attention: torch.nn.Module, head: int, distance: int, frequencies: torch.Tensor, pairs: int = 8) -> None:
+def _look_back(attention: Any, head: int, distance: int, frequencies: torch.Tensor, pairs: int = 8) -> None:
     """Give `head` constant queries and keys on its fastest rotating pairs, which agree best at `distance` tokens."""
     width = attention.head_dim
     query = slice(head * width, head * width + 2 * pairs)

@@ -19,7 +19,15 @@ from ..modeling_hybridctx import HybridCtxForCausalLM
 from ..processing_hybridctx import HybridCtxProcessor
 from .batches import FuseBatches, ReadBatches, RecallBatches
 from .corpus import load_prose
-from .reference import DEFAULT_BUDGET, MERGE_SIZE, PATCH_SIZE, RENDER_CONFIG, config_fields, initialise, train_tokenizer
+from .reference import (
+    DEFAULT_BUDGET,
+    MERGE_SIZE,
+    PATCH_SIZE,
+    RENDER_CONFIG,
+    config_fields,
+    initialise,
+    train_tokenizer,
+)
 from .stages import HybridCtxForReading
 from .tasks import TaskMixture
 

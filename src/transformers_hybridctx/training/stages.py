@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..configuration_hybridctx import HybridCtxConfig
 from ..modeling_hybridctx import HybridCtxForCausalLM

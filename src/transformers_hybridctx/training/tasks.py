@@ -117,7 +117,12 @@ class TaskMixture:
 
     def _ruler(self, rng: Random, num_chars: int, num_facts: int) -> Document:
         kind, draw = rng.choice(
-            (*[("numbers", draw_number)] * 5, ("uuids", draw_uuid), ("words", _draw_word_value), ("words", _draw_word_value))
+            (
+                *[("numbers", draw_number)] * 5,
+                ("uuids", draw_uuid),
+                ("words", _draw_word_value),
+                ("words", _draw_word_value),
+            )
         )
         keys = list(dict.fromkeys(draw_key(rng, held_out=False) for _ in range(num_facts)))
         pairs = [(key, draw(rng)) for key in keys for _ in range(rng.choice((1, 1, 1, 2, 3)))]
@@ -251,7 +256,20 @@ def _draw_decimal(rng: Random) -> str:
 
 
 def _draw_date(rng: Random) -> str:
-    months = "January February March April May June July August September October November December".split()
+    months = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ]
     day, month, year = rng.randint(1, 28), rng.randrange(12), rng.randint(1600, 2030)
     return rng.choice((f"{day} {months[month]} {year}", f"{year}-{month + 1:02}-{day:02}"))
 
