@@ -100,11 +100,13 @@ def naive_page(renderer, document, page, scale):
     down = document.pixels_per_point * scale
     atlas = GlyphAtlas(fonts, config.font_size * down, config.horizontal_scale)
     unit = config.font_size / fonts.units
+    baselines = document.baseline_rows(*document.page_lines(page), scale)
 
     def lay(key, left, baseline, raised):
-        quarter = int(np.floor(left * down * config.horizontal_scale * PHASES + 0.5))
+        nearest = 1e-4 if config.line_breaking == "reportlab" else 0.5
+        quarter = int(np.floor(left * down * config.horizontal_scale * PHASES + nearest))
         image, x, y = atlas.draw(key, quarter % PHASES)
-        row = int(np.floor(baseline * down + 0.5)) - int(np.floor(raised * down + 0.5)) + y
+        row = baseline - int(np.floor(raised * down + 0.5)) + y
         column = quarter // PHASES + x
         for (down_by, right_by), value in np.ndenumerate(image):
             if 0 <= row + down_by < height and 0 <= column + right_by < width:
@@ -112,7 +114,7 @@ def naive_page(renderer, document, page, scale):
 
     for line in range(*document.page_lines(page)):
         cells = document.cells(line, line + 1)
-        baseline = document.line_tops[line] + fonts.ascent
+        baseline = int(baselines[line - document.page_lines(page)[0]])
         for at, left, key in zip(cells.index, cells.left, cells.keys, strict=True):
             if key != NO_GLYPH:
                 lay(int(key), left, baseline, 0.0)

@@ -78,6 +78,13 @@ def first_halves(codes: np.ndarray) -> np.ndarray:
     return np.flatnonzero((codes[:-1] == 0x0D) & (codes[1:] == 0x0A))
 
 
+def doubled_spaces(space: np.ndarray) -> np.ndarray:
+    """Of bool [n], which characters are breaking spaces, those that follow another: reportlab makes one of them."""
+    doubled = np.zeros(len(space), dtype=bool)
+    doubled[1:] = space[1:] & space[:-1]
+    return doubled
+
+
 def space_runs(codes: np.ndarray) -> np.ndarray:
     """Spaces in runs of two or more, which Glyph's renderer writes as no-break spaces: bool."""
     blank = codes == 0x20

@@ -198,7 +198,7 @@ class FontChain:
             mark = config.newline_markup
             return (*self.nominal(ord(mark)), MARK) if len(mark) == 1 else (NO_GLYPH, 0, MARK)
         if character == "\t":
-            return NO_GLYPH, 4 * self.space_advance, 0 if reportlab else SPACE
+            return NO_GLYPH, self.space_advance * (1 if reportlab else 4), SPACE
         if character.isspace() and not "\x1c" <= character <= "\x1f":
             found = self.find(codepoint)
             advance = self.units if found is None and codepoint == 0x3000 else self.space_advance

@@ -23,6 +23,12 @@ _REPORTLAB_CJK = (0x4E00, 0x9FFF)
 _SHRINK_PARTS = 20
 
 
+def holds_cjk(codes: np.ndarray) -> bool:
+    """Whether reportlab breaks the text between characters: one CJK ideograph anywhere switches all of it."""
+    low, high = _REPORTLAB_CJK
+    return bool(np.any((codes >= low) & (codes <= high)))
+
+
 class LineBreaker:
     """Greedy line breaking over one text's prefix sums of advances (`pen`, int64 [characters + 1]).
 
@@ -61,8 +67,7 @@ class LineBreaker:
             self.fitted = pen * self.parts
             self.fitted[1:] -= np.cumsum(np.diff(pen) * space)
         self.fitted_ends = self.fitted[self.ends]
-        low, high = _REPORTLAB_CJK
-        self.by_characters = not self.plain and bool(np.any((codes >= low) & (codes <= high)))
+        self.by_characters = not self.plain and holds_cjk(codes)
 
     def break_paragraphs(
         self, paragraph_starts: np.ndarray, paragraph_ends: np.ndarray

@@ -16,16 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .typesetting import (
-    MISSING_GLYPH,
-    NO_GLYPH,
-    Box,
-    FontChain,
-    RenderConfig,
-    TypesetDocument,
-    Typesetter,
-    check_scale,
-)
+from .font_chain import MISSING_GLYPH, NO_GLYPH, FontChain
+from .render_config import RenderConfig
+from .typeset_document import Box, TypesetDocument, check_scale
+from .typesetting import Typesetter
 
 # Horizontal positions within a pixel at which a glyph is drawn.
 PHASES = 4
@@ -281,7 +275,7 @@ class PageRenderer:
         down = typeset.pixels_per_point * scale
         across = down * self.config.horizontal_scale
         cells = typeset.cells(first, last)
-        rows = np.floor((typeset.line_tops[first:last] + typeset.fonts.ascent) * down + 0.5).astype(np.int64)
+        rows = typeset.baseline_rows(first, last, scale)
         drawn = cells.keys != NO_GLYPH
         index, line, keys = cells.index[drawn], cells.line[drawn] - first, cells.keys[drawn]
         left, row = cells.left[drawn], rows[line]
@@ -295,7 +289,9 @@ class PageRenderer:
             row = np.append(row, rows[cells.line[anchor] - first] - raised)
             keys = np.append(keys, shaped.keys[low:high])
             index = np.append(index, shaped.glyph_at[low:high])
-        quarters = np.floor(left * across * PHASES + 0.5).astype(np.int64)
+        # Poppler cuts the pen's place down to a quarter of a pixel, where the nearest quarter would be nearer.
+        nearest = 1e-4 if self.config.line_breaking == "reportlab" else 0.5
+        quarters = np.floor(left * across * PHASES + nearest).astype(np.int64)
         if self.config.newline_color is None:
             return row, quarters, keys, np.zeros(len(keys), dtype=bool)
         return row, quarters, keys, typeset.is_mark(index)
@@ -324,16 +320,9 @@ class PageRenderer:
         planes = [np.full((height, width), value, dtype=np.uint8) for value in page]
         down = typeset.pixels_per_point * scale
         across = down * config.horizontal_scale
-        left = config.margin_x + config.frame_padding + config.left_indent
-        pad = config.border_padding
         stroke = max(1, round(config.border_width * down)) if config.border_width else 0
-        paragraphs = typeset.line_paragraphs[first:last]
-        edges = np.flatnonzero(np.diff(paragraphs)) + 1
-        for begin, end in zip(np.append(0, edges).tolist(), np.append(edges, last - first).tolist(), strict=True):
-            top = float(typeset.line_tops[first + begin]) - pad
-            bottom = float(typeset.line_tops[first + end - 1]) + config.line_height + pad
-            x0, x1 = round((left - pad) * across), round((left + config.text_width + pad) * across)
-            y0, y1 = round(top * down), round(bottom * down)
+        for left, top, right, bottom in typeset.blocks(first, last):
+            x0, x1, y0, y1 = round(left * across), round(right * across), round(top * down), round(bottom * down)
             for plane, outer, inner in zip(planes, border, block, strict=True):
                 if stroke:
                     plane[max(y0 - stroke, 0) : max(y1 + stroke, 0), max(x0 - stroke, 0) : max(x1 + stroke, 0)] = outer

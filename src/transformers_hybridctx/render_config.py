@@ -47,6 +47,8 @@ class RenderConfig:
         newline_color: "#RRGGBB" of that text; None is font_color.
         auto_crop_width: each page ends margin_x pixels right of its rightmost ink.
         auto_crop_last_page: the last page ends margin_y below its content.
+        columns: lines fill this many columns of equal width, one after the other, before the next page.
+        column_gap: empty strip between columns.
         page_multiple: pages are padded with background to a multiple of this many pixels at scale 1.
         line_breaking: "plain" (greedy, white space kept, CJK broken between characters) or "reportlab" (the rules of
             the renderer that Glyph was trained on: lines may run over by a twentieth of their spaces, leading spaces
@@ -81,6 +83,8 @@ class RenderConfig:
     newline_color: str | None = None
     auto_crop_width: bool = False
     auto_crop_last_page: bool = False
+    columns: int = 1
+    column_gap: float = 12
     page_multiple: int = 1
     line_breaking: str = "plain"
     lines_per_paragraph: int | None = None
@@ -95,7 +99,15 @@ class RenderConfig:
             object.__setattr__(self, "font_path", os.fspath(self.font_path))
         for name in ("page_width", "page_height", "dpi", "font_size", "line_height", "horizontal_scale"):
             self._check_number(name, positive=True)
-        for name in ("margin_x", "margin_y", "frame_padding", "space_before", "space_after", "border_width"):
+        for name in (
+            "margin_x",
+            "margin_y",
+            "frame_padding",
+            "space_before",
+            "space_after",
+            "border_width",
+            "column_gap",
+        ):
             self._check_number(name)
         self._check_number("border_padding")
         for name in ("first_line_indent", "left_indent", "right_indent"):
@@ -108,7 +120,7 @@ class RenderConfig:
                 raise ValueError(f"{name}={value!r} is not a colour; write it as '#RRGGBB', for example '#000000'")
         self._check_choice("alignment", ("LEFT", "CENTER", "RIGHT", "JUSTIFY"))
         self._check_choice("line_breaking", ("plain", "reportlab"))
-        for name in ("page_multiple", "lines_per_paragraph"):
+        for name in ("columns", "page_multiple", "lines_per_paragraph"):
             value = getattr(self, name)
             if name == "lines_per_paragraph" and value is None:
                 continue
@@ -126,7 +138,7 @@ class RenderConfig:
             if room < needed - 1e-9:
                 raise ValueError(
                     f"{name}={needed:g} does not fit the {room:g} points that margins, padding and indents leave "
-                    f"of a page of {self.page_width:g} x {self.page_height:g} points; "
+                    f"{self.columns} columns of a page of {self.page_width:g} x {self.page_height:g} points; "
                     f"make the page larger or {name} smaller"
                 )
         width = self.page_width * self.dpi / 72 * self.horizontal_scale
@@ -153,7 +165,13 @@ class RenderConfig:
     @property
     def text_width(self) -> float:
         """Points a line may fill, without first_line_indent."""
-        return self.page_width - 2 * (self.margin_x + self.frame_padding) - self.left_indent - self.right_indent
+        return self.column_width - self.left_indent - self.right_indent
+
+    @property
+    def column_width(self) -> float:
+        """Points from a column's left edge to its right one, indents included."""
+        inside = self.page_width - 2 * (self.margin_x + self.frame_padding)
+        return (inside - (self.columns - 1) * self.column_gap) / self.columns
 
     @property
     def text_height(self) -> float:

@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import overload
 
 import numpy as np
@@ -104,6 +105,7 @@ class TypesetDocument:
         marks: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
         shaped: Shaped,
         attached: np.ndarray,
+        doubled: np.ndarray,
         undrawable: np.ndarray,
         lines: dict[str, np.ndarray],
     ) -> None:
@@ -114,10 +116,12 @@ class TypesetDocument:
         self._marks = marks
         self.shaped = shaped
         self._attached = attached
+        self._doubled = doubled
         self.undrawable: list[tuple[int, str]] = [(int(at), text[at]) for at in undrawable.tolist()]
         self.line_starts = lines["starts"]
         self.line_ends = lines["ends"]
         self.line_pages = lines["pages"]
+        self.line_columns = lines["columns"]
         self.line_tops = lines["tops"]
         self.line_lefts = lines["lefts"]
         self.line_widths = lines["widths"]
@@ -205,7 +209,10 @@ class TypesetDocument:
         if config.auto_crop_last_page and page == self.num_pages - 1:
             height = min(height, self._cropped_height(first, last))
         if config.auto_crop_width:
-            ink = float(self._ink_rights[first:last].max()) * ppp * config.horizontal_scale
+            ink = float(self._ink_rights[first:last].max())
+            if self._shows_blocks:
+                ink = max(ink, max(block[2] for block in self.blocks(first, last)))
+            ink *= ppp * config.horizontal_scale
             if ink > 0:
                 width = min(width, int(math.ceil(ink - 1e-6) + config.margin_x))
         multiple = config.page_multiple
@@ -213,20 +220,89 @@ class TypesetDocument:
         high, wide = (max(1, round(side * scale)) for side in padded)
         return high, wide
 
+    def baseline_rows(self, first: int, last: int, scale: float = 1.0) -> np.ndarray:
+        """Pixel rows of the baselines of lines [first, last) of one page, int64.
+
+        The nearest row, or, where reportlab's pages are followed, the row that poppler cuts it down to: the sums are
+        those of a PDF that places each paragraph by its lower left corner, so that they round alike at any dpi.
+        """
+        config, down = self.config, self.pixels_per_point * scale
+        if config.line_breaking == "plain":
+            return np.floor((self.line_tops[first:last] + self.fonts.ascent) * down + 0.5).astype(np.int64)
+        rows = np.zeros(last - first, dtype=np.int64)
+        frame = config.margin_y + config.frame_padding
+        for begin, end, top, bottom in self._paragraph_extents(first, last):
+            tops = np.round(self.line_tops[begin:end] - (config.font_size - self.fonts.ascent) - frame, 6)
+            corner = (config.page_height - frame - bottom) * -down + down * config.page_height
+            above = (bottom - top) - config.font_size - (tops - top)
+            rows[begin - first : end - first] = np.floor(above * -down + corner)
+        return rows
+
+    def _paragraph_extents(self, first: int, last: int) -> list[tuple[int, int, float, float]]:
+        """(first line, last line, top, bottom) of each paragraph's part in each column of lines [first, last), in
+        points from the top of the frame.
+        """
+        config = self.config
+        shift = 0.0 if config.line_breaking == "plain" else config.font_size - self.fonts.ascent
+        origin = config.margin_y + config.frame_padding + shift
+        columns = np.diff(self.line_columns[first:last]) != 0
+        edges = first + 1 + np.flatnonzero((np.diff(self.line_paragraphs[first:last]) != 0) | columns)
+        extents = []
+        for begin, end in pairwise([first, *edges.tolist(), last]):
+            top = round(float(self.line_tops[begin]) - origin, 6)
+            if config.line_breaking == "reportlab" and (
+                begin == first or self.line_columns[begin] != self.line_columns[begin - 1]
+            ):
+                top = 0.0
+            extents.append((begin, end, top, round(float(self.line_tops[end - 1]) - origin, 6) + config.line_height))
+        return extents
+
+    def blocks(self, first: int, last: int) -> list[Box]:
+        """(left, top, right, bottom) in points of what is coloured and framed behind the paragraphs of lines [first,
+        last) of one page, without the frame's stroke.
+        """
+        config = self.config
+        frame = config.margin_y + config.frame_padding
+        boxes = []
+        for begin, _, top, bottom in self._paragraph_extents(first, last):
+            left = config.margin_x + config.frame_padding + config.left_indent
+            left += int(self.line_columns[begin]) * (config.column_width + config.column_gap)
+            pad = config.border_padding
+            right = left + config.text_width
+            boxes.append((left - pad, frame + top - pad, right + pad, frame + bottom + pad))
+        return boxes
+
+    @property
+    def _shows_blocks(self) -> bool:
+        config = self.config
+        framed = config.border_width > 0 and config.border_color != config.page_bg_color
+        return framed or config.para_bg_color != config.page_bg_color
+
     def _cropped_height(self, first: int, last: int) -> int:
         config, ppp = self.config, self.pixels_per_point
         if config.line_breaking == "plain":
-            bottom = float(self.line_tops[last - 1]) + config.line_height + config.margin_y + config.frame_padding
+            bottom = (
+                float(self.line_tops[first:last].max()) + config.line_height + config.margin_y + config.frame_padding
+            )
             return math.ceil(bottom * ppp - 1e-6)
         # Glyph's renderer cuts margin_y pixels below the last inked row.
-        for number in range(last - 1, first - 1, -1):
+        if self._shows_blocks:
+            block = max(self.blocks(first, last), key=lambda block: block[3])
+            bottom = math.ceil(block[3] * ppp - 1e-6)
+            return min(int(bottom - 1 + config.margin_y), math.ceil(config.page_height * ppp - 1e-6))
+        baselines = self.baseline_rows(first, last)
+        lowest, cut = -math.inf, 0
+        for number in (first + np.argsort(-self.line_tops[first:last], kind="stable")).tolist():
+            if float(self.line_tops[number]) < lowest:
+                break
             keys = self.cells(number, number + 1).keys
             keys = keys[keys != NO_GLYPH]
             if len(keys):
+                lowest = float(self.line_tops[number])
                 depth = max(self.fonts.extents(key)[1] for key in np.unique(keys).tolist())
-                baseline = math.floor((float(self.line_tops[number]) + self.fonts.ascent) * ppp + 0.5)
-                return int(baseline + math.ceil(max(depth, 0.0) * config.font_size * ppp) - 1 + config.margin_y)
-        return math.ceil(config.page_height * ppp - 1e-6)
+                below = math.ceil(max(depth, 0.0) * config.font_size * ppp)
+                cut = max(cut, int(baselines[number - first] + below - 1 + config.margin_y))
+        return cut or math.ceil(config.page_height * ppp - 1e-6)
 
     @functools.cached_property
     def _ink_rights(self) -> np.ndarray:
@@ -261,6 +337,7 @@ class TypesetDocument:
         halves = first_halves(codes) if self.config.line_breaking == "plain" else NO_POSITIONS
         widths[halves] = 0
         keys[halves] = NO_GLYPH
+        widths[self._doubled_in(base, stop)] = 0
         pen = np.zeros(len(codes) + 1, dtype=np.int64)
         np.cumsum(widths, out=pen[1:])
         lengths = ends - starts
@@ -281,6 +358,11 @@ class TypesetDocument:
             self._reorder(cells, where, codes[index[where]], first + number)
         return cells
 
+    def _doubled_in(self, base: int, stop: int) -> np.ndarray:
+        """Which of the characters [base, stop) of the display text are one with the space before them; from base."""
+        low, high = np.searchsorted(self._doubled, [base, stop])
+        return np.asarray(self._doubled[low:high] - base)
+
     def _breaking_spaces(self, base: int, stop: int) -> np.ndarray:
         """Which characters [base, stop) of the display text are spaces that lines may break at: bool."""
         start = max(base - 1, 0)
@@ -289,6 +371,7 @@ class TypesetDocument:
         if self.config.line_breaking == "reportlab":
             space &= ~space_runs(codes)
         space = space[base - start : base - start + stop - base]
+        space[self._doubled_in(base, stop)] = False
         if self._marks is not None:
             mark = self.config.newline_markup or ""
             low, high = np.searchsorted(self._marks[2], [base - len(mark), stop])
@@ -397,14 +480,21 @@ class TypesetDocument:
         across = down * self.config.horizontal_scale
         left, top, right, bottom = box[0] / across, box[1] / down, box[2] / across, box[3] / down
         fuzz = 1e-6
-        tops = self.line_tops[first:last]
-        # Lines go down the page, so those that the region meets are neighbours.
-        low = first + int(np.searchsorted(tops + self.config.line_height, top + fuzz, "right"))
-        high = first + int(np.searchsorted(tops, bottom - fuzz, "left"))
-        if low >= high:
-            return []
+        edges = first + np.searchsorted(self.line_columns[first:last], np.arange(self.config.columns + 1))
+        spans: list[tuple[int, int]] = []
+        for begin, end in pairwise(edges.tolist()):
+            # Lines go down a column, so those that the region meets are neighbours.
+            tops = self.line_tops[begin:end]
+            low = begin + int(np.searchsorted(tops + self.config.line_height, top + fuzz, "right"))
+            high = begin + int(np.searchsorted(tops, bottom - fuzz, "left"))
+            if low < high:
+                spans += self._spans_between(low, high, left + fuzz, right - fuzz)
+        return spans
+
+    def _spans_between(self, low: int, high: int, left: float, right: float) -> list[tuple[int, int]]:
+        """Characters of lines [low, high) that reach into the strip from left to right, in points."""
         cells = self.cells(low, high)
-        shown = (cells.left < right - fuzz) & (cells.left + cells.width > left + fuzz) & (cells.width > 0)
+        shown = (cells.left < right) & (cells.left + cells.width > left) & (cells.width > 0)
         positions = cells.index[shown]
         if not len(positions):
             return []

@@ -34,11 +34,12 @@ from .character_classes import (
     UNDRAWABLE,
     ZERO_WIDTH_JOINER,
     code_points,
+    doubled_spaces,
     first_halves,
     space_runs,
 )
 from .font_chain import MISSING_GLYPH, NO_GLYPH, FontChain, FontFace, ShapedRun
-from .line_breaking import LineBreaker
+from .line_breaking import LineBreaker, holds_cjk
 from .render_config import BUNDLED_MONO, BUNDLED_SANS, RenderConfig
 from .typeset_document import (
     NO_POSITIONS,
@@ -107,6 +108,10 @@ class Typesetter:
             paragraph_end = paragraph_end[config.lines_per_paragraph - 1 :: config.lines_per_paragraph]
             flags[paragraph_end] = NEWLINE
             flags[paragraph_end[attached[paragraph_end]] - 1] = NEWLINE
+        doubled = NO_POSITIONS
+        if not plain and not holds_cjk(codes):
+            doubled = np.flatnonzero(doubled_spaces((flags & SPACE) != 0))
+            widths[doubled] = 0
         shaped = self._shape(display, codes, flags, widths, attached)
         undrawable = self._source(np.flatnonzero((flags & UNDRAWABLE) != 0), marks)
         pen = np.zeros(len(codes) + 1, dtype=np.int64)
@@ -123,19 +128,28 @@ class Typesetter:
         breaker = LineBreaker(config, fonts.units, codes, flags, pen, attached)
         starts, ends, paragraphs = breaker.break_paragraphs(paragraph_starts, paragraph_ends)
 
+        group = config.lines_per_paragraph if config.newline_markup is None else None
+        if group is not None and not plain:
+            # reportlab draws no line for a break at the end of a paragraph.
+            drawn = (ends > starts) | (paragraphs % group != group - 1)
+            starts, ends, paragraphs = starts[drawn], ends[drawn], paragraphs[drawn]
         first = np.append(True, paragraphs[1:] != paragraphs[:-1])
         last = np.append(first[1:], True)
         forced = new_page[paragraphs] & first
-        if config.newline_markup is None and config.lines_per_paragraph is not None:
-            paragraphs = paragraphs // config.lines_per_paragraph
+        hard = last & (not breaker.by_characters)
+        if group is not None:
+            paragraphs = paragraphs // group
             first = np.append(True, paragraphs[1:] != paragraphs[:-1])
         directions = self._directions(flags, starts, ends, paragraphs)
-        lefts, line_widths, gaps = self._place(starts, ends, directions, first, last, pen, flags)
-        pages, tops = self._paginate(paragraphs, forced)
+        lefts, line_widths, gaps = self._place(starts, ends, directions, first, last, pen, flags, doubled)
+        columns, tops = self._paginate(paragraphs, forced, hard)
+        pages, columns = columns // config.columns, columns % config.columns
+        lefts += columns * (config.column_width + config.column_gap)
         lines = {
             "starts": starts,
             "ends": ends,
             "pages": pages,
+            "columns": columns,
             "tops": tops,
             "lefts": lefts,
             "widths": line_widths,
@@ -143,7 +157,8 @@ class Typesetter:
             "paragraphs": paragraphs,
             "directions": directions,
         }
-        return TypesetDocument(text, fonts, display, marks, shaped, np.flatnonzero(attached[:-1]), undrawable, lines)
+        attached_at = np.flatnonzero(attached[:-1])
+        return TypesetDocument(text, fonts, display, marks, shaped, attached_at, doubled, undrawable, lines)
 
     def _check_visible(self, text: str, codes: np.ndarray) -> None:
         fonts = self.fonts
@@ -261,6 +276,7 @@ class Typesetter:
         last: np.ndarray,
         pen: np.ndarray,
         flags: np.ndarray,
+        doubled: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(left end, width, what each space is wider than its advance) of lines in points, float64 [num_lines]."""
         config = self.config
@@ -274,7 +290,9 @@ class Typesetter:
         if config.alignment == "JUSTIFY":
             stretched |= ~last
         if stretched.any():
-            counted = np.append(0, np.cumsum((flags & SPACE) != 0))
+            space = (flags & SPACE) != 0
+            space[doubled] = False
+            counted = np.append(0, np.cumsum(space))
             spaces = counted[ends] - counted[starts]
             stretched &= spaces > 0
             gaps[stretched] = (room - natural)[stretched] / spaces[stretched]
@@ -285,35 +303,77 @@ class Typesetter:
         lefts = config.margin_x + config.frame_padding + config.left_indent + indent + free * shares
         return lefts, natural, gaps
 
-    def _paginate(self, paragraphs: np.ndarray, forced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(page, top in points) of each line. forced: lines that begin a page."""
+    def _paginate(self, paragraphs: np.ndarray, forced: np.ndarray, hard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(column, top in points) of each line, columns counted through all pages.
+
+        forced: lines that begin a page; hard: lines that end with a newline that reportlab parts paragraphs at.
+        """
         config = self.config
         count = len(paragraphs)
         origin = config.margin_y + config.frame_padding
-        if config.line_breaking == "reportlab":
+        plain = config.line_breaking == "plain"
+        if not plain:
             # Its first baseline is one font size below the frame's top.
             origin += config.font_size - self.fonts.ascent
-        gap = max(config.space_before, config.space_after)
-        if gap == 0:
-            per_page = math.floor(config.text_height / config.line_height + 1e-9)
-            segments = np.flatnonzero(forced)
-            if not len(segments) or segments[0] != 0:
-                segments = np.append(0, segments)
-            lengths = np.diff(np.append(segments, count))
-            pages_before = np.append(0, np.cumsum(-(-lengths // per_page))[:-1])
-            row = np.arange(count) - np.repeat(segments, lengths)
-            pages = np.repeat(pages_before, lengths) + row // per_page
-            return pages, origin + (row % per_page) * config.line_height
-        bottom = config.text_height + 1e-9
-        pages = np.zeros(count, dtype=np.int64)
-        tops = np.zeros(count)
-        page, top, previous = 0, 0.0, -1
-        for number, (paragraph, new_page) in enumerate(zip(paragraphs.tolist(), forced.tolist(), strict=True)):
-            if paragraph != previous and top > 0:
+        if max(config.space_before, config.space_after) > 0:
+            columns, tops = self._paginate_with_gaps(paragraphs, forced, hard)
+            return columns, origin + tops
+        height = math.floor(config.text_height / config.line_height + 1e-9)
+        if not plain:
+            columns, rows = _reportlab_rows(paragraphs, hard, height)
+            return columns, origin + rows * config.line_height
+        segments = np.flatnonzero(forced)
+        if not len(segments) or segments[0] != 0:
+            segments = np.append(0, segments)
+        lengths = np.diff(np.append(segments, count))
+        pages = -(-lengths // (height * config.columns))
+        columns_before = np.append(0, np.cumsum(pages)[:-1]) * config.columns
+        row = np.arange(count) - np.repeat(segments, lengths)
+        columns = np.repeat(columns_before, lengths) + row // height
+        return columns, origin + (row % height) * config.line_height
+
+    def _paginate_with_gaps(
+        self, paragraphs: np.ndarray, forced: np.ndarray, hard: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `_paginate`, where paragraphs keep their distance; tops from the first line's."""
+        config = self.config
+        gap, bottom = max(config.space_before, config.space_after), config.text_height + 1e-9
+        plain = config.line_breaking == "plain"
+        columns, tops = np.zeros(len(paragraphs), dtype=np.int64), np.zeros(len(paragraphs))
+        left = np.searchsorted(paragraphs, paragraphs, "right") - np.arange(len(paragraphs))
+        column, top, previous, broken = 0, 0.0, -1, False
+        lines = zip(paragraphs.tolist(), forced.tolist(), hard.tolist(), left.tolist(), strict=True)
+        for number, (paragraph, new_page, ends_hard, lines_left) in enumerate(lines):
+            begins = paragraph != previous
+            if begins and top > 0:
                 top += gap
-            if (new_page and number) or top + config.line_height > bottom:
-                page, top = page + 1, 0.0
-            pages[number], tops[number] = page, origin + top
+            fitting = math.floor((bottom - top) / config.line_height)
+            if new_page and number:
+                column, top = (column // config.columns + 1) * config.columns, 0.0
+            elif fitting < 1 or (not plain and begins and top > 0 and fitting == 1 and lines_left > 1):
+                column, top = column + 1, 0.0
+                if not plain and broken and not begins and 2 * config.line_height <= bottom:
+                    top = config.line_height
+            columns[number], tops[number] = column, top
             top += config.line_height
-            previous = paragraph
-        return pages, tops
+            previous, broken = paragraph, ends_hard
+        return columns, tops
+
+
+def _reportlab_rows(paragraphs: np.ndarray, hard: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """(column, row) of each line in columns of `height` rows, as reportlab parts paragraphs: a paragraph's first line
+    does not stay alone at the foot, and what goes on in the next column after a hard newline begins with an empty row.
+    """
+    count = len(paragraphs)
+    columns, rows = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    column = begin = 0
+    while begin < count:
+        goes_on = begin > 0 and paragraphs[begin] == paragraphs[begin - 1]
+        top = 1 if goes_on and hard[begin - 1] and height > 1 else 0
+        end = min(begin + height - top, count)
+        alone = end - begin > 1 and end < count and paragraphs[end - 2] != paragraphs[end - 1] == paragraphs[end]
+        end -= bool(alone)
+        columns[begin:end] = column
+        rows[begin:end] = np.arange(top, top + end - begin)
+        column, begin = column + 1, end
+    return columns, rows
