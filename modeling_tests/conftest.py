@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny fixtures that all tests share: a tokenizer, an image processor and a processor of the GLM family."""
+"""Tiny fixtures that all tests share: a tokenizer, an image processor, a processor and a checkpoint of the GLM family."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from transformers_hybridctx import HybridCtxConfig, HybridCtxImageProcessor, HybridCtxProcessor
+from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM, HybridCtxImageProcessor, HybridCtxProcessor
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",
@@ -78,16 +80,6 @@ def train_tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def auto_classes() -> None:
-    """What `import transformers_hybridctx` promises, whatever was imported before it."""
-    AutoConfig.register(HybridCtxConfig.model_type, HybridCtxConfig, exist_ok=True)
-    AutoImageProcessor.register(
-        HybridCtxConfig, image_processor_classes={"pil": HybridCtxImageProcessor}, exist_ok=True
-    )
-    AutoProcessor.register(HybridCtxConfig, HybridCtxProcessor, exist_ok=True)
-
-
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     return train_tiny_tokenizer()
@@ -118,3 +110,50 @@ def processor(
     tokenizer: PreTrainedTokenizerFast, image_processor: HybridCtxImageProcessor, render_config: dict[str, Any]
 ) -> HybridCtxProcessor:
     return HybridCtxProcessor(image_processor, tokenizer, render_config=render_config)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(processor: HybridCtxProcessor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random HybridCtx model, small enough to answer at once, and its processor. Not to be written to."""
+    ids = processor.tokenizer.convert_tokens_to_ids
+    eos = processor.tokenizer.eos_token_id
+    config = HybridCtxConfig(
+        text_config={
+            "vocab_size": len(processor.tokenizer),
+            "hidden_size": 48,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 12,
+            "initializer_range": 0.5,  # so that answers differ with what is asked
+            "pad_token_id": eos,
+            "eos_token_id": eos,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "partial_rotary_factor": 1.0,
+                "mrope_section": [2, 2, 2],
+            },
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "patch_size": 14,
+            "image_size": 168,
+            "out_hidden_size": 48,
+            "intermediate_size": 64,
+            "initializer_range": 0.5,
+        },
+        image_token_id=ids("<|image|>"),
+        image_start_token_id=ids("<|begin_of_image|>"),
+        image_end_token_id=ids("<|end_of_image|>"),
+        pad_token_id=eos,
+        eos_token_id=eos,
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    HybridCtxForCausalLM(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

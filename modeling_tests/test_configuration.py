@@ -10,8 +10,6 @@ from transformers import AutoConfig, Glm4vConfig, Glm4vImageProcessorPil, GlmOcr
 
 from transformers_hybridctx.configuration_hybridctx import HybridCtxConfig
 
-AutoConfig.register("hybridctx", HybridCtxConfig, exist_ok=True)
-
 
 def test_defaults_are_those_of_glm4v():
     ours, theirs = HybridCtxConfig(), Glm4vConfig()

@@ -9,10 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoImageProcessor, Glm4vImageProcessorPil
 
-from transformers_hybridctx.configuration_hybridctx import HybridCtxConfig
 from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
-
-AutoImageProcessor.register(HybridCtxConfig, slow_image_processor_class=HybridCtxImageProcessor, exist_ok=True)
 
 
 def noise(height: int, width: int, colour: bool = False, seed: int = 0) -> np.ndarray:

@@ -14,7 +14,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AttentionInterface,
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -38,11 +37,6 @@ from transformers import (
 from transformers_hybridctx.configuration_hybridctx import HybridCtxConfig
 from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
 from transformers_hybridctx.modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
-
-AutoConfig.register("hybridctx", HybridCtxConfig, exist_ok=True)
-AutoModel.register(HybridCtxConfig, HybridCtxModel, exist_ok=True)
-for auto_class in (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
-    auto_class.register(HybridCtxConfig, HybridCtxForCausalLM, exist_ok=True)
 
 PATCH, MERGE, VOCAB = 6, 2, 97
 IMAGE, IMAGE_START, IMAGE_END, PAD = 3, 4, 5, 0
