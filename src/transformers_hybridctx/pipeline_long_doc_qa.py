@@ -280,7 +280,7 @@ class _Reading:
             self.grids = pages["image_grid_thw"]
             outputs = pipe.model.get_image_features(pages["pixel_values"], self.grids, return_dict=True)
             self.embeddings, self.scale = tuple(outputs.pooler_output), plan.scale
-        seconds |= {"draw": drawn - started, "look": time.perf_counter() - drawn}
+        seconds |= {"draw": drawn - started, "vision": time.perf_counter() - drawn}
         # a fresh output each time: beam search writes into it
         outputs = BaseModelOutputWithPooling(pooler_output=self.embeddings)
         return {"image_grid_thw": self.grids, "mm_encoder_outputs": {"image": outputs}}
