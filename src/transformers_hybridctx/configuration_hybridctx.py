@@ -8,6 +8,12 @@ from transformers import AutoConfig, Glm4vConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+# More than any model of the family by far. What a config asks for beyond is a mistake or an attack: building a model
+# of it would take all memory before its weights are looked at.
+_MAX_LAYERS = 4096
+_MAX_SIZE = 2**24
+_MAX_PARAMETERS = 2**41
+
 
 @strict
 class HybridCtxConfig(Glm4vConfig):
@@ -84,6 +90,24 @@ class HybridCtxConfig(Glm4vConfig):
                 )
         if not all(std > 0 for std in self.image_std):
             raise ValueError(f"image_std={list(self.image_std)} must be positive.")
+
+    def validate_sizes(self) -> None:
+        """Part of `@strict`-powered validation: no tower is so large that building it is out of the question."""
+        total = 0
+        for name, tower in (("text_config", self.text_config), ("vision_config", self.vision_config)):
+            layers = tower.num_hidden_layers
+            if not 0 <= layers <= _MAX_LAYERS:
+                raise ValueError(f"{name} asks for {layers} layers; {_MAX_LAYERS} is the most.")
+            fields = ("hidden_size", "intermediate_size", "vocab_size", "n_routed_experts", "out_hidden_size")
+            sizes = {field: getattr(tower, field, None) or 0 for field in fields}
+            for field, size in sizes.items():
+                if not 0 <= size <= _MAX_SIZE:
+                    raise ValueError(f"{name}.{field}={size} is not between 0 and {_MAX_SIZE}.")
+            width, experts = sizes["hidden_size"], max(1, sizes["n_routed_experts"])
+            expert = getattr(tower, "moe_intermediate_size", None) or sizes["intermediate_size"]
+            total += layers * width * (4 * width + 3 * expert * experts) + 2 * sizes["vocab_size"] * width
+        if total > _MAX_PARAMETERS:
+            raise ValueError(f"the towers ask for about {total:.2g} parameters; {_MAX_PARAMETERS:.2g} is the most.")
 
     def validate_knobs(self) -> None:
         """Part of `@strict`-powered validation: sizes are positive."""

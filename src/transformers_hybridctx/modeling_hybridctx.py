@@ -40,6 +40,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import accepts_precomputed_kwargs, get_max_seqlen, is_flash_attention_requested
 from transformers.vision_utils import get_vision_position_ids
 
+from .checkpoint_loading import CompleteLoading
 from .configuration_hybridctx import HybridCtxConfig
 
 
@@ -194,7 +195,7 @@ class HybridCtxResidualAdapter(nn.Module):
         return hidden_states + self.up(self.act_fn(self.down(self.norm(hidden_states))))
 
 
-class HybridCtxModel(Glm4vModel):
+class HybridCtxModel(CompleteLoading, Glm4vModel):
     """
     Vision tower, phi and text tower: the fused context's hidden states.
 
@@ -489,7 +490,7 @@ class HybridCtxModel(Glm4vModel):
         )
 
 
-class HybridCtxForCausalLM(Glm4vForConditionalGeneration):
+class HybridCtxForCausalLM(CompleteLoading, Glm4vForConditionalGeneration):
     """The fused context, and the answer's tokens: [`HybridCtxModel`] with a language-modelling head."""
 
     config: HybridCtxConfig

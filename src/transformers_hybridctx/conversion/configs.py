@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -65,7 +66,7 @@ def source_config(checkpoint: Checkpoint) -> PreTrainedConfig:
         )
     try:
         return AutoConfig.for_model(family, **values)
-    except (ValueError, TypeError) as error:  # also huggingface_hub's strict validation errors
+    except (ValueError, TypeError, StrictDataclassError) as error:
         raise CheckpointError(f"config.json of {checkpoint.name} cannot be used: {error}") from error
 
 
@@ -104,7 +105,7 @@ def hybridctx_config(source: PreTrainedConfig, image_settings: dict[str, Any]) -
             tie_word_embeddings=source.tie_word_embeddings,
             **fields,
         )
-    except ValueError as error:
+    except (ValueError, TypeError, StrictDataclassError) as error:
         raise CheckpointError(f"the source's config cannot be used: {error}") from error
     config.architectures = ["HybridCtxForCausalLM"]
     return config

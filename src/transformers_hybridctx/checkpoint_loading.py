@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading that is never silent: weights that a checkpoint lacks are an error, those that it has too many a warning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+# Parameters that start as the identity: a checkpoint without them gives the same logits as before they were asked for.
+_IDENTITY_AT_START = ("phi.", "modality_embedding.")
+_NAMED = 8
+
+
+class CompleteLoading:
+    """Mixin for `PreTrainedModel`s, before their own base class."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *model_args: Any,
+        allow_missing_keys: bool = False,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """As in transformers, and:
+
+        Args:
+            allow_missing_keys: take random weights for what the checkpoint does not have, to train them.
+
+        Raises:
+            ValueError: the checkpoint lacks weights, which would be random, and `allow_missing_keys` is not set. Those
+                of phi and of the modality embedding start as the identity and are warned of.
+            RuntimeError: weights of another shape.
+        """
+        model, info = super().from_pretrained(  # type: ignore[misc]
+            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+        )
+        where = repr(str(pretrained_model_name_or_path))
+        missing = sorted(info["missing_keys"])
+        fresh = [key for key in missing if key.removeprefix("model.").startswith(_IDENTITY_AT_START)]
+        lost = [key for key in missing if key not in fresh]
+        if lost and not allow_missing_keys:
+            raise ValueError(
+                f"the checkpoint {where} lacks {len(lost)} of the weights of {cls.__name__}, which would be random: "
+                f"{_named(lost)}. Load it with the class that it was saved from, convert it again, or pass "
+                "allow_missing_keys=True to train them"
+            )
+        unexpected = sorted(info["unexpected_keys"])
+        if model.get_output_embeddings() is None:
+            unexpected = [key for key in unexpected if key != "lm_head.weight"]  # left out on purpose
+        for keys, what in (
+            (fresh, "are not in the checkpoint and start as the identity, to be trained"),
+            (lost, "are not in the checkpoint and are random now, as allow_missing_keys asks"),
+            (unexpected, "are in the checkpoint and have no place in this model; they are lost"),
+        ):
+            if keys:
+                warnings.warn(f"{where}: {len(keys)} weights {what}: {_named(keys)}", stacklevel=2)
+        return (model, info) if output_loading_info else model
+
+
+def _named(keys: Collection[str]) -> str:
+    shown = ", ".join(list(keys)[:_NAMED])
+    return shown if len(keys) <= _NAMED else f"{shown} and {len(keys) - _NAMED} more"
