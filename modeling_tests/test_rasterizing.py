@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from transformers_hybridctx.rasterizing import PHASES, GlyphAtlas, PageRenderer, fill_outline, mark_boxes
+from transformers_hybridctx.glyph_atlas import PHASES, GlyphAtlas, fill_outline
+from transformers_hybridctx.rasterizing import PageRenderer, mark_boxes
 from transformers_hybridctx.typesetting import (
     BUNDLED_MONO,
     BUNDLED_SANS,

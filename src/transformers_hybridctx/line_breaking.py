@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from bisect import bisect_right
 
 import numpy as np
 
@@ -106,16 +107,20 @@ class LineBreaker:
         order = np.argsort(start, kind="stable")
         return start[order], end[order], owner[order]
 
-    def _break_by_units(self, start: int, unit: int, last: int, room: int) -> list[tuple[int, int]]:
+    def _break_by_units(self, start: int, first: int, last: int, room: int) -> list[tuple[int, int]]:
+        # Plain lists: a line costs one bisection, which numpy's scalars would make ten times as long.
+        starts, ends = self.starts[first:last].tolist(), self.ends[first:last].tolist()
+        fitted_ends, fitted = self.fitted_ends[first:last].tolist(), self.fitted
+        count, unit = last - first, 0
         lines = []
-        while unit < last:
-            limit = int(self.fitted[start]) + room * self.parts
-            fit = min(int(np.searchsorted(self.fitted_ends, limit, "right")), last)
-            word_start = int(self.starts[min(max(fit, unit), last - 1)])
+        while unit < count:
+            limit = int(fitted[start]) + room * self.parts
+            fit = bisect_right(fitted_ends, limit, unit)
+            word_start = starts[min(fit, count - 1)]
             if fit > unit:
-                end = int(self.ends[fit - 1])
+                end = ends[fit - 1]
                 unit = fit
-                if fit < last and not self.plain and self.pen[self.ends[fit]] - self.pen[word_start] > self.room:
+                if fit < count and not self.plain and self.pen[ends[fit]] - self.pen[word_start] > self.room:
                     # reportlab begins a word that no line can hold on the line before.
                     cut = self._cut(start, room)
                     if cut > word_start:
@@ -129,9 +134,9 @@ class LineBreaker:
                 cut = max(self._cut(start, room), self._after(start))
                 lines.append((start, cut))
                 start = cut
-                if start >= self.ends[unit]:
+                if start >= ends[unit]:
                     unit += 1
-                    start = int(self.starts[min(unit, last - 1)])
+                    start = starts[min(unit, count - 1)]
             room = self.room
         return lines
 

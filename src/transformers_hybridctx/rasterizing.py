@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rasterising: typeset lines become uint8 pages, at any scale.
 
-Glyphs are drawn from their outlines by exact area coverage: no hinting, no sampling, no rasteriser of the machine's
-own, so the same text gives the same bytes everywhere. Each glyph is drawn once for each of four horizontal phases and
-kept as the few pixels that it inks; a page is one addition of all its glyphs' pixels.
+Each glyph is drawn once for each of four horizontal phases and kept; a page is put together from copies of their
+columns, so the same text gives the same bytes on every run and every machine.
 """
 
 from __future__ import annotations
@@ -16,166 +15,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .font_chain import MISSING_GLYPH, NO_GLYPH, FontChain
+from .font_chain import NO_GLYPH, FontChain
+from .glyph_atlas import PHASES, GlyphAtlas, lay_glyphs
 from .render_config import RenderConfig
 from .typeset_document import Box, TypesetDocument, check_scale
 from .typesetting import Typesetter
 
-# Horizontal positions within a pixel at which a glyph is drawn.
-PHASES = 4
 # Scales whose glyphs a renderer keeps at a time.
 _ATLASES_KEPT = 8
 _LARGEST_PAGE = 1 << 28
-
-
-_Point = tuple[float, float]
-
-
-class _OutlinePen:
-    """Collects a glyph's outline as line segments in font units; curves become `steps` chords."""
-
-    def __init__(self, steps: int) -> None:
-        self.points: list[tuple[float, float, float, float]] = []
-        self.times = [step / steps for step in range(1, steps + 1)]
-        self.here = self.begin = (0.0, 0.0)
-
-    def moveTo(self, point: _Point) -> None:  # noqa: N802 (the pen protocol's names)
-        self.closePath()
-        self.here = self.begin = point
-
-    def lineTo(self, point: _Point) -> None:  # noqa: N802
-        self.points.append((*self.here, *point))
-        self.here = point
-
-    def qCurveTo(self, control: _Point, point: _Point) -> None:  # noqa: N802
-        (x0, y0), (x1, y1), (x2, y2) = self.here, control, point
-        for t in self.times:
-            a, b, c = (1 - t) * (1 - t), 2 * t * (1 - t), t * t
-            self.lineTo((a * x0 + b * x1 + c * x2, a * y0 + b * y1 + c * y2))
-
-    def curveTo(self, one: _Point, two: _Point, point: _Point) -> None:  # noqa: N802
-        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = self.here, one, two, point
-        for t in self.times:
-            s = 1 - t
-            a, b, c, d = s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t
-            self.lineTo((a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3))
-
-    def closePath(self) -> None:  # noqa: N802
-        if self.here != self.begin:
-            self.lineTo(self.begin)
-
-
-def fill_outline(segments: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Exact area coverage of a closed outline on the pixel grid (a box filter of one pixel, no hinting).
-
-    segments: float64 [n, 4] as (x0, y0, x1, y1) in pixels, y downwards. Returns (uint8 [h, w], left, top).
-    The signed area that each edge leaves to its right is added up cell by cell; the running sum along a row is the
-    winding-weighted coverage.
-    """
-    segments = segments[segments[:, 1] != segments[:, 3]]
-    if not len(segments):
-        return np.zeros((0, 0), dtype=np.uint8), 0, 0
-    x0, y0, x1, y1 = segments.T
-    left, top = math.floor(min(x0.min(), x1.min())), math.floor(min(y0.min(), y1.min()))
-    width = math.floor(max(x0.max(), x1.max())) + 2 - left
-    height = math.floor(max(y0.max(), y1.max())) + 1 - top
-    x0, x1, y0, y1 = x0 - left, x1 - left, y0 - top, y1 - top
-    # Cut every edge where it crosses a grid line, so that each piece lies in one cell.
-    cuts = [np.zeros(len(x0)), np.ones(len(x0))]
-    owners = [np.arange(len(x0)), np.arange(len(x0))]
-    for begin, end in ((x0, x1), (y0, y1)):
-        low, high = np.minimum(begin, end), np.maximum(begin, end)
-        first = np.floor(low).astype(np.int64) + 1
-        count = np.maximum(np.ceil(high).astype(np.int64) - first, 0)
-        owner = np.repeat(np.arange(len(x0)), count)
-        line = first[owner] + np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-        owners.append(owner)
-        cuts.append((line - begin[owner]) / (end - begin)[owner])
-    owner, time = np.concatenate(owners), np.concatenate(cuts)
-    order = np.lexsort((time, owner))
-    owner, time = owner[order], time[order]
-    x = x0[owner] + (x1 - x0)[owner] * time
-    y = y0[owner] + (y1 - y0)[owner] * time
-    same = owner[1:] == owner[:-1]
-    xa, xb, ya, yb = x[:-1][same], x[1:][same], y[:-1][same], y[1:][same]
-    middle_x, middle_y, rise = (xa + xb) / 2, (ya + yb) / 2, yb - ya
-    column = np.clip(np.floor(middle_x).astype(np.int64), 0, width - 2)
-    row = np.clip(np.floor(middle_y).astype(np.int64), 0, height - 1)
-    beyond = rise * (middle_x - column)
-    cells = np.bincount(row * width + column, rise - beyond, minlength=height * width)
-    cells += np.bincount(row * width + column + 1, beyond, minlength=height * width)
-    area = np.abs(np.cumsum(cells.reshape(height, width), axis=1))
-    # Quantised twice, so that a last-bit difference between machines' sums cannot change a byte.
-    return np.floor(np.round(np.minimum(area, 1) * 255, 6) + 0.5).astype(np.uint8), left, top
-
-
-class GlyphAtlas:
-    """Every glyph that was needed at one size, drawn once for each phase and kept as its inked pixels only.
-
-    Slot n's pixels are entries firsts[n] to firsts[n] + counts[n] of rows, columns (relative to the baseline's row
-    and the pen's column) and inks (uint8).
-    """
-
-    def __init__(self, fonts: FontChain, pixels_per_em: float, horizontal_scale: float = 1.0) -> None:
-        self.fonts = fonts
-        self.pixels_per_em = pixels_per_em
-        self.stretch = np.array([horizontal_scale, 1.0, horizontal_scale, 1.0])
-        self.slots: dict[int, int] = {}
-        self.rows = np.zeros(0, dtype=np.int32)
-        self.columns = np.zeros(0, dtype=np.int32)
-        self.inks = np.zeros(0, dtype=np.uint8)
-        self.firsts = np.zeros(0, dtype=np.int64)
-        self.counts = np.zeros(0, dtype=np.int64)
-
-    def segments(self, key: int) -> np.ndarray:
-        """The outline in pixels at phase 0, baseline at 0, y downwards: float64 [n, 4]."""
-        if key == MISSING_GLYPH:
-            advance = self.fonts.missing_advance / self.fonts.units
-            return _box_outline(advance * self.pixels_per_em, self.pixels_per_em) * self.stretch
-        face = self.fonts.faces[key >> 16]
-        steps = 8 if self.pixels_per_em <= 32 else 16 if self.pixels_per_em <= 128 else 32
-        pen = _OutlinePen(steps)
-        face.font.draw_glyph_with_pen(key & 0xFFFF, pen)
-        pen.closePath()
-        segments = np.asarray(pen.points, dtype=np.float64).reshape(-1, 4) * (self.pixels_per_em / face.upem)
-        return segments * np.array([1.0, -1.0, 1.0, -1.0]) * self.stretch
-
-    def draw(self, key: int, phase: int) -> tuple[np.ndarray, int, int]:
-        """One glyph with its pen `phase` quarters into a pixel: (uint8 [h, w], left, top) relative to the pen."""
-        return fill_outline(self.segments(key) + np.array([phase / PHASES, 0.0, phase / PHASES, 0.0]))
-
-    def find(self, keys: np.ndarray, phases: np.ndarray) -> np.ndarray:
-        """Slots of glyphs (key, phase), drawing those that are new. int64 [n]."""
-        codes = keys.astype(np.int64) * PHASES + phases
-        unique, inverse = np.unique(codes, return_inverse=True)
-        new = [code for code in unique.tolist() if code not in self.slots]
-        if new:
-            images = [self.draw(code // PHASES, code % PHASES) for code in new]
-            inked = [np.nonzero(image) for image, _, _ in images]
-            counts = np.array([len(rows) for rows, _ in inked], dtype=np.int64)
-            self.slots.update(zip(new, range(len(self.firsts), len(self.firsts) + len(new)), strict=True))
-            self.firsts = np.append(self.firsts, len(self.inks) + np.cumsum(counts) - counts)
-            self.counts = np.append(self.counts, counts)
-            drawn = list(zip(images, inked, strict=True))
-            rows = [rows.astype(np.int32) + top for (_, _, top), (rows, _) in drawn]
-            columns = [columns.astype(np.int32) + left for (_, left, _), (_, columns) in drawn]
-            self.rows = np.concatenate([self.rows, *rows])
-            self.columns = np.concatenate([self.columns, *columns])
-            self.inks = np.concatenate([self.inks, *(image[where] for (image, _, _), where in drawn)])
-        return np.array([self.slots[code] for code in unique.tolist()], dtype=np.int64)[inverse]
-
-
-def _box_outline(width: float, height: float) -> np.ndarray:
-    """The replacement box: a hollow rectangle on the baseline. float64 [8, 4]."""
-    stroke = max(height * 0.07, 0.5)
-    left, right, top, bottom = width * 0.1, width * 0.9, -height * 0.72, height * 0.02
-    outer = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    inner = [(left + stroke, top + stroke), (left + stroke, bottom - stroke)]
-    inner += [(right - stroke, bottom - stroke), (right - stroke, top + stroke)]
-    edges = []
-    for ring in (outer, inner):
-        edges += [(*a, *b) for a, b in zip(ring, ring[1:] + ring[:1], strict=True)]
-    return np.array(edges)
 
 
 class RenderedDocument(TypesetDocument):
@@ -256,7 +104,9 @@ class PageRenderer:
         if mark_color != font_color:
             layers = [(font_color, ~marked), (mark_color, marked)]
         background = self._background(typeset, first, last, height, width, scale)
-        inks = [(color, _blot(atlas, slots[part], rows[part], columns[part], height, width)) for color, part in layers]
+        inks = [
+            (color, lay_glyphs(atlas, slots[part], rows[part], columns[part], height, width)) for color, part in layers
+        ]
         colors = (config.font_color, config.page_bg_color, config.para_bg_color, config.border_color)
         grey = all(_is_grey(color) for color in (*colors, config.newline_color or config.font_color))
         planes = []
@@ -328,27 +178,6 @@ class PageRenderer:
                     plane[max(y0 - stroke, 0) : max(y1 + stroke, 0), max(x0 - stroke, 0) : max(x1 + stroke, 0)] = outer
                 plane[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = inner
         return list(planes)
-
-
-def _blot(
-    atlas: GlyphAtlas, slots: np.ndarray, rows: np.ndarray, columns: np.ndarray, height: int, width: int
-) -> np.ndarray:
-    """The ink of glyphs with their pens at (rows, columns): uint8 [height, width]; where glyphs meet their ink adds
-    up.
-    """
-    counts = atlas.counts[slots]
-    ends = np.cumsum(counts)
-    total = int(ends[-1]) if len(ends) else 0
-    where = np.arange(total) + np.repeat(atlas.firsts[slots] - (ends - counts), counts)
-    row = np.repeat(rows, counts) + atlas.rows[where]
-    column = np.repeat(columns, counts) + atlas.columns[where]
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    target = row * width + column
-    inks = atlas.inks[where]
-    if not inside.all():
-        target, inks = target[inside], inks[inside]
-    ink = np.bincount(target, inks, minlength=height * width)
-    return np.minimum(ink, 255).astype(np.uint8).reshape(height, width)
 
 
 def _lay(background: int | np.ndarray, ink: np.ndarray, color: int) -> np.ndarray:
