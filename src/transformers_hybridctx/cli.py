@@ -316,19 +316,28 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _checked(model: str | None) -> str | None:
+    """The model's name, where it is not a path to nowhere that the Hub would be asked for in vain."""
+    if model is not None and model.startswith(("/", "./", "../", "~")):
+        model = str(Path(model).expanduser())
+        if not Path(model).is_dir():
+            raise FileNotFoundError(f"--model {model}: there is no such folder")
+    return model
+
+
 def _pipeline(model: str | None) -> Any:
     from transformers import pipeline
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    return pipeline("long-doc-qa", model=model)
+    return pipeline("long-doc-qa", model=_checked(model))
 
 
 def _processor(model: str | None) -> Any:
     from .pipeline_long_doc_qa import BUNDLED_CHECKPOINT
     from .processing_hybridctx import HybridCtxProcessor
 
-    return HybridCtxProcessor.from_pretrained(model or BUNDLED_CHECKPOINT)
+    return HybridCtxProcessor.from_pretrained(_checked(model) or BUNDLED_CHECKPOINT)
 
 
 def _read(document: Path) -> Any:

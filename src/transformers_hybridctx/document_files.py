@@ -64,21 +64,17 @@ def read_document_file(path: str | os.PathLike[str]) -> str | list[Image.Image]:
         raise ValueError(
             f"{path} is an address, and nothing is fetched from the network: download it and pass the file"
         )
-    path = Path(path).expanduser()
+    given, path = path, Path(path).expanduser()
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name one file in it")
     if not path.exists():
-        raise FileNotFoundError(
-            f"there is no file {path}; pass an existing path, or the text itself (a text that looks like the name "
-            "of a file is taken as text where it ends with a newline)"
-        )
+        as_text = "; a text that looks like a file's name is taken as text if it ends with a newline"
+        raise FileNotFoundError(f"there is no file {path}{as_text * isinstance(given, str)}")
     size = path.stat().st_size
     if size == 0:
         raise ValueError(f"empty document: {path} has no bytes")
     if size > MAX_BYTES:
-        raise ValueError(
-            f"{path} has {size:,} bytes, more than the {MAX_BYTES:,} that are read at once; split it up"
-        )
+        raise ValueError(f"{path} has {size:,} bytes, more than the {MAX_BYTES:,} that are read at once; split it up")
     suffix = path.suffix.lower()
     if suffix in _PICTURES:
         return _read_pictures(path)
