@@ -79,6 +79,66 @@ def _upload(folder: Path, repo_id: str, private: bool) -> None:
     console.print(f"uploaded to {repo_id} at {commit.oid}", markup=False)
 
 
+def export(
+    source: Source,
+    target: Target,
+    revision: Revision = None,
+    model_type: Annotated[str | None, typer.Option(help="glm4v, glm46v or glm_ocr, where several fit.")] = None,
+    dtype: Dtype = None,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    push_to_hub: Push = None,
+    private: Private = False,
+) -> None:
+    """Write a HybridCtx checkpoint as a plain one of the GLM-4V family, for engines that know that."""
+    with _clear_errors():
+        from .export import export_checkpoint
+
+        report = export_checkpoint(
+            source,
+            target,
+            revision=revision,
+            model_type=model_type,
+            dtype=dtype,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+        _tell(report, target, dry_run)
+        if push_to_hub and not dry_run:
+            _upload(target, push_to_hub, private)
+
+
+def merge_lora(
+    base: Annotated[str, typer.Argument(help="The HybridCtx checkpoint that was tuned.", show_default=False)],
+    adapter: Annotated[Path, typer.Argument(help="Folder of the adapter.", show_default=False)],
+    target: Target,
+    revision: Revision = None,
+    overwrite: Overwrite = False,
+    push_to_hub: Push = None,
+    private: Private = False,
+) -> None:
+    """Merge a LoRA fine-tune into full weights."""
+    with _clear_errors():
+        from .merge import merge_lora as merge
+
+        merge(base, adapter, target, revision=revision, overwrite=overwrite)
+        console.print(f"checkpoint in {target}", markup=False)
+        if push_to_hub:
+            _upload(target, push_to_hub, private)
+
+
+def fill_card(
+    card: Annotated[Path, typer.Argument(help="A model card.", show_default=False)],
+    benchmark: Annotated[Path, typer.Argument(help="What `hybridctx evaluate --out` wrote.", show_default=False)],
+) -> None:
+    """Write a benchmark's figures into a model card: its table and its metadata."""
+    with _clear_errors():
+        from .model_cards import fill_benchmark_card
+
+        fill_benchmark_card(card, benchmark)
+        console.print(f"figures of {benchmark} in {card}", markup=False)
+
+
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """What a user can put right is told in a line; anything else keeps its traceback."""
@@ -89,4 +149,4 @@ def _clear_errors() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-CHECKPOINT_COMMANDS = (convert,)
+CHECKPOINT_COMMANDS = (convert, export, merge_lora, fill_card)

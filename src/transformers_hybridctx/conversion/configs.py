@@ -20,7 +20,7 @@ FAMILIES = {
 }
 """`model_type` of a source: the checkpoints that have it, and the `model_type` of its text and vision tower."""
 
-_TOKEN_IDS = (
+TOKEN_IDS = (
     "image_token_id",
     "image_start_token_id",
     "image_end_token_id",
@@ -53,8 +53,8 @@ def source_config(checkpoint: Checkpoint) -> PreTrainedConfig:
     text_class = CONFIG_MAPPING[FAMILIES[family][1]]
     if "text_config" not in values:
         # Releases before 4.54 wrote the text tower's fields beside the vision_config.
-        outer = {"architectures", "vision_config", "transformers_version", "tie_word_embeddings", *_TOKEN_IDS}
-        text = {name: value for name, value in values.items() if name not in outer or name in _TOKEN_IDS[6:]}
+        outer = {"architectures", "vision_config", "transformers_version", "tie_word_embeddings", *TOKEN_IDS}
+        text = {name: value for name, value in values.items() if name not in outer or name in TOKEN_IDS[6:]}
         values = {name: value for name, value in values.items() if name in outer} | {"text_config": text}
     _check_depth(checkpoint, values)
     text = values["text_config"] = {**values["text_config"], "model_type": FAMILIES[family][1]}
@@ -88,6 +88,11 @@ def num_extra_layers(checkpoint: Checkpoint) -> int:
     return count if isinstance(count, int) else 0
 
 
+def tower_fields(tower: PreTrainedConfig) -> dict[str, Any]:
+    """A tower's config, without a dtype of its own: that of the whole model counts, and it may change on the way."""
+    return {name: value for name, value in tower.to_dict().items() if name not in ("dtype", "torch_dtype")}
+
+
 def hybridctx_config(source: PreTrainedConfig, image_settings: dict[str, Any]) -> HybridCtxConfig:
     """The config of the converted checkpoint.
 
@@ -95,13 +100,13 @@ def hybridctx_config(source: PreTrainedConfig, image_settings: dict[str, Any]) -
         source: of the checkpoint that it comes from.
         image_settings: of its image processor, whose normalisation the model takes over.
     """
-    fields = {name: getattr(source, name) for name in _TOKEN_IDS if getattr(source, name, None) is not None}
+    fields = {name: getattr(source, name) for name in TOKEN_IDS if getattr(source, name, None) is not None}
     normalisation = ("image_mean", "image_std", "rescale_factor")
     fields |= {name: image_settings[name] for name in normalisation if name in image_settings}
     try:
         config = HybridCtxConfig(
-            text_config=source.text_config.to_dict(),
-            vision_config=source.vision_config.to_dict(),
+            text_config=tower_fields(source.text_config),
+            vision_config=tower_fields(source.vision_config),
             tie_word_embeddings=source.tie_word_embeddings,
             **fields,
         )

@@ -27,7 +27,7 @@ from .verification import verify_conversion
 
 REPORT = "conversion_report.json"
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-_CARRIED = ("LICENSE*", "NOTICE*", "video_preprocessor_config.json")
+CARRIED = ("LICENSE*", "NOTICE*", "video_preprocessor_config.json")
 
 Pairs = list[tuple[Tensor, Tensor]]
 
@@ -74,7 +74,7 @@ def convert_checkpoint(
     fates = key_fates(checkpoint.tensors, _shapes(config), config, num_extra_layers(checkpoint), same_values)
     processor = make_processor(checkpoint, config, settings, render_config or RenderConfig())
     shards = plan_shards(checkpoint, fates, None if dtype is None else DTYPES[dtype])
-    config.dtype = _main_dtype(shards)
+    config.dtype = main_dtype(shards)
     report: dict[str, Any] = {
         "converter": f"transformers-hybridctx {__version__}",
         "source": {
@@ -96,7 +96,7 @@ def convert_checkpoint(
         report["keys"][fate.action] += 1
     if dry_run:
         return report
-    fingerprint = _fingerprint(checkpoint, shards)
+    fingerprint = shard_fingerprint(checkpoint, shards)
     with complete_folder(target, fingerprint, report["num_bytes"], overwrite) as folder:
         report["sha256"] = write_shards(folder, shards)
         config.save_pretrained(folder.path)
@@ -155,13 +155,13 @@ def _carry(checkpoint: Checkpoint, config: HybridCtxConfig, folder: Path) -> Non
         shutil.copyfile(checkpoint.folder / "generation_config.json", folder / "generation_config.json")
     else:
         GenerationConfig.from_model_config(config).save_pretrained(folder)
-    for pattern in _CARRIED:
+    for pattern in CARRIED:
         for file in sorted(checkpoint.folder.glob(pattern)):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
 
 
-def _main_dtype(shards: Mapping[str, Pairs]) -> torch.dtype:
+def main_dtype(shards: Mapping[str, Pairs]) -> torch.dtype:
     """The dtype that most parameters have."""
     counts = dict.fromkeys(FLOATS, 0)
     for pairs in shards.values():
@@ -196,7 +196,7 @@ def _is_rounded(account: Sequence[Mapping[str, Any]]) -> bool:
     return not changes <= wider
 
 
-def _fingerprint(checkpoint: Checkpoint, shards: Mapping[str, Pairs]) -> str:
+def shard_fingerprint(checkpoint: Checkpoint, shards: Mapping[str, Pairs]) -> str:
     """Changes with anything that the bytes of a shard depend on."""
     files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in checkpoint.shards]
     layout = [

@@ -31,16 +31,12 @@ def converted_card(
     """The card of a converted checkpoint. Licence and languages are the source's, where its card states them."""
     source, page = report["source"], report["page"]
     on_hub = source["revision"] is not None and Path(checkpoint.name).exists() is False
-    theirs = _card_data(checkpoint.folder / "README.md")
-    carried = {
-        name: theirs[name]
-        for name in ("license", "license_name", "license_link", "language", "datasets")
-        if theirs.get(name) is not None
-    }
+    carried = _carried(checkpoint)
+    if on_hub:
+        carried["base_model"] = checkpoint.name
     data = ModelCardData(
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
-        base_model=checkpoint.name if on_hub else theirs.get("base_model"),
         tags=_TAGS,
         **carried,
     )
@@ -70,6 +66,38 @@ def converted_card(
         ratio=page["compression_ratio"],
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def exported_card(checkpoint: Checkpoint, model_type: str) -> ModelCard:
+    """The card of a checkpoint that went back to its family."""
+    data = ModelCardData(library_name="transformers", pipeline_tag=PIPELINE_TAG, **_carried(checkpoint))
+    text = (
+        f"# {Path(checkpoint.name).name}, {model_type}\n\nThe weights of a HybridCtx checkpoint under the keys and the "
+        f"config of `{model_type}`, for engines that know that family. It reads pages as pictures: draw them, and write "
+        "the prompt, with the processor of the HybridCtx checkpoint, whose font and page size it was made for.\n"
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def merged_card(checkpoint: Checkpoint, rank: int | None) -> ModelCard:
+    """The card of a checkpoint that a LoRA fine-tune was merged into."""
+    carried = _carried(checkpoint)
+    if not Path(checkpoint.name).exists():
+        carried["base_model"] = checkpoint.name
+    data = ModelCardData(library_name=LIBRARY, pipeline_tag=PIPELINE_TAG, tags=_TAGS, **carried)
+    text = (
+        f"# {Path(checkpoint.name).name}, fine-tuned\n\nHybridCtx weights with a LoRA adapter"
+        f"{f' of rank {rank}' if rank else ''} "
+        "merged into them. Say here what it was trained on, and how well it answers.\n"
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def _carried(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a card takes over from the card of its source."""
+    theirs = _card_data(checkpoint.folder / "README.md")
+    names = ("license", "license_name", "license_link", "language", "datasets", "base_model")
+    return {name: theirs[name] for name in names if theirs.get(name) is not None}
 
 
 def _verified(verification: dict[str, Any]) -> str:

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A HybridCtx checkpoint becomes a plain GLM-4V one again, for engines that know that family."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from ..configuration_hybridctx import HybridCtxConfig
+from ..processing_hybridctx import HybridCtxProcessor
+from .configs import FAMILIES, TOKEN_IDS, tower_fields
+from .convert import CARRIED, DTYPES, REPORT, main_dtype, plan_shards, shard_fingerprint, write_shards
+from .key_layouts import FUSION_PREFIXES, KeyFate, key_fates, parameter_shapes
+from .model_cards import exported_card
+from .output_folders import check_target, complete_folder, write_json
+from .sources import Checkpoint, open_checkpoint, read_json
+from .tensor_files import CheckpointError, Tensor, largest_magnitude, same_values
+
+_PROCESSORS = {
+    "glm4v": ("Glm4vProcessor", "Glm4vImageProcessor"),
+    "glm46v": ("Glm46VProcessor", "Glm46VImageProcessor"),
+    "glm_ocr": ("Glm46VProcessor", "Glm46VImageProcessor"),
+}
+# Where these are zero, what they belong to adds nothing, whatever else it holds.
+_ADDS_NOTHING_AT_ZERO = {
+    "model.phi.": "model.phi.up.weight",
+    "model.modality_embedding.": "model.modality_embedding.weight",
+}
+
+
+def export_checkpoint(
+    source: str,
+    target: Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    model_type: str | None = None,
+    dtype: str | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Write the GLM-4V checkpoint that gives a HybridCtx checkpoint's logits.
+
+    Args:
+        source: a folder, or a repository on the Hub.
+        target: the folder to be; it appears when it is complete.
+        revision, token: of the Hub.
+        model_type: "glm4v", "glm46v" or "glm_ocr"; that of the conversion's source, or of the towers, unless given.
+        dtype: "float32", "bfloat16" or "float16"; the source's own unless given.
+        overwrite: replace an existing target.
+        dry_run: check everything and write nothing.
+
+    Returns:
+        The fate of every key, and sizes.
+
+    Raises:
+        CheckpointError: no HybridCtx checkpoint; or one whose phi or modality embedding was trained, which GLM-4V has
+            no place for: phi is not linear, so that nothing can be folded into the weights beside it.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise CheckpointError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
+    check_target(target, overwrite or dry_run)
+    checkpoint = open_checkpoint(source, revision, token)
+    config = _config(checkpoint)
+    family = _family(checkpoint, config, model_type)
+    fates = key_fates(checkpoint.tensors, parameter_shapes(config), config, 0, same_values)
+    fates = _without_fusion(fates, checkpoint.tensors)
+    shards = plan_shards(checkpoint, fates, None if dtype is None else DTYPES[dtype])
+    their_config = _their_config(config, family)
+    their_config.dtype = main_dtype(shards)
+    written = [tensor for pairs in shards.values() for _, tensor in pairs]
+    report: dict[str, Any] = {
+        "model_type": family,
+        "dtype": str(their_config.dtype).removeprefix("torch."),
+        "num_parameters": sum(tensor.num_elements for tensor in written),
+        "num_bytes": sum(tensor.num_bytes for tensor in written),
+        "num_shards": len(shards),
+        "keys": {action: sum(fate.action == action for fate in fates) for action in ("kept", "renamed", "dropped")},
+        "tensors": [vars(fate) for fate in fates],
+    }
+    if dry_run:
+        return report
+    processor = HybridCtxProcessor.from_pretrained(checkpoint.folder)
+    with complete_folder(target, shard_fingerprint(checkpoint, shards), report["num_bytes"], overwrite) as folder:
+        write_shards(folder, shards)
+        their_config.save_pretrained(folder.path)
+        _save_processor(processor, config, family, folder.path)
+        for pattern in (*CARRIED, "generation_config.json"):
+            for file in sorted(checkpoint.folder.glob(pattern)):
+                shutil.copyfile(file, folder.path / file.name)
+        if not (folder.path / "generation_config.json").exists():
+            GenerationConfig.from_model_config(their_config).save_pretrained(folder.path)
+        exported_card(checkpoint, family).save(folder.path / "README.md")
+    return report
+
+
+def _config(checkpoint: Checkpoint) -> HybridCtxConfig:
+    values = dict(checkpoint.config)
+    if values.pop("model_type", None) != HybridCtxConfig.model_type:
+        raise CheckpointError(
+            f"{checkpoint.name} has model_type={checkpoint.config.get('model_type')!r}, not 'hybridctx'"
+        )
+    if "quantization_config" in values:
+        raise CheckpointError(f"{checkpoint.name} is quantised; export the checkpoint that it was made from")
+    try:
+        return HybridCtxConfig(**values)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise CheckpointError(f"config.json of {checkpoint.name} cannot be used: {error}") from error
+
+
+def _family(checkpoint: Checkpoint, config: HybridCtxConfig, asked: str | None) -> str:
+    towers = (config.text_config.model_type, config.vision_config.model_type)
+    fitting = [name for name, (_, *its_towers) in FAMILIES.items() if tuple(its_towers) == towers]
+    if not fitting:
+        raise CheckpointError(f"{checkpoint.name} has the towers {' and '.join(towers)}, which cannot be exported")
+    if asked is not None:
+        if asked not in fitting:
+            raise CheckpointError(
+                f"model_type={asked!r} does not have the towers {' and '.join(towers)}; {fitting} do"
+            )
+        return asked
+    if (checkpoint.folder / REPORT).exists():
+        origin = read_json(checkpoint.folder / REPORT).get("source", {}).get("model_type")
+        if origin in fitting:
+            return origin
+    return fitting[0]
+
+
+def _without_fusion(fates: list[KeyFate], tensors: Mapping[str, Tensor]) -> list[KeyFate]:
+    """The fates, with phi and the modality embedding dropped where they add nothing, and refused where they do."""
+    for prefix, key in _ADDS_NOTHING_AT_ZERO.items():
+        if key in tensors and (largest := largest_magnitude(tensors[key])):
+            what = prefix.removeprefix("model.").rstrip(".")
+            raise CheckpointError(
+                f"{what} was trained ({key} holds values up to {largest:.3g}), and GLM-4V has no place for it: an "
+                "export would give other answers; serve the HybridCtx checkpoint, or fine-tune one without it"
+            )
+    return [
+        KeyFate(fate.source, None, "dropped", "adds nothing: it is still the identity that it started as")
+        if fate.source.startswith(FUSION_PREFIXES)
+        else fate
+        for fate in fates
+    ]
+
+
+def _their_config(config: HybridCtxConfig, family: str) -> PreTrainedConfig:
+    fields = {name: getattr(config, name) for name in TOKEN_IDS if getattr(config, name, None) is not None}
+    theirs = AutoConfig.for_model(
+        family,
+        text_config=tower_fields(config.text_config),
+        vision_config=tower_fields(config.vision_config),
+        tie_word_embeddings=config.tie_word_embeddings,
+        **fields,
+    )
+    theirs.architectures = [MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[family]]
+    return theirs
+
+
+def _save_processor(processor: HybridCtxProcessor, config: HybridCtxConfig, family: str, folder: Path) -> None:
+    """Tokenizer, template and image settings as the family's own processor reads them."""
+    processor_class, image_processor_class = _PROCESSORS[family]
+    processor.tokenizer._set_processor_class(processor_class)
+    processor.tokenizer.chat_template = processor.chat_template
+    processor.tokenizer.save_pretrained(folder)
+    values = json.loads(processor.image_processor.to_json_string())
+    for name in ("auto_map", "processor_class"):
+        values.pop(name, None)
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            **values,
+            "image_processor_type": image_processor_class,
+            "processor_class": processor_class,
+            # the model's own, which fold them into its first layer
+            "image_mean": list(config.image_mean),
+            "image_std": list(config.image_std),
+            "rescale_factor": config.rescale_factor,
+        },
+    )
