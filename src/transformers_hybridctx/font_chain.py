@@ -179,9 +179,11 @@ class FontChain:
 
     def learn(self, codes: np.ndarray) -> None:
         """Fill the tables for every code point in codes (uint32, any shape)."""
-        present = np.zeros(len(self.flags), dtype=bool)
+        if not codes.size:
+            return
+        present = np.zeros(int(codes.max()) + 1, dtype=bool)
         present[codes] = True
-        present &= self.flags == 0
+        present &= self.flags[: len(present)] == 0
         for codepoint in np.flatnonzero(present).tolist():
             key, advance, flags = self._describe(codepoint)
             self.keys[codepoint] = key

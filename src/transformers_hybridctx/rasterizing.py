@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from .font_chain import NO_GLYPH, FontChain
 from .glyph_atlas import PHASES, GlyphAtlas, lay_glyphs
+from .parallel_rendering import check_workers, draw_pages_in_parallel, render_in_parallel
 from .render_config import RenderConfig
 from .typeset_document import Box, TypesetDocument, check_scale
 from .typesetting import Typesetter
@@ -78,11 +79,36 @@ class PageRenderer:
         typeset = self.typeset(text) if isinstance(text, str) else text
         return RenderedDocument(typeset, scale, list(self.draw_pages(typeset, scale)))
 
-    def draw_pages(self, typeset: TypesetDocument, scale: float = 1.0) -> Iterator[np.ndarray]:
-        """Pages one at a time, so that a long document needs the memory of one page: uint8 [H, W] or [H, W, 3]."""
+    def render_documents(
+        self, texts: Iterable[str], scale: float = 1.0, num_workers: int = 1
+    ) -> Iterator[RenderedDocument]:
+        """Each text typeset and drawn, in order, one document a time by each of num_workers processes.
+
+        The bytes are those of `render`. As with every use of processes, a script that calls this with more than one
+        worker needs the guard `if __name__ == "__main__":`.
+        """
         check_scale(scale)
-        for page in range(typeset.num_pages):
-            yield self.draw_page(typeset, page, scale)
+        check_workers(num_workers)
+        if num_workers == 1:
+            for text in texts:
+                yield self.render(text, scale)
+        else:
+            for typeset, pages in render_in_parallel(self, texts, scale, num_workers):
+                yield RenderedDocument(typeset, scale, pages)
+
+    def draw_pages(self, typeset: TypesetDocument, scale: float = 1.0, num_workers: int = 1) -> Iterator[np.ndarray]:
+        """Pages in order, a few at a time, so that a long document needs little memory: uint8 [H, W] or [H, W, 3].
+
+        num_workers: processes that draw; the bytes do not depend on it. More than one is worth its start from some
+        hundred pages on.
+        """
+        check_scale(scale)
+        check_workers(num_workers)
+        if num_workers == 1:
+            for page in range(typeset.num_pages):
+                yield self.draw_page(typeset, page, scale)
+        else:
+            yield from draw_pages_in_parallel(self, typeset, scale, num_workers)
 
     def draw_page(self, typeset: TypesetDocument, page: int, scale: float = 1.0) -> np.ndarray:
         """One page: uint8 [H, W] where all colours are grey, else [H, W, 3]."""

@@ -91,7 +91,11 @@ class Typesetter:
         codes = code_points(display)
         fonts.learn(codes)
         flags = fonts.flags[codes]
-        self._check_visible(text, codes if marks is None else code_points(text))
+        source = codes
+        if marks is not None:
+            source = code_points(text)
+            fonts.learn(source)
+        self._check_visible(text, source)
         widths = fonts.advances[codes]
         attached = np.zeros(len(codes) + 1, dtype=bool)
         if plain:
@@ -162,7 +166,6 @@ class Typesetter:
 
     def _check_visible(self, text: str, codes: np.ndarray) -> None:
         fonts = self.fonts
-        fonts.learn(codes)
         if not np.any((fonts.keys[codes] != NO_GLYPH) & ((fonts.flags[codes] & MARK) == 0)):
             raise ValueError(
                 f"empty document: none of the text's {len(text)} characters is visible; "
