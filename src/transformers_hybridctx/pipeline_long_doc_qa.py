@@ -24,6 +24,7 @@ from .context_planning import ContextBudget, ContextPlan, resolve_text_policy
 from .document_files import names_a_file, read_document_file
 from .processing_hybridctx import HybridCtxProcessor
 from .rasterizing import PageRenderer, mark_boxes
+from .remote_code import TravelsWithCode
 from .sentences import RUN
 from .text_policies import PagedDocument, TextPolicy
 from .typesetting import TypesetDocument
@@ -41,7 +42,7 @@ _NATIVE_INSTRUCTIONS = {
 """What a CPU must have to compute in a type; without it PyTorch converts each number, some 200 times slower."""
 
 
-class LongDocQAPipeline(Pipeline):
+class LongDocQAPipeline(TravelsWithCode, Pipeline):
     """
     Long-document question answering.
 
@@ -90,11 +91,11 @@ class LongDocQAPipeline(Pipeline):
                 )
             processor = AutoProcessor.from_pretrained(model.config._name_or_path)
         if not isinstance(processor, HybridCtxProcessor):
-            raise ValueError(
-                f"{TASK} needs a HybridCtxProcessor, not {type(processor).__name__}; convert the checkpoint first"
-            )
+            processor = _of_this_copy(processor)
         dtype_is_given = kwargs.get("dtype", kwargs.get("torch_dtype")) != "auto"  # "auto" is pipeline()'s own default
         kwargs.setdefault("tokenizer", processor.tokenizer)  # for its padding token
+        # pipeline() hands the model's dtype to every loader, and a tokenizer would write it to its own file
+        processor.tokenizer.init_kwargs.pop("dtype", None)
         super().__init__(model=model, processor=processor, **kwargs)
         if not dtype_is_given and self.device.type == "cpu" and not _computes_natively(self.model):
             self.model.float()
@@ -261,6 +262,26 @@ class LongDocQAPipeline(Pipeline):
         self.processor.save_pretrained(
             save_directory, **{name: kwargs[name] for name in _HUB_ARGUMENTS & kwargs.keys()}
         )
+
+
+def _of_this_copy(processor: Any) -> HybridCtxProcessor:
+    """The same processor, of this module's classes.
+
+    Code that travels with a local folder is imported anew for each class that is loaded from there.
+    """
+    if type(processor).__name__ != HybridCtxProcessor.__name__:
+        raise ValueError(
+            f"{TASK} needs a HybridCtxProcessor, not {type(processor).__name__}; convert the checkpoint first"
+        )
+    return HybridCtxProcessor(
+        processor.image_processor,
+        processor.tokenizer,
+        chat_template=processor.chat_template,
+        render_config=processor.render_config.to_dict(),
+        default_budget=processor.default_budget,
+        default_text_policy=processor.default_text_policy,
+        fusion_order=processor.fusion_order,
+    )
 
 
 class _Reading:
