@@ -12,14 +12,14 @@ from typing import Any
 
 from transformers.utils import cached_file
 
-from .typesetting import BUNDLED_MONO, BUNDLED_SANS, RenderConfig
+from .render_config import RenderConfig
 
 
 def font_files(config: RenderConfig) -> dict[str, str]:
     """All fonts that a config draws with, in order of preference: name in a checkpoint -> file at hand."""
     fonts: dict[str, str] = {}
     known: dict[str, str] = {}
-    for path in (config.font_path or BUNDLED_MONO, *config.fallback_font_paths, BUNDLED_SANS):
+    for path in config.font_paths:
         if not os.path.isfile(path):
             raise FileNotFoundError(f"font file {path!r} does not exist; give its path in render_config, or None")
         digest = file_sha256(path)

@@ -74,6 +74,14 @@ class HybridCtxConfig(Glm4vConfig):
     rescale_factor: float = 1 / 255
     vision_batch_patches: int = 16384
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        # Both name code of the repository that a config was loaded from. They are for the copy of this class that lies
+        # there; this one stands for the package's own code, which needs nobody's trust.
+        if not __name__.startswith("transformers_modules."):
+            for name in ("auto_map", "custom_pipelines"):
+                kwargs.pop(name, None)
+        super().__post_init__(**kwargs)
+
     def validate_towers(self) -> None:
         """Part of `@strict`-powered validation: the towers fit each other and the pages' normalisation."""
         vision, text = self.vision_config, self.text_config

@@ -42,6 +42,7 @@ from transformers.vision_utils import get_vision_position_ids
 
 from .checkpoint_loading import CompleteLoading
 from .configuration_hybridctx import HybridCtxConfig
+from .remote_code import TravelsWithCode
 
 
 class HybridCtxVisionPatchEmbed(nn.Module):
@@ -195,7 +196,7 @@ class HybridCtxResidualAdapter(nn.Module):
         return hidden_states + self.up(self.act_fn(self.down(self.norm(hidden_states))))
 
 
-class HybridCtxModel(CompleteLoading, Glm4vModel):
+class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
     """
     Vision tower, phi and text tower: the fused context's hidden states.
 
@@ -490,7 +491,7 @@ class HybridCtxModel(CompleteLoading, Glm4vModel):
         )
 
 
-class HybridCtxForCausalLM(CompleteLoading, Glm4vForConditionalGeneration):
+class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditionalGeneration):
     """The fused context, and the answer's tokens: [`HybridCtxModel`] with a language-modelling head."""
 
     config: HybridCtxConfig

@@ -26,6 +26,7 @@ from .image_processing_hybridctx import HybridCtxImageProcessor
 from .prompt_frames import Conversation, DocumentPart, PlainEncoder, PromptRenderer
 from .prompt_writing import Prompt, PromptWriter
 from .rasterizing import PageRenderer, RenderedDocument
+from .remote_code import TravelsWithCode
 from .scanned_pages import ScannedPages, is_picture
 from .text_policies import PagedDocument, TextPolicy
 from .typesetting import RenderConfig, TypesetDocument
@@ -54,7 +55,7 @@ class _Patches:
     image_grid_thw: np.ndarray
 
 
-class HybridCtxProcessor(ProcessorMixin):
+class HybridCtxProcessor(TravelsWithCode, ProcessorMixin):
     r"""
     Renderer, tokenizer, image processor and chat template in one.
 
@@ -506,6 +507,7 @@ class HybridCtxProcessor(ProcessorMixin):
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()
         output["render_config"], output["font_sha256"] = portable_config(self.render_config)
+        output["image_processor"].pop("auto_map", None)  # names code that a saved processor does not bring along
         return output
 
     def save_pretrained(

@@ -181,7 +181,9 @@ class RenderConfig:
     @property
     def font_paths(self) -> tuple[str, ...]:
         """Every font file of the chain in the order of asking, the bundled ones included."""
-        return tuple(dict.fromkeys([self.font_path or BUNDLED_MONO, *self.fallback_font_paths, BUNDLED_SANS]))
+        # Code that travels with a checkpoint has no fonts beside it; the checkpoint names all of its own.
+        last = (BUNDLED_SANS,) if os.path.isdir(_FONT_FOLDER) else ()
+        return tuple(dict.fromkeys([self.font_path or BUNDLED_MONO, *self.fallback_font_paths, *last]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `from_dict` reads them back."""

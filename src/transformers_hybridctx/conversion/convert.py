@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 from .. import __version__
 from ..configuration_hybridctx import HybridCtxConfig
+from ..remote_code import write_remote_code
 from ..render_config import RenderConfig
 from .configs import hybridctx_config, num_extra_layers, source_config
 from .key_layouts import KeyFate, key_fates, parameter_shapes
@@ -110,6 +111,7 @@ def convert_checkpoint(
                 old_layout=report["keys"]["renamed"] > 0,
                 rounded=_is_rounded(report["tensors"]),
             )
+        write_remote_code(folder.path)
         converted_card(checkpoint, config, processor, report).save(folder.path / "README.md")
         write_json(folder.path / REPORT, report)
     return report

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..modeling_hybridctx import HybridCtxForCausalLM
 from ..processing_hybridctx import HybridCtxProcessor
+from ..remote_code import write_remote_code
 from .convert import CARRIED
 from .model_cards import merged_card
 from .output_folders import check_target, complete_folder
@@ -71,5 +72,6 @@ def merge_lora(
         for pattern in CARRIED:
             for file in sorted(checkpoint.folder.glob(pattern)):
                 shutil.copyfile(file, folder.path / file.name)
+        write_remote_code(folder.path)
         merged_card(checkpoint, settings.get("r")).save(folder.path / "README.md")
     return model
