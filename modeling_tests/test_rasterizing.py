@@ -251,6 +251,23 @@ def test_every_word_of_a_grid_page_has_ink_in_its_box_and_none_when_it_is_blank(
             assert (document.pages[page][round(top) : round(bottom), round(left) : round(right)] > 200).all()
 
 
+def test_pixels_of_glyphs_configuration_never_change():
+    config = RenderConfig.from_glyph(
+        {"page-size": "595,842", "margin-x": 10, "margin-y": 10, "alignment": "LEFT", "font-path": BUNDLED_SANS}
+    )
+    document = PageRenderer(config).render(GUARD_TEXT)
+    assert digest(document.pages) == "0ada4d6e8b26fe1b1b8c594db79c479caf36b216c9d5c3b3162298a226127854"
+
+
+def test_glyphs_renderer_stretches_the_finished_picture():
+    config = replace(SMALL, line_breaking="reportlab", horizontal_scale=0.8)
+    stretched, upright = (PageRenderer(c).render(SAMPLE) for c in (config, replace(config, horizontal_scale=1.0)))
+    expected = np.asarray(Image.fromarray(upright.pages[0]).resize((240, 150)))
+    assert np.array_equal(stretched.pages[0], expected)
+    [(_, box)], [(_, wide)] = stretched.boxes(5, 17), upright.boxes(5, 17)
+    assert box == pytest.approx((wide[0] * 0.8, wide[1], wide[2] * 0.8, wide[3]))
+
+
 def test_the_same_text_gives_the_same_bytes_whatever_was_drawn_before():
     fresh = PageRenderer(SMALL).render(SAMPLE, 1.3)
     used = PageRenderer(SMALL)

@@ -528,3 +528,43 @@ def test_long_lines_and_logs_are_fast_enough_to_test():
         for name in ("grid", "marked", "glyph"):
             document = TYPESETTERS[name].typeset(text)
             assert document.page_span(document.num_pages - 1)[1] == len(text)
+
+
+def rows_of(config, text):
+    document = Typesetter(config).typeset(text)
+    top = document.line_tops[0]
+    return [
+        (
+            line.page,
+            round((document.line_tops[number] - top) / config.line_height),
+            document.text[line.start : line.end],
+        )
+        for number, line in enumerate(document.lines)
+    ]
+
+
+# Five rows a page, paragraphs of four lines; what follows was read off pages that reportlab made.
+ROWS = replace(GRID, page_height=60, line_breaking="reportlab", lines_per_paragraph=4)
+
+
+def test_reportlab_begins_a_page_with_an_empty_row_where_it_parts_a_paragraph_at_a_newline():
+    rows = rows_of(ROWS, "\n".join("abcdefgh"))
+    assert rows == [(0, n, "abcd"[n]) for n in range(4)] + [(1, n, "efgh"[n]) for n in range(4)]
+    rows = rows_of(ROWS, "\n".join("abcdefgh") + "\n")
+    assert rows[4] == (1, 0, "e"), "a paragraph's first line does not stay alone at the foot"
+    tall = replace(ROWS, page_height=72)
+    assert rows_of(tall, "\n".join("abcdefgh"))[5:8] == [(0, 5, "f"), (1, 1, "g"), (1, 2, "h")]
+    wrapped = "a\nb\nc\nd\ne\n" + "x" * 39 + " y\ng\nh"
+    assert rows_of(tall, wrapped)[5:8] == [(0, 5, "x" * 39), (1, 0, "y"), (1, 1, "g")], "not where it parts a line"
+
+
+def test_reportlab_draws_no_empty_line_at_a_paragraphs_end():
+    assert [row for _, row, _ in rows_of(replace(ROWS, page_height=120), "a\n\nc\n\ne\nf")] == [0, 1, 2, 3, 4]
+    assert [text for _, _, text in rows_of(ROWS, "a\n\nc\n\ne\nf")] == ["a", "", "c", "e", "f"]
+
+
+def test_reportlab_makes_one_space_of_tabs_and_single_spaces():
+    config = replace(GRID, line_breaking="reportlab")
+    document = Typesetter(config).typeset("\ta \t b\t\tc")
+    assert [document.boxes(at, at + 1)[0][1][0] for at in (1, 5, 8)] == pytest.approx([0, 12, 24])
+    assert document.boxes(3, 4) == []

@@ -65,6 +65,8 @@ class PageRenderer:
         self.config = config or RenderConfig()
         self.typesetter = Typesetter(self.config)
         self._atlases: OrderedDict[float, GlyphAtlas] = OrderedDict()
+        # Glyph's renderer resizes the finished picture; ours draws the letters wider, which keeps them sharp.
+        self._stretch = 1.0 if self.config.line_breaking == "reportlab" else self.config.horizontal_scale
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_atlases": OrderedDict()}
@@ -120,6 +122,9 @@ class PageRenderer:
             raise ValueError(
                 f"scale={scale:g} makes a page of {width} x {height} pixels, more than {_LARGEST_PAGE}; lower it"
             )
+        page_width = width
+        if config.horizontal_scale != self._stretch:
+            width = round(math.ceil(config.page_width * typeset.pixels_per_point - 1e-6) * scale)
         first, last = typeset.page_lines(page)
         rows, columns, keys, marked = self._glyphs(typeset, first, last, scale)
         atlas = self._atlas(typeset.fonts, typeset.pixels_per_point * scale)
@@ -142,14 +147,21 @@ class PageRenderer:
                 plane = _lay(plane, ink, color[channel])
             planes.append(plane)
         drawn = planes[0] if grey else np.stack(planes, axis=-1)
-        return np.ascontiguousarray(np.broadcast_to(drawn, (height, width, 3) if not grey else (height, width)))
+        drawn = np.ascontiguousarray(np.broadcast_to(drawn, (height, width, 3) if not grey else (height, width)))
+        if config.horizontal_scale != self._stretch:
+            size = max(1, int(width * config.horizontal_scale)), height
+            wide = np.asarray(Image.fromarray(drawn).resize(size, Image.Resampling.BICUBIC))
+            drawn = np.empty((height, page_width, *drawn.shape[2:]), dtype=np.uint8)
+            drawn[:] = _channels(config.page_bg_color)[: 1 if grey else 3]
+            drawn[:, : wide.shape[1]] = wide[:, :page_width]
+        return drawn
 
     def _glyphs(
         self, typeset: TypesetDocument, first: int, last: int, scale: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(baseline row, pen in quarter columns, key, stands for a newline) of each glyph on lines [first, last)."""
         down = typeset.pixels_per_point * scale
-        across = down * self.config.horizontal_scale
+        across = down * self._stretch
         cells = typeset.cells(first, last)
         rows = typeset.baseline_rows(first, last, scale)
         drawn = cells.keys != NO_GLYPH
@@ -176,7 +188,7 @@ class PageRenderer:
         atlas = self._atlases.get(pixels_per_point)
         if atlas is None:
             config = self.config
-            atlas = GlyphAtlas(fonts, config.font_size * pixels_per_point, config.horizontal_scale)
+            atlas = GlyphAtlas(fonts, config.font_size * pixels_per_point, self._stretch)
             self._atlases[pixels_per_point] = atlas
         self._atlases.move_to_end(pixels_per_point)
         while len(self._atlases) > _ATLASES_KEPT:
@@ -195,7 +207,7 @@ class PageRenderer:
             return list(page)
         planes = [np.full((height, width), value, dtype=np.uint8) for value in page]
         down = typeset.pixels_per_point * scale
-        across = down * config.horizontal_scale
+        across = down * self._stretch
         stroke = max(1, round(config.border_width * down)) if config.border_width else 0
         for left, top, right, bottom in typeset.blocks(first, last):
             x0, x1, y0, y1 = round(left * across), round(right * across), round(top * down), round(bottom * down)

@@ -148,7 +148,10 @@ class TypesetDocument:
         past = position - int(newline_at[mark]) - int(newline_length[mark])
         return int(mark_at[mark]) + (len(self.config.newline_markup or "") + past if past >= 0 else 0)
 
-    def _to_text(self, position: int) -> int:
+    def _to_text(self, position: int, whole: int = 0) -> int:
+        """whole: -1 takes a position inside a mark to its newline, 1 to what follows that, and 0 takes the white space
+        around a mark's visible part to neither of its sides.
+        """
         if self._marks is None:
             return position
         newline_at, newline_length, mark_at = self._marks
@@ -159,8 +162,9 @@ class TypesetDocument:
         text, after = self.config.newline_markup or "", int(newline_at[mark]) + int(newline_length[mark])
         if offset >= len(text):
             return after + offset - len(text)
-        # The visible part of a mark is one with its newline; the white space around it is nobody's.
-        return int(newline_at[mark]) if offset <= len(text) - len(text.lstrip()) else after
+        visible = len(text) - len(text.lstrip())
+        before = offset == 0 or (offset <= visible if whole == 0 else whole < 0)
+        return int(newline_at[mark]) if before else after
 
     def is_mark(self, positions: np.ndarray) -> np.ndarray:
         """Which of these characters of the display text stand for a newline: bool."""
@@ -506,7 +510,7 @@ class TypesetDocument:
                 start -= 1
             while end < len(self.display) and self._is_attached(end):
                 end += 1
-            spans.append((self._to_text(start), self._to_text(end)))
+            spans.append((self._to_text(start, whole=-1), self._to_text(end, whole=1)))
         return [span for span in spans if span[0] < span[1]]
 
 
