@@ -105,7 +105,7 @@ def ask(
             pipe = _pipeline(model)
         with _timed(seconds, "lay it out", status):
             laid_out = pipe.read(content)
-        with _timed(seconds, f"answer {len(question)}", status):
+        with _timed(seconds, "answer", status):
             answers = pipe(
                 question=question,
                 document=laid_out,
