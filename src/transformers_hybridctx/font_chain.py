@@ -71,7 +71,6 @@ class FontFace:
         self.face = face
         self.font = hb.Font(face)
         self.upem: int = face.upem
-        self.characters: frozenset[int] = frozenset(face.unicodes)
         extents = self.font.get_font_extents("ltr")
         self.ascender: int = extents.ascender
         self.descender: int = -extents.descender
@@ -79,7 +78,12 @@ class FontFace:
     def __reduce__(self) -> tuple[Any, ...]:
         return load_face, (self.path,)
 
+    @functools.cached_property
+    def characters(self) -> frozenset[int]:
+        return frozenset(self.face.unicodes)
+
     def glyph(self, codepoint: int) -> int:
+        """The glyph of a character, 0 where the font has none."""
         return int(self.font.get_nominal_glyph(codepoint) or 0)
 
     def advance(self, glyph: int) -> int:
@@ -122,10 +126,9 @@ class FontChain:
         self.config = config
         self.faces = [load_face(path) for path in config.font_paths]
         self.units = math.lcm(*(face.upem for face in self.faces))
-        size = 0x110000
-        self.keys = np.full(size, NO_GLYPH, dtype=np.int32)
-        self.advances = np.zeros(size, dtype=np.int64)
-        self.flags = np.zeros(size, dtype=np.uint16)
+        self.keys = np.zeros(0, dtype=np.int32)
+        self.advances = np.zeros(0, dtype=np.int64)
+        self.flags = np.zeros(0, dtype=np.uint16)
         self._runs: dict[str, ShapedRun] = {}
         self._extents: dict[int, tuple[float, float]] = {}
         face = self.faces[0]
@@ -143,8 +146,8 @@ class FontChain:
     def find(self, codepoint: int) -> tuple[int, int] | None:
         """(face index, glyph id) of the first face that has the character."""
         for index, face in enumerate(self.faces):
-            if codepoint in face.characters:
-                return index, face.glyph(codepoint)
+            if glyph := face.glyph(codepoint):
+                return index, glyph
         return None
 
     def nominal(self, codepoint: int) -> tuple[int, int]:
@@ -183,6 +186,12 @@ class FontChain:
             return
         present = np.zeros(int(codes.max()) + 1, dtype=bool)
         present[codes] = True
+        if len(present) > len(self.flags):
+            # Most texts need the first few thousand code points; some need all.
+            more = max(len(present), 2 * len(self.flags), 0x400) - len(self.flags)
+            self.keys = np.append(self.keys, np.full(more, NO_GLYPH, dtype=np.int32))
+            self.advances = np.append(self.advances, np.zeros(more, dtype=np.int64))
+            self.flags = np.append(self.flags, np.zeros(more, dtype=np.uint16))
         present &= self.flags[: len(present)] == 0
         for codepoint in np.flatnonzero(present).tolist():
             key, advance, flags = self._describe(codepoint)

@@ -18,58 +18,70 @@ _Point = tuple[float, float]
 
 
 class _OutlinePen:
-    """Collects a glyph's outline in font units, piece by piece: (order, control points) of lines and curves."""
+    """Collects the outlines of glyphs in font units, piece by piece: (order, control points) of lines and curves."""
 
     def __init__(self) -> None:
-        self.pieces: dict[int, list[tuple[float, ...]]] = {2: [], 3: [], 4: []}
+        self.lines: list[tuple[float, ...]] = []
+        self.quadratics: list[tuple[float, ...]] = []
+        self.cubics: list[tuple[float, ...]] = []
         self.here = self.begin = (0.0, 0.0)
         self.order = 0
-
-    def _add(self, *points: _Point) -> None:
-        flat = [coordinate for point in points for coordinate in point]
-        self.pieces[len(points)].append((self.order, *flat))
-        self.order += 1
-        self.here = points[-1]
 
     def moveTo(self, point: _Point) -> None:  # noqa: N802 (the pen protocol's names)
         self.closePath()
         self.here = self.begin = point
 
     def lineTo(self, point: _Point) -> None:  # noqa: N802
-        self._add(self.here, point)
+        self.lines.append((self.order, *self.here, *point))
+        self.order += 1
+        self.here = point
 
     def qCurveTo(self, control: _Point, point: _Point) -> None:  # noqa: N802
-        self._add(self.here, control, point)
+        self.quadratics.append((self.order, *self.here, *control, *point))
+        self.order += 1
+        self.here = point
 
     def curveTo(self, one: _Point, two: _Point, point: _Point) -> None:  # noqa: N802
-        self._add(self.here, one, two, point)
+        self.cubics.append((self.order, *self.here, *one, *two, *point))
+        self.order += 1
+        self.here = point
 
     def closePath(self) -> None:  # noqa: N802
         if self.here != self.begin:
             self.lineTo(self.begin)
 
-    def segments(self, steps: int) -> np.ndarray:
-        """The outline as line segments, curves as `steps` chords: float64 [n, 4] as (x0, y0, x1, y1)."""
-        orders, parts = [], []
+    def end_glyph(self) -> int:
+        """Close the glyph that was drawn; returns how many pieces there are now."""
+        self.closePath()
+        self.here = self.begin = (0.0, 0.0)
+        return self.order
+
+    def segments(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """All outlines as line segments in order, curves as `steps` chords: float64 [n, 4] as (x0, y0, x1, y1), and
+        the piece that each is of.
+        """
         t = np.arange(1, steps + 1) / steps
         s = 1 - t
-        weights = {3: [s * s, 2 * s * t, t * t], 4: [s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t]}
-        for size, pieces in self.pieces.items():
+        curves = (
+            (self.lines, [np.ones(1)]),
+            (self.quadratics, [s * s, 2 * s * t, t * t]),
+            (self.cubics, [s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t]),
+        )
+        orders, parts = [np.zeros(0)], [np.zeros((0, 4))]
+        for pieces, weights in curves:
             if not pieces:
                 continue
             table = np.array(pieces, dtype=np.float64)
-            points = table[:, 1:].reshape(len(table), size, 2)
-            if size == 2:
-                ends = points[:, 1:]
-            else:
-                terms = [points[:, n, None, :] * weight[:, None] for n, weight in enumerate(weights[size])]
-                ends = sum(terms[1:], start=terms[0])
+            points = table[:, 1:].reshape(len(table), -1, 2)
+            drawn = points[:, 1:] if pieces is self.lines else points
+            terms = [drawn[:, n, None, :] * weight[:, None] for n, weight in enumerate(weights)]
+            ends = sum(terms[1:], start=terms[0])
             begins = np.concatenate([points[:, :1], ends[:, :-1]], axis=1)
             parts.append(np.concatenate([begins, ends], axis=2).reshape(-1, 4))
             orders.append(np.repeat(table[:, 0], ends.shape[1]))
-        if not parts:
-            return np.zeros((0, 4))
-        return np.concatenate(parts)[np.argsort(np.concatenate(orders), kind="stable")]
+        order = np.concatenate(orders)
+        by_order = np.argsort(order, kind="stable")
+        return np.concatenate(parts)[by_order], order[by_order]
 
 
 def fill_outline(segments: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -150,35 +162,46 @@ class GlyphAtlas:
         self.fonts = fonts
         self.pixels_per_em = pixels_per_em
         self.stretch = np.array([horizontal_scale, 1.0, horizontal_scale, 1.0])
-        # By face, glyph and phase: slot + 1, or 0 while it was not drawn; the last face stands for the missing glyph.
-        self._slots = np.zeros(((len(fonts.faces) + 1) << 16) * PHASES, dtype=np.int32)
-        self._missing = len(fonts.faces) << 16
+        # By key and phase, the missing glyph first: slot + 1, or 0 while it was not drawn.
+        self._slots = np.zeros(0, dtype=np.int32)
         self.top = self.bottom = 0
         self.columns = np.zeros((1, 8), dtype=np.uint8)
         self.firsts = np.zeros(0, dtype=np.int64)
         self.counts = np.zeros(0, dtype=np.int64)
         self.lefts = np.zeros(0, dtype=np.int64)
 
-    def segments(self, key: int) -> np.ndarray:
-        """The outline in pixels at phase 0, baseline at 0, y downwards: float64 [n, 4]."""
-        if key == MISSING_GLYPH:
-            advance = self.fonts.missing_advance / self.fonts.units
-            return _box_outline(advance * self.pixels_per_em, self.pixels_per_em) * self.stretch
-        face = self.fonts.faces[key >> 16]
+    def segments(self, keys: list[int]) -> list[np.ndarray]:
+        """The outline of each glyph in pixels at phase 0, baseline at 0, y downwards: float64 [n, 4]."""
+        pen, ends, factors = _OutlinePen(), [], []
+        for key in keys:
+            if key != MISSING_GLYPH:
+                face = self.fonts.faces[key >> 16]
+                face.font.draw_glyph_with_pen(key & 0xFFFF, pen)
+                factors.append(self.pixels_per_em / face.upem)
+            else:
+                factors.append(1.0)
+            ends.append(pen.end_glyph())
         steps = 8 if self.pixels_per_em <= 32 else 16 if self.pixels_per_em <= 128 else 32
-        pen = _OutlinePen()
-        face.font.draw_glyph_with_pen(key & 0xFFFF, pen)
-        pen.closePath()
-        segments = pen.segments(steps) * (self.pixels_per_em / face.upem)
-        return segments * np.array([1.0, -1.0, 1.0, -1.0]) * self.stretch
+        segments, piece = pen.segments(steps)
+        cuts = np.searchsorted(piece, ends)
+        segments *= np.repeat(factors, np.diff(cuts, prepend=0))[:, None]
+        outlines = np.split(segments * np.array([1.0, -1.0, 1.0, -1.0]) * self.stretch, cuts[:-1])
+        advance = self.fonts.missing_advance / self.fonts.units
+        box = _box_outline(advance * self.pixels_per_em, self.pixels_per_em) * self.stretch
+        return [box if key == MISSING_GLYPH else outline for key, outline in zip(keys, outlines, strict=True)]
 
     def draw(self, key: int, phase: int) -> tuple[np.ndarray, int, int]:
         """One glyph with its pen `phase` quarters into a pixel: (uint8 [h, w], left, top) relative to the pen."""
-        return fill_outline(self.segments(key) + np.array([phase / PHASES, 0.0, phase / PHASES, 0.0]))
+        return fill_outline(self.segments([key])[0] + np.array([phase / PHASES, 0.0, phase / PHASES, 0.0]))
 
     def find(self, keys: np.ndarray, phases: np.ndarray) -> np.ndarray:
         """Slots of glyphs (key, phase), drawing those that are new. int64 [n]."""
-        codes = np.where(keys == MISSING_GLYPH, self._missing, keys).astype(np.int64) * PHASES + phases
+        codes = (keys.astype(np.int64) - MISSING_GLYPH) * PHASES + phases
+        if not len(codes):
+            return codes
+        if (most := int(codes.max())) >= len(self._slots):
+            more = max(most + 1, 2 * len(self._slots)) - len(self._slots)
+            self._slots = np.append(self._slots, np.zeros(more, dtype=np.int32))
         slots = self._slots[codes]
         if not slots.all():
             self._draw_new(np.unique(codes[slots == 0]))
@@ -186,13 +209,13 @@ class GlyphAtlas:
         return slots.astype(np.int64) - 1
 
     def _draw_new(self, codes: np.ndarray) -> None:
-        outlines: dict[int, np.ndarray] = {}
-        placed = []
-        for code in codes.tolist():
-            key, phase = divmod(code, PHASES)
-            if key not in outlines:
-                outlines[key] = self.segments(MISSING_GLYPH if key == self._missing else key)
-            placed.append(outlines[key] + np.array([phase / PHASES, 0.0, phase / PHASES, 0.0]))
+        keys, which = np.unique(codes // PHASES + MISSING_GLYPH, return_inverse=True)
+        outlines = self.segments(keys.tolist())
+        shifts = (codes % PHASES / PHASES).tolist()
+        placed = [
+            outlines[number] + np.array([shift, 0.0, shift, 0.0])
+            for number, shift in zip(which.tolist(), shifts, strict=True)
+        ]
         images = fill_outlines(placed)
         top = min(self.top, *(image_top for _, _, image_top in images))
         bottom = max(self.bottom, *(image_top + image.shape[0] for image, _, image_top in images))
