@@ -119,7 +119,7 @@ def test_ask_prints_json_and_nothing_else(checkpoint: Path, document: str, tmp_p
     assert result.exit_code == 0, result.output
     answers = json.loads(result.stdout)
     assert [answer["question"] for answer in answers] == ["Which number?", "Welche Größe?"]
-    assert answers[0].keys() == {"question", "answer", "score", "evidence", "usage", "plan", "pictures"}
+    assert answers[0].keys() == {"question", "answer", "reasoning", "score", "evidence", "usage", "plan", "pictures"}
     assert answers[0]["usage"]["new_tokens"] <= 3
     assert answers[0]["plan"]["document_characters"] == len(TEXT)
     for span in answers[0]["plan"]["spans"]:
@@ -148,9 +148,8 @@ def test_ask_shows_evidence_in_its_context_and_marks_its_page(
             evidence = find_evidence(plan, "4821930", question[0])
             usage = {"seconds": {"plan": 0.0}}
             pages = mark_evidence(plan, evidence)
-            return [
-                {"answer": "4821930", "score": 1.0, "evidence": evidence, "usage": usage, "plan": plan, "pages": pages}
-            ]
+            found = {"evidence": evidence, "usage": usage, "plan": plan, "pages": pages}
+            return [{"answer": "4821930", "reasoning": "the lemur's", "score": 1.0, **found}]
 
     monkeypatch.setattr(cli, "_pipeline", lambda model: Knows())
     result = run("ask", document, "-q", "Number for green-lemur?", "--evidence-dir", tmp_path / "new" / "folder")
@@ -159,6 +158,7 @@ def test_ask_shows_evidence_in_its_context_and_marks_its_page(
     page = processor.read_document(TEXT).page_of(start)
     place = f"evidence     page {page + 1}, characters {start} to {start + 7}, box ("
     assert place in result.stdout
+    assert "reasoning    the lemur's\nanswer       4821930\n" in result.stdout
     assert re.search(r"\n +….*magic number for green-lemur is: 4821930\. It was the age of .*…\n", result.stdout)
     (picture,) = (tmp_path / "new" / "folder").iterdir()
     assert picture.name == f"question-1-page-{page + 1}.png"

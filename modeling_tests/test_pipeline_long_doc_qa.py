@@ -26,7 +26,7 @@ from transformers_hybridctx import (
     PageRenderer,
     pipeline_long_doc_qa,
 )
-from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT, find_evidence
+from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT, find_evidence, split_reasoning
 
 DOCUMENT = (
     "It was the best of times, it was the worst of times. " * 6
@@ -94,7 +94,7 @@ def test_an_answer_is_what_generate_says_to_the_processors_prompt(pipe: LongDocQ
     said = pipe.model.generate(**inputs, max_new_tokens=6)[0, plan.total_tokens :]
     assert answer["answer"] == pipe.processor.tokenizer.decode(said, skip_special_tokens=True).strip()
     assert answer["plan"] == plan
-    assert answer.keys() == {"answer", "score", "evidence", "usage", "plan"}
+    assert answer.keys() == {"answer", "reasoning", "score", "evidence", "usage", "plan"}
     assert answer["usage"].pop("seconds").keys() == {"plan", "draw", "vision", "answer", "evidence"}
     assert answer["usage"] == {
         "document_tokens": plan.document_tokens,
@@ -272,6 +272,13 @@ def test_evidence_has_an_item_for_each_line(say: Callable[..., dict[str, Any]]) 
         assert item["text"] == DOCUMENT[item["start"] : item["end"]]
         assert sum(line.start <= item["start"] and item["end"] <= line.end for line in lines) == 1
     assert " ".join(item["text"] for item in answer["evidence"]) == words
+
+
+def test_what_the_model_thinks_helps_to_find_the_place(say: Callable[..., dict[str, Any]]) -> None:
+    document = "The key of Ann is 77. " + "Filler. " * 60 + "The key of Bob is 77."
+    answer = say("<think>Bob is asked for</think>77", document=document, question="Whose key?")
+    assert (answer["reasoning"], answer["answer"]) == ("Bob is asked for", "77")
+    assert answer["evidence"][0]["start"] == document.rindex("77")
 
 
 def test_each_part_of_an_answer_has_its_evidence(say: Callable[..., dict[str, Any]]) -> None:
@@ -459,3 +466,18 @@ def test_another_model_or_processor_is_refused(pipe: LongDocQAPipeline, checkpoi
         pipeline("long-doc-qa", model=pipe.model, processor=pipe.processor.image_processor)
     with pytest.raises(ValueError, match=r"needs a processor: .* give processor="):
         LongDocQAPipeline(fresh)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("7364829", ("", "7364829")),
+        ("<think>lemur is: 7364829</think>7364829", ("lemur is: 7364829", "7364829")),
+        ("<think>so</think>\n<answer>4 km</answer>", ("so", "4 km")),
+        ("<think>so</think><|begin_of_box|>4 km<|end_of_box|>", ("so", "4 km")),
+        ("<think>cut while thin", ("cut while thin", "")),
+        ("so</think>4 km", ("so", "4 km")),
+    ],
+)
+def test_what_a_model_thinks_is_not_its_answer(text: str, expected: tuple[str, str]) -> None:
+    assert split_reasoning(text) == expected

@@ -366,7 +366,7 @@ def _save_evidence(answer: dict[str, Any], folder: Path | None, number: int) -> 
 
 
 def _as_json(question: str, answer: dict[str, Any], pictures: list[Path]) -> dict[str, Any]:
-    kept = {name: answer[name] for name in ("answer", "score", "evidence", "usage")}
+    kept = {name: answer[name] for name in ("answer", "reasoning", "score", "evidence", "usage")}
     found = answer["plan"]
     summary = {
         "policy": found.policy,
@@ -415,6 +415,8 @@ def _print_answer(console: Console, question: str, answer: dict[str, Any], pictu
         ("answer", Text(answer["answer"] or "(no words)", style="bold green")),
         ("score", f"{answer['score']:.3f}"),
     ]
+    if answer["reasoning"]:
+        rows.insert(1, ("reasoning", Text(answer["reasoning"], style="italic")))
     text = answer["plan"].document.text
     for item in answer["evidence"]:
         start, end = item["start"], item["end"]

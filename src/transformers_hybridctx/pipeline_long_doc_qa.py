@@ -146,11 +146,12 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             generate_kwargs (`dict`, *optional*): for `generate`, beside generation parameters like `max_new_tokens`.
 
         Returns:
-            `dict`, or for a list of questions a list of them: `answer` (`str`); `score`, the geometric mean of the
-            probabilities of its tokens; `evidence`, a list of `{"page", "start", "end", "box", "text"}`: characters
-            [start, end) of the document, one line each, with their box (left, top, right, bottom) in pixels of that
-            page (from 0) at the plan's scale; `usage`, counts of tokens and the seconds of each stage; `plan`, the
-            [`ContextPlan`], whose `document.text` is the text that characters are counted in.
+            `dict`, or for a list of questions a list of them: `answer` (`str`); `reasoning` (`str`), what the model
+            said before it; `score`, the geometric mean of the probabilities of all these tokens; `evidence`, a list of
+            `{"page", "start", "end", "box", "text"}`: characters [start, end) of the document, one line each, with their
+            box (left, top, right, bottom) in pixels of that page (from 0) at the plan's scale; `usage`, counts of tokens
+            and the seconds of each stage; `plan`, the [`ContextPlan`], whose `document.text` is the text that characters
+            are counted in.
 
         Raises:
             ContextBudgetError, ValueError, TypeError, OSError: before the model runs, for any of the questions.
@@ -232,10 +233,11 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         started = time.perf_counter()
         plan: ContextPlan = model_outputs["plan"]
         new_tokens = model_outputs["new_tokens"]
-        answer = self.processor.tokenizer.decode(new_tokens, skip_special_tokens=True).strip()
-        evidence = find_evidence(plan, answer, model_outputs["question"])
+        reasoning, answer = split_reasoning(self.processor.tokenizer.decode(new_tokens, skip_special_tokens=True))
+        evidence = find_evidence(plan, answer, f"{model_outputs['question']} {reasoning}")
         result: dict[str, Any] = {
             "answer": answer,
+            "reasoning": reasoning,
             "score": model_outputs["log_probabilities"].double().mean().exp().item(),
             "evidence": evidence,
             "usage": {
@@ -305,6 +307,19 @@ class _Reading:
         # a fresh output each time: beam search writes into it
         outputs = BaseModelOutputWithPooling(pooler_output=self.embeddings)
         return {"image_grid_thw": self.grids, "mm_encoder_outputs": {"image": outputs}}
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """What a model says before its answer, and the answer, as GLM's thinking models mark them.
+
+    `<think>...</think>`, then the answer, which may stand in `<answer>...</answer>` or in a box. A text that was cut
+    while thinking has no answer.
+    """
+    reasoning, closed, answer = text.rpartition("</think>")
+    if not closed and "<think>" in text:
+        reasoning, answer = text, ""
+    answer = re.sub(r"</?answer>|<\|(?:begin|end)_of_box\|>", "", answer)
+    return reasoning.replace("<think>", "").strip(), answer.strip()
 
 
 def find_evidence(plan: ContextPlan, answer: str, question: str) -> list[dict[str, Any]]:
