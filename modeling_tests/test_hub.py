@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pushed to a Hub over real sockets with the real client, and loaded from there in fresh processes and empty caches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hub_server import HubServer
+from tiny_checkpoints import save_source
+from transformers import PreTrainedTokenizerFast
+
+from transformers_hybridctx import RenderConfig
+from transformers_hybridctx.conversion.convert import convert_checkpoint
+from transformers_hybridctx.remote_code import travelling_files
+
+ASK = """
+from transformers import logging
+logging.disable_progress_bar()
+DOCUMENT = "The special magic number for green-lemur is: 4821930. " * 9
+QUESTION = "What is the special magic number for green-lemur?"
+
+def ask(model, processor):
+    import torch
+    features = processor(document=DOCUMENT, question=QUESTION, return_tensors="pt")
+    with torch.no_grad():
+        return {"logits": model(**features).logits.float(), "pixel_values": features["pixel_values"]}
+"""
+
+PUSH = """
+import sys, torch, transformers_hybridctx
+from huggingface_hub import HfApi
+from transformers import pipeline
+pipe = pipeline("long-doc-qa", model=sys.argv[1])
+try:
+    pipe.model.push_to_hub("org/hybridctx", max_shard_size="200KB")
+except RuntimeError:  # the test's server refuses the first file
+    print("interrupted", [file.rfilename for file in HfApi().model_info("org/hybridctx").siblings])
+pipe.model.push_to_hub("org/hybridctx", max_shard_size="200KB")
+pipe.processor.push_to_hub("org/hybridctx")
+HfApi().create_branch("org/hybridctx", branch="v1")
+pipe.push_to_hub("org/secret", private=True)
+torch.save(ask(pipe.model, pipe.processor), sys.argv[2])
+"""
+
+WITH_PACKAGE = """
+import sys, torch, transformers_hybridctx
+from huggingface_hub import HfApi, snapshot_download
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, pipeline
+expected = torch.load(sys.argv[1])
+
+def same(model, processor):
+    found = ask(model, processor)
+    assert torch.equal(found["pixel_values"], expected["pixel_values"]), "other pages"
+    assert torch.equal(found["logits"], expected["logits"]), "other logits"
+
+model = AutoModelForImageTextToText.from_pretrained("org/hybridctx", dtype=torch.float32)
+processor = AutoProcessor.from_pretrained("org/hybridctx")
+assert type(model) is transformers_hybridctx.HybridCtxForCausalLM
+assert type(processor) is transformers_hybridctx.HybridCtxProcessor
+same(model, processor)
+assert type(AutoModel.from_pretrained("org/hybridctx")).__name__ == "HybridCtxModel"
+pipe = pipeline("long-doc-qa", model="org/hybridctx", dtype=torch.float32)
+same(pipe.model, pipe.processor)
+
+def refused(name, **kwargs):
+    try:
+        AutoModelForImageTextToText.from_pretrained(name, **kwargs)
+    except OSError as error:
+        return str(error)
+    raise AssertionError(f"{name} was loaded with {kwargs}")
+
+assert "not a valid model identifier" in refused("org/secret", token=False)
+assert refused("org/secret", token="hf_wrong")
+assert "v9" in refused("org/hybridctx", revision="v9")
+secret = pipeline("long-doc-qa", model="org/secret", dtype=torch.float32)
+same(secret.model, secret.processor)
+
+pinned = HfApi().model_info("org/hybridctx").sha
+with torch.no_grad():
+    model.lm_head.weight.mul_(-1)
+model.push_to_hub("org/hybridctx", commit_message="Turn everything round")
+for revision in (pinned, "v1"):
+    same(AutoModelForImageTextToText.from_pretrained("org/hybridctx", revision=revision, dtype=torch.float32), processor)
+newest = AutoModelForImageTextToText.from_pretrained("org/hybridctx", dtype=torch.float32)
+assert torch.equal(ask(newest, processor)["logits"], -expected["logits"])
+print("pinned", pinned)
+"""
+
+OFFLINE = """
+import sys, torch, transformers_hybridctx
+from transformers import AutoModelForImageTextToText, AutoProcessor
+model = AutoModelForImageTextToText.from_pretrained("org/hybridctx", revision=sys.argv[2], dtype=torch.float32)
+processor = AutoProcessor.from_pretrained("org/hybridctx", revision=sys.argv[2])
+found, expected = ask(model, processor), torch.load(sys.argv[1])
+assert all(torch.equal(found[name], expected[name]) for name in expected)
+"""
+
+WITHOUT_PACKAGE = """
+import sys, torch
+sys.modules["transformers_hybridctx"] = None  # not to be had
+from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor, pipeline
+try:
+    AutoModel.from_pretrained("org/hybridctx", trust_remote_code=False)
+except ValueError as error:
+    assert "trust_remote_code" in str(error)
+else:
+    raise AssertionError("code was run without trust")
+assert not any(name.startswith("transformers_modules.org") for name in sys.modules)
+remote = {"trust_remote_code": True, "revision": "v1"}
+expected = torch.load(sys.argv[1])
+model = AutoModelForCausalLM.from_pretrained("org/hybridctx", dtype=torch.float32, **remote)
+processor = AutoProcessor.from_pretrained("org/hybridctx", **remote)
+assert type(processor).__module__.startswith("transformers_modules."), type(processor)
+found = ask(model, processor)
+assert all(torch.equal(found[name], expected[name]) for name in expected)
+assert type(AutoModel.from_pretrained("org/hybridctx", **remote)).__name__ == "HybridCtxModel"
+pipe = pipeline("long-doc-qa", model="org/hybridctx", dtype=torch.float32, **remote)
+answer = pipe(question=QUESTION, document=DOCUMENT, max_new_tokens=3, return_pages=True)
+assert answer["usage"]["visual_tokens"] > 0 and set(answer) >= {"answer", "score", "evidence", "pages"}
+pipe.push_to_hub("org/again")
+"""
+
+
+class Users:
+    """People with machines of their own: fresh processes with empty caches, one Hub."""
+
+    def __init__(self, hub: HubServer, folder: Path) -> None:
+        self.hub, self.folder = hub, folder
+
+    def run(self, script: str, *arguments: Any, cache: str, token: str | None = "hf_right", **env: str) -> str:
+        """Run a script in a fresh process. Returns what it prints; what it raises fails the test."""
+        package = str(Path(__file__).parent.parent / "src")
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+            "PYTHONPATH": package,
+            "HF_ENDPOINT": self.hub.url,
+            "HF_HOME": str(self.folder / cache),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            **({"HF_TOKEN": token} if token else {}),
+            **env,
+        }
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", ASK + script, *map(str, arguments)],
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    server = HubServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def users(
+    hub: HubServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    tokenizer: PreTrainedTokenizerFast,
+    render_config: dict[str, Any],
+) -> Users:
+    """One of them has pushed a model; `expected` holds what it gives."""
+    folder = tmp_path_factory.mktemp("users")
+    save_source(folder / "source", tokenizer, "glm_ocr")
+    convert_checkpoint(str(folder / "source"), folder / "checkpoint", render_config=RenderConfig(**render_config))
+    found = Users(hub, folder)
+    hub.refused_uploads = 1
+    printed = found.run(PUSH, folder / "checkpoint", folder / "expected", cache="author")
+    assert printed.strip() == "interrupted []"
+    return found
+
+
+def test_what_is_pushed_is_whole(users: Users, hub: HubServer) -> None:
+    files = hub.files("org/hybridctx", "v1")
+    assert {path.name for path in travelling_files()} <= files.keys()
+    assert {"config.json", "processor_config.json", "chat_template.jinja", "tokenizer.json"} <= files.keys()
+    assert len([name for name in files if name.endswith(".safetensors")]) > 1
+    assert files["fonts/DejaVuSansMono.ttf"] == (users.folder / "checkpoint/fonts/DejaVuSansMono.ttf").read_bytes()
+    assert files["modeling_hybridctx.py"] == next(
+        path.read_bytes() for path in travelling_files() if path.name == "modeling_hybridctx.py"
+    )
+    assert any(request.startswith("PUT /lfs/") for request in hub.requests)
+    assert hub.repos["org/secret"].private and "processor_config.json" in hub.files("org/secret")
+
+
+def test_loading_with_the_package_needs_no_trust_and_offline_no_hub(users: Users, hub: HubServer) -> None:
+    printed = users.run(WITH_PACKAGE, users.folder / "expected", cache="reader")
+    assert not (users.folder / "reader" / "modules" / "transformers_modules" / "org").exists()
+    pinned = printed.split()[-1]
+    before = len(hub.requests)
+    users.run(OFFLINE, users.folder / "expected", pinned, cache="reader", HF_HUB_OFFLINE="1")
+    assert len(hub.requests) == before
+
+
+def test_loading_without_the_package_runs_the_code_that_travels(users: Users, hub: HubServer) -> None:
+    users.run(WITHOUT_PACKAGE, users.folder / "expected", cache="stranger")
+    assert {path.name for path in travelling_files()} <= hub.files("org/again").keys()
+    assert "fonts/DejaVuSansMono.ttf" in hub.files("org/again")
+
+
+def test_numbers_of_expected_are_not_trivial(users: Users) -> None:
+    expected = torch.load(users.folder / "expected")
+    assert expected["logits"].std() > 0.1 and len(expected["pixel_values"].unique()) > 10
