@@ -52,7 +52,7 @@ def test_a_document_holds_the_answers_to_its_questions(mixture: TaskMixture) -> 
         assert document.questions
         for question in document.questions:
             shown = " ".join(document.text[start:end] for start, end in question.places)
-            for part in question.answer.split(", "):
+            for part in (*question.answer.split(", "), *question.quotes):
                 assert part in " ".join(shown.split())
 
 
@@ -78,11 +78,12 @@ def test_a_batch_depends_on_its_step_alone(
         assert torch.equal(tensor, other[31][name]), name
 
 
-def test_only_answers_carry_loss(mixture: TaskMixture, tokenizer: PreTrainedTokenizerFast) -> None:
-    document = Document("The code of Ada is 4471.", (Question("What is the code of Ada?", "4471", ((0, 24),)),))
+def test_only_quotes_and_answers_carry_loss(tokenizer: PreTrainedTokenizerFast) -> None:
+    question = Question("What is the code of Ada?", "4471", ((0, 24),), ("Ada is 4471",))
+    document = Document("The code of Ada is 4471.", (question,))
     ids, labels = SequenceEncoder(tokenizer)(document, [(0, 24)], [(0, 24)], [2])
     told = [token for token in labels if token != IGNORE]
-    assert tokenizer.decode(told) == "4471<|user|>"
+    assert tokenizer.decode(told) == "<think>Ada is 4471</think>4471<|user|>"
     assert ids.count(tokenizer.convert_tokens_to_ids("<|image|>")) == 2
 
 

@@ -58,6 +58,9 @@ class SequenceEncoder:
     ) -> tuple[list[int], list[int]]:
         """Tokens and labels of one conversation on `document`, each question a turn.
 
+        What an answer rests on is quoted before it, between `<think>` and `</think>`: copying goes from word to word,
+        where an answer at once would have to find the value behind a key in a single step.
+
         Args:
             passages: Character spans that are copied as tokens.
             pages: Character span of each page.
@@ -73,7 +76,8 @@ class SequenceEncoder:
         labels = [IGNORE] * len(ids)
         for turn, question in enumerate(document.questions):
             prompt = ([*self._newline] if turn else []) + self.text(question.text) + [assistant, *self._newline]
-            answer = [*self.text(question.answer), user]
+            quote = [self._id("<think>"), *self.text("\n".join(question.quotes)), self._id("</think>")]
+            answer = [*quote, *self.text(question.answer), user]
             ids += prompt + answer
             labels += [IGNORE] * len(prompt) + answer
         return ids, labels

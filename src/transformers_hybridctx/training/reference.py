@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ..modeling_hybridctx import HybridCtxForCausalLM
@@ -72,6 +72,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<think>", "</think>")])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|endoftext|>",
@@ -143,8 +144,10 @@ def initialise(model: HybridCtxForCausalLM) -> None:
 
     Random projections are shared between matrices so that induction heads (https://arxiv.org/abs/2209.11895) need not be
     found by chance, as mimetic initialisation does for attention in general (https://arxiv.org/abs/2305.09828). Heads of
-    the first layer look one, two and three tokens back and write what they see to subspaces of their own; heads of
-    the later layers compare those with the present token, and copy what they find.
+    the first layer look one and two tokens back, and over windows some way back, and write what they see to subspaces of
+    their own. Heads of the later layers compare those: the present token with the one before a place, which finds what
+    followed it; and the words shortly before the present with the words just before a place, which finds the value
+    that stands behind a key. They copy what they find.
     """
     for name, parameter in model.named_parameters():
         if name.endswith("embed_tokens.weight"):
@@ -160,18 +163,26 @@ def initialise(model: HybridCtxForCausalLM) -> None:
     width = first.head_dim
     flat = width // 2  # dimensions of a head that do not rotate: what is compared there does not depend on distance
     present = _projection(flat, text.config.hidden_size)
-    earlier = [_projection(flat, text.config.hidden_size) for _ in range(3)]
-    for head, written in enumerate(earlier):
-        _look_back(first, head, head + 1, text.rotary_emb.inv_freq)
+    previous, before, near, far = (_projection(flat, text.config.hidden_size) for _ in range(4))
+    # subspace, distance in tokens, the rotating pairs that tell distances apart, and how sharply
+    views = (
+        (previous, 1, range(0, 8), 6.0),
+        (before, 2, range(0, 8), 6.0),
+        (2.5 * near, 4, range(3, 7), 3.3),
+        (2.5 * far, 11, range(5, 9), 2.7),
+    )
+    for head, (written, distance, pairs, sharpness) in enumerate(views):
+        _look_back(first, head, distance, text.rotary_emb.inv_freq, pairs, sharpness)
         _rows(first.v_proj, head // first.num_key_value_groups, width, flat).copy_(present)
         first.o_proj.weight[:, head * width + flat : (head + 1) * width] = written.T
     for attention in later:
-        # One head finds what followed the present token before; another, what followed the token before it by two.
-        for key_head, (asked, found) in enumerate(((present, earlier[0]), (earlier[0], earlier[1]))):
-            _rows(attention.q_proj, key_head * attention.num_key_value_groups, width, flat).copy_(3 * asked)
-            _rows(attention.k_proj, key_head, width, flat).copy_(3 * found)
+        group = attention.num_key_value_groups
+        for key_head, found, asked in ((0, 3 * previous, (3 * present,)), (1, 4 * near, (4 * far, 4 * near))):
+            _rows(attention.k_proj, key_head, width, flat).copy_(found)
+            for head, query in enumerate(asked, start=key_head * group):
+                _rows(attention.q_proj, head, width, flat).copy_(query)
         for head in range(text.config.num_attention_heads):
-            key_head = head // attention.num_key_value_groups
+            key_head = head // group
             values = attention.v_proj.weight[key_head * width : (key_head + 1) * width]
             attention.o_proj.weight[:, head * width : (head + 1) * width] = values.T
 
@@ -186,16 +197,17 @@ def _rows(projection: torch.nn.Linear, head: int, width: int, flat: int) -> torc
     return projection.weight[(head + 1) * width - flat : (head + 1) * width]
 
 
-def _look_back(attention: Any, head: int, distance: int, frequencies: torch.Tensor, pairs: int = 8) -> None:
-    """Give `head` constant queries and keys on its fastest rotating pairs, which agree best at `distance` tokens."""
-    width = attention.head_dim
-    query = slice(head * width, head * width + 2 * pairs)
-    key_head = head // attention.num_key_value_groups
-    key = slice(key_head * width, key_head * width + 2 * pairs)
-    angle = -distance * frequencies[:pairs]
-    for projection, rows, direction in (
-        (attention.q_proj, query, torch.stack([angle.cos(), angle.sin()], dim=-1)),
-        (attention.k_proj, key, torch.tensor([1.0, 0.0]).expand(pairs, 2)),
-    ):
-        projection.weight[rows] = 0
-        projection.bias[rows] = 6 * direction.flatten()
+def _look_back(
+    attention: Any, head: int, distance: int, frequencies: torch.Tensor, pairs: range, sharpness: float
+) -> None:
+    """Give `head` constant queries, on some rotating pairs, that agree best with the keys `distance` tokens back."""
+    width, rotating = attention.head_dim, attention.head_dim // 2
+    start, key_start = head * width, head // attention.num_key_value_groups * width
+    attention.q_proj.weight[start : start + rotating] = 0
+    attention.k_proj.weight[key_start : key_start + rotating] = 0
+    attention.q_proj.bias[start : start + rotating] = 0
+    for pair in pairs:
+        angle = -distance * frequencies[pair]
+        here, there = start + 2 * pair, key_start + 2 * pair
+        attention.q_proj.bias[here : here + 2] = sharpness * torch.stack([angle.cos(), angle.sin()])
+        attention.k_proj.bias[there : there + 2] = torch.tensor([6.0, 0.0])

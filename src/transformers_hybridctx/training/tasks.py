@@ -33,6 +33,8 @@ class Question:
     answer: str
     places: tuple[tuple[int, int], ...]
     """Characters [start, end) of the sentences that a reader needs to see."""
+    quotes: tuple[str, ...] = ()
+    """What the model is taught to quote before it answers: from the key to the value."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ class TaskMixture:
                     needle_question(kind, keys, several=len(found) > 1),
                     ", ".join(value for value, _ in found),
                     tuple(span for _, span in found),
+                    tuple(text[slice(*span)][text[slice(*span)].index("for ") + 4 : -1] for _, span in found),
                 )
             )
         return Document(text, tuple(questions))
@@ -156,7 +159,12 @@ class TaskMixture:
         sentences = [statement.format(key=key, attribute=what, value=value) for (key, what), value in facts.items()]
         text, spans = self._hide(rng, num_chars, sentences)
         questions = [
-            Question(rng.choice(QUERIES).format(key=key, attribute=attribute), value, (span,))
+            Question(
+                rng.choice(QUERIES).format(key=key, attribute=attribute),
+                value,
+                (span,),
+                (text[slice(*span)][: text[slice(*span)].rindex(value) + len(value)],),
+            )
             for ((key, attribute), value), span in zip(facts.items(), spans, strict=True)
         ]
         rng.shuffle(questions)
@@ -176,6 +184,7 @@ class TaskMixture:
                 rng.choice(FIELD_QUERIES).format(country=line[1], label=_vary_case(rng, line[2].replace(" - ", " "))),
                 line[3].strip(),
                 (line.span(),),
+                (line[0].strip(),),
             )
             for line in rng.sample(lines, min(len(lines), num_facts))
         ]
@@ -194,6 +203,7 @@ class TaskMixture:
                     rng.choice(QUOTE_QUERIES).format(prefix=" ".join(quotation[1].split())),
                     " ".join(quotation[3].split()),
                     ((start, start + quotation.end()),),
+                    (" ".join(quotation[0].split()),),
                 )
             )
         return Document(text, tuple(questions))
