@@ -287,9 +287,12 @@ def lay_glyphs(
     while len(lost):
         claim[target[lost]] = lost
         wins = claim[target[lost]] == lost
-        where, added = target[lost[wins]], atlas.columns[source[lost[wins]]]
-        there = strips[where]
-        strips[where] = there + np.minimum(added, 255 - there)
+        where, added = target[lost[wins]], atlas.columns.take(source[lost[wins]], axis=0)
+        there = strips.take(where, axis=0)
+        there += np.minimum(added, ~there)
+        # As one item a column, which numpy moves whole.
+        whole = np.dtype((np.void, strips.shape[1]))
+        strips.view(whole)[where] = there.view(whole)
         lost = lost[~wins]
     strips = strips.reshape(len(baselines), width, -1)
     filled = 0
@@ -301,7 +304,7 @@ def lay_glyphs(
         met = min(max(filled - top, 0), bottom - top)
         if met:
             there = ink[top : top + met]
-            there += np.minimum(pixels[:met], 255 - there)
+            there += np.minimum(pixels[:met], ~there)
         ink[top + met : bottom] = pixels[met:]
         filled = max(filled, bottom)
     return ink
