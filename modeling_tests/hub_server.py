@@ -54,6 +54,15 @@ class HubServer:
         self._server.server_close()
         self._thread.join()
 
+    def add(self, repo: str, files: dict[str, bytes]) -> None:
+        """A public repository that somebody pushed before."""
+        commit = hashlib.sha1(repo.encode()).hexdigest()
+        entries = {}
+        for path, data in files.items():
+            blob = hashlib.sha256(data).hexdigest()
+            self.blobs[blob], entries[path] = data, (blob, path.endswith(LFS_ENDINGS))
+        self.repos[repo] = Repo(commits={commit: entries}, branches={"main": commit})
+
     def files(self, repo: str, branch: str = "main") -> dict[str, bytes]:
         """{path: content} of a branch."""
         found = self.repos[repo]

@@ -76,6 +76,13 @@ def test_what_fits_loads_without_a_warning(checkpoint: Path) -> None:
     assert torch.equal(base.state_dict()[LOST.removeprefix("model.")], model.state_dict()[LOST])
 
 
+def test_pickles_are_not_read(checkpoint: Path) -> None:
+    torch.save(load_file(checkpoint / "model.safetensors"), checkpoint / "pytorch_model.bin")
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        HybridCtxForCausalLM.from_pretrained(checkpoint)
+
+
 def test_a_base_model_has_no_head_and_that_is_said(checkpoint: Path, tmp_path: Path) -> None:
     HybridCtxModel.from_pretrained(checkpoint).save_pretrained(tmp_path / "base")
     with pytest.raises(ValueError, match=r"lacks 1 of the weights of HybridCtxForCausalLM.*lm_head\.weight"):

@@ -128,6 +128,19 @@ pipe.push_to_hub("org/again")
 """
 
 
+CONVERT = """
+import sys
+from typer.testing import CliRunner
+from transformers_hybridctx.cli import app
+done = CliRunner().invoke(app, ["convert", "org/glm", sys.argv[1], "--push-to-hub", "org/converted", "--private"])
+assert done.exit_code == 0, done.output
+unknown = CliRunner().invoke(app, ["convert", "org/nowhere", sys.argv[1] + "-2"])
+assert unknown.exit_code == 2 and "org/nowhere" in unknown.output, unknown.output
+from transformers import pipeline
+assert pipeline("long-doc-qa", model="org/converted")(question=QUESTION, document=DOCUMENT, max_new_tokens=1)
+"""
+
+
 class Users:
     """People with machines of their own: fresh processes with empty caches, one Hub."""
 
@@ -211,6 +224,19 @@ def test_loading_without_the_package_runs_the_code_that_travels(users: Users, hu
     users.run(WITHOUT_PACKAGE, users.folder / "expected", cache="stranger")
     assert {path.name for path in travelling_files()} <= hub.files("org/again").keys()
     assert "fonts/DejaVuSansMono.ttf" in hub.files("org/again")
+
+
+def test_a_checkpoint_on_the_hub_is_converted_and_pushed(users: Users, hub: HubServer) -> None:
+    source = {path.name: path.read_bytes() for path in (users.folder / "source").iterdir()}
+    source["README.md"] = b"---\nlicense: mit\n---\n# GLM\n"
+    hub.add("org/glm", source | {"pytorch_model.bin": b"pickle"})
+    users.run(CONVERT, users.folder / "converted", cache="converter")
+    files = hub.files("org/converted")
+    assert hub.repos["org/converted"].private
+    assert files["config.json"] == (users.folder / "converted" / "config.json").read_bytes()
+    card = files["README.md"].decode()
+    assert "base_model: org/glm" in card and "license: mit" in card and hub.repos["org/glm"].branches["main"] in card
+    assert not any("pytorch_model.bin" in request for request in hub.requests)
 
 
 def test_numbers_of_expected_are_not_trivial(users: Users) -> None:

@@ -24,7 +24,7 @@ class CompleteLoading:
         output_loading_info: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """As in transformers, and:
+        """As in transformers, from safetensors files only unless `use_safetensors` says otherwise, and:
 
         Args:
             allow_missing_keys: take random weights for what the checkpoint does not have, to train them.
@@ -34,6 +34,7 @@ class CompleteLoading:
                 of phi and of the modality embedding start as the identity and are warned of.
             RuntimeError: weights of another shape.
         """
+        kwargs.setdefault("use_safetensors", True)  # a pickle can run any code when it is read
         model, info = super().from_pretrained(  # type: ignore[misc]
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
