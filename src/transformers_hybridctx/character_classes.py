@@ -65,7 +65,11 @@ MIRRORS = dict([(pair[0], pair[1]) for pair in _MIRRORED_PAIRS] + [(pair[1], pai
 
 
 def within(codepoint: int, ranges: Iterable[tuple[int, int]]) -> bool:
-    return any(low <= codepoint <= high for low, high in ranges)
+    """Whether one of the ranges (first, last), which ascend, holds the code point."""
+    for first, last in ranges:
+        if codepoint <= last:
+            return codepoint >= first
+    return False
 
 
 def code_points(text: str) -> np.ndarray:
