@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -40,6 +41,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +80,11 @@ class GlyphSide:
 
     def render(self, text: str) -> tuple[list[str], list[np.ndarray], float, float]:
         """(lines, pages, seconds, seconds without writing PNG files)."""
-        from reportlab.pdfgen.textobject import PDFTextObject
-
+        pdf_text = importlib.import_module("reportlab.pdfgen.textobject").PDFTextObject
         lines: list[str] = []
         parts: list[str] = []
         saving = 0.0
-        write, save = PDFTextObject._textOut, Image.Image.save
+        write, save = pdf_text._textOut, Image.Image.save
 
         def heard(self: Any, text: Any, TStar: int = 0) -> None:  # noqa: N803 (reportlab's name)
             parts.append(text.decode() if isinstance(text, bytes) else text)
@@ -98,7 +99,7 @@ class GlyphSide:
             save(self, *args, **kwargs)
             saving += time.perf_counter() - start
 
-        PDFTextObject._textOut, Image.Image.save = heard, clocked  # type: ignore[method-assign]
+        pdf_text._textOut, Image.Image.save = heard, clocked  # type: ignore[method-assign]
         try:
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
@@ -106,7 +107,7 @@ class GlyphSide:
                 seconds = time.perf_counter() - start
                 pages = [np.array(Image.open(path).convert("L")) for path in paths]
         finally:
-            PDFTextObject._textOut, Image.Image.save = write, save  # type: ignore[method-assign]
+            pdf_text._textOut, Image.Image.save = write, save  # type: ignore[method-assign]
         return lines, pages, seconds, seconds - saving
 
 
@@ -131,8 +132,7 @@ def lines_agreeing(theirs: list[str], ours: list[str]) -> int:
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> float:
-    from skimage.metrics import structural_similarity
-
+    structural_similarity = importlib.import_module("skimage.metrics").structural_similarity
     shape = np.maximum(one.shape, other.shape)
     padded = [
         np.pad(page, [(0, int(side - has)) for side, has in zip(shape, page.shape, strict=True)], constant_values=255)
@@ -219,20 +219,25 @@ def measure_memory(prose: Path) -> dict[str, float]:
     }
 
 
-def time_workers(config: RenderConfig, text: str, workers: list[int]) -> list[dict[str, Any]]:
-    """A batch of documents, drawn whole, by processes; the first row is this process alone."""
-    documents = [text[start : start + 100_000] for start in range(0, len(text) - 100_000, 100_000)]
+def time_workers(config: RenderConfig, text: str, workers: list[int], documents: int = 96) -> list[dict[str, Any]]:
+    """A batch of documents of 100,000 characters by processes, and the first of them, which waits for their start."""
+    size = 100_000
+    texts = [text[start : start + size] for start in range(0, len(text) - size, size)]
+    texts = (texts * (documents // len(texts) + 1))[:documents]
     rows = []
     for count in workers:
-        digest, pages = hashlib.sha256(), 0
+        checksum, pages, first = 0, 0, 0.0
         start = time.perf_counter()
-        for document in PageRenderer(config).render_documents(documents, num_workers=count):
+        for document in PageRenderer(config).render_documents(texts, num_workers=count):
+            first = first or time.perf_counter() - start
             pages += document.num_pages
             for page in document.pages:
-                digest.update(page)
+                checksum = zlib.crc32(page.data, checksum)
         seconds = time.perf_counter() - start
-        rows.append({"workers": count, "documents": len(documents), "pages": pages, "seconds": seconds})
-        rows[-1]["sha256"] = digest.hexdigest()[:16]
+        row: dict[str, Any] = {"workers": count, "documents": documents, "pages": pages, "crc32": checksum}
+        row |= {"seconds": seconds, "first_document_seconds": first}
+        row["pages_per_second_after_first"] = pages * (documents - 1) / documents / (seconds - first)
+        rows.append(row)
     return rows
 
 
