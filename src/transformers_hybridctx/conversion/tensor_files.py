@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 4 * 2**20
 """How much of a tensor is in memory at a time, before and after it changes its dtype."""
 _LONGEST_HEADER = 100_000_000  # what the safetensors library itself accepts
 
@@ -147,7 +147,7 @@ def read_chunks(tensor: Tensor, dtype: str | None = None) -> Iterator[torch.Tens
                 filled += got
             values = torch.frombuffer(buffer, dtype=source)
             converted = values.to(target)
-            if target != source and target.is_floating_point:
+            if target.is_floating_point and torch.finfo(target).max < torch.finfo(source).max:
                 lost = torch.isfinite(values) & ~torch.isfinite(converted)
                 if lost.any():
                     raise CheckpointError(
