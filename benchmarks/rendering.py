@@ -227,6 +227,7 @@ def time_workers(config: RenderConfig, text: str, workers: list[int], documents:
     rows = []
     for count in workers:
         checksum, pages, first = 0, 0, 0.0
+        caller, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         start = time.perf_counter()
         for document in PageRenderer(config).render_documents(texts, num_workers=count):
             first = first or time.perf_counter() - start
@@ -236,6 +237,12 @@ def time_workers(config: RenderConfig, text: str, workers: list[int], documents:
         seconds = time.perf_counter() - start
         row: dict[str, Any] = {"workers": count, "documents": documents, "pages": pages, "crc32": checksum}
         row |= {"seconds": seconds, "first_document_seconds": first}
+        for name, who, before in (
+            ("caller_cpu_seconds", resource.RUSAGE_SELF, caller),
+            ("workers_cpu_seconds", resource.RUSAGE_CHILDREN, children),
+        ):
+            used = resource.getrusage(who)
+            row[name] = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
         row["pages_per_second_after_first"] = pages * (documents - 1) / documents / (seconds - first)
         rows.append(row)
     return rows

@@ -2,12 +2,14 @@
 """Drawing by several processes: the same bytes as by one, in the same order.
 
 Processes are started afresh (nothing is forked, so threads of the caller do no harm), which takes each about as long as
-drawing a few hundred pages: worth it for batches of documents and for books. Pages come back through files in the
-temporary folder, since a pipe would make the caller's one core the bottleneck.
+drawing a few hundred pages: worth it for batches of documents and for books. Pages come back in files of the temporary
+folder, which the caller maps into its memory: copying them would make its one core the bottleneck.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
 import multiprocessing
 import os
 import tempfile
@@ -124,9 +126,13 @@ def _write_pages(folder: str, pages: Iterable[np.ndarray]) -> tuple[list[tuple[i
 
 
 def _read_pages(shapes: list[tuple[int, ...]], path: str) -> Iterator[np.ndarray]:
+    """Pages that lie in the file's own memory, which lives as long as one of them."""
     with open(path, "rb") as file:
-        for shape in shapes:
-            page = np.empty(shape, dtype=np.uint8)
-            file.readinto(page.data)
-            yield page
+        # A mapped file cannot be removed on Windows.
+        data = bytearray(file.read()) if os.name == "nt" else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     os.unlink(path)
+    offset = 0
+    for shape in shapes:
+        size = math.prod(shape)
+        yield np.frombuffer(data, dtype=np.uint8, count=size, offset=offset).reshape(shape)
+        offset += size
