@@ -539,6 +539,17 @@ def test_beam_search_gives_each_row_its_own_pages(model):
         assert torch.equal(model.generate(**single, **options)[0, -5:], batch[index])
 
 
+def test_every_beam_reads_all_pages_in_order(model):
+    inputs = make_inputs(PAGES_FIRST)
+    with torch.no_grad():
+        expected = model(**inputs).logits[:, -1]
+    said = model.generate(
+        **inputs, max_new_tokens=1, num_beams=3, do_sample=False, output_logits=True, return_dict_in_generate=True
+    )
+    beams = said.logits[0].view(len(expected), 3, -1)
+    torch.testing.assert_close(beams, expected[:, None].expand_as(beams), rtol=1e-4, atol=1e-4)
+
+
 def test_inputs_embeds_and_encoder_outputs_give_the_same_logits(model):
     inputs = make_inputs(TOKENS_FIRST)
     with torch.no_grad():

@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
+    GenerationMixin,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -503,6 +504,9 @@ class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditional
         self.model = HybridCtxModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
+
+    # GLM-4V's own repeats page by page for beams (A, A, B, B), where each beam needs all pages in order (A, B, A, B).
+    _expand_multimodal_outputs = GenerationMixin._expand_multimodal_outputs
 
     @can_return_tuple
     def forward(

@@ -30,7 +30,7 @@ RENDER_CONFIG: dict[str, Any] = {
     "newline_markup": "¶",
 }
 
-DEFAULT_BUDGET = {"min_scale": 1.0, "max_scale": 1.0, "max_text_tokens": 1024}
+DEFAULT_BUDGET = {"max_context_tokens": 32768, "min_scale": 1.0, "max_scale": 1.0, "max_text_tokens": 1024}
 """What the checkpoint was trained for: pages as they are, and no more copied text than training showed it."""
 
 SPECIAL_TOKENS = (
