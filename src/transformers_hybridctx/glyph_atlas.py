@@ -216,7 +216,8 @@ class GlyphAtlas:
             outlines[number] + np.array([shift, 0.0, shift, 0.0])
             for number, shift in zip(which.tolist(), shifts, strict=True)
         ]
-        images = fill_outlines(placed)
+        # Without blank columns at their sides fewer glyphs meet.
+        images = [_trimmed(*image) for image in fill_outlines(placed)]
         top = min(self.top, *(image_top for _, _, image_top in images))
         bottom = max(self.bottom, *(image_top + image.shape[0] for image, _, image_top in images))
         # Columns of 8, 16 or 32 bytes are copied in one move.
@@ -236,6 +237,13 @@ class GlyphAtlas:
         self._slots[codes] = np.arange(len(self.counts), len(self.counts) + len(codes)) + 1
         self.counts = np.append(self.counts, counts)
         self.lefts = np.append(self.lefts, np.array([left for _, left, _ in images], dtype=np.int64))
+
+
+def _trimmed(image: np.ndarray, left: int, top: int) -> tuple[np.ndarray, int, int]:
+    inked = np.flatnonzero(image.any(axis=0))
+    if not len(inked):
+        return image[:, :0], left, top
+    return image[:, inked[0] : inked[-1] + 1], left + int(inked[0]), top
 
 
 def _box_outline(width: float, height: float) -> np.ndarray:
