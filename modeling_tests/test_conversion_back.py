@@ -120,6 +120,18 @@ def test_a_model_type_can_be_chosen_among_those_that_fit(checkpoint: Path, tmp_p
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize(("asked", "loaded"), [(None, torch.float32), ("float16", torch.float16)])
+def test_a_checkpoint_stored_small_is_still_loaded_as_it_asks(
+    checkpoint: Path, tmp_path: Path, asked: str | None, loaded: torch.dtype
+) -> None:
+    for shard in checkpoint.glob("*.safetensors"):
+        save_file({key: value.half() for key, value in load_file(shard).items()}, shard, metadata={"format": "pt"})
+    report = export_checkpoint(str(checkpoint), tmp_path / "back", dtype=asked)
+    assert all(tensor.dtype == torch.float16 for tensor in all_tensors(tmp_path / "back").values())
+    assert AutoModelForImageTextToText.from_pretrained(tmp_path / "back").dtype == loaded
+    assert report["num_bytes"] == 2 * report["num_parameters"]
+
+
 # LoRA
 
 

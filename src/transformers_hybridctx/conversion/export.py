@@ -74,7 +74,8 @@ def export_checkpoint(
     fates = _without_fusion(fates, checkpoint.tensors)
     shards = plan_shards(checkpoint, fates, None if dtype is None else DTYPES[dtype])
     their_config = _their_config(config, family)
-    their_config.dtype = main_dtype(shards)
+    # A checkpoint may be stored in less than it asks to be loaded in, to be small.
+    their_config.dtype = main_dtype(shards) if dtype or config.dtype is None else config.dtype
     written = [tensor for pairs in shards.values() for _, tensor in pairs]
     report: dict[str, Any] = {
         "model_type": family,
