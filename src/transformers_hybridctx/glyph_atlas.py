@@ -87,7 +87,8 @@ class _OutlinePen:
 def fill_outline(segments: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Exact area coverage of a closed outline on the pixel grid (a box filter of one pixel, no hinting).
 
-    segments: float64 [n, 4] as (x0, y0, x1, y1) in pixels, y downwards. Returns (uint8 [h, w], left, top).
+    segments: float64 [n, 4] as (x0, y0, x1, y1) in pixels, y downwards. Returns (uint8 [h, w], left, top), without blank
+    columns at its sides.
     """
     return fill_outlines([segments])[0]
 
@@ -98,14 +99,15 @@ def fill_outlines(outlines: list[np.ndarray]) -> list[tuple[np.ndarray, int, int
     The signed area that each edge leaves to its right is added up cell by cell; the running sum along a row is the
     winding-weighted coverage. Outlines lie below one another on a canvas, so none meets another's rows.
     """
-    outlines = [outline[outline[:, 1] != outline[:, 3]] for outline in outlines]
     images = [(np.zeros((0, 0), dtype=np.uint8), 0, 0)] * len(outlines)
-    inked = [number for number, outline in enumerate(outlines) if len(outline)]
-    if not inked:
+    edges = np.concatenate([np.zeros((0, 4)), *outlines])
+    slanted = edges[:, 1] != edges[:, 3]
+    owner = np.repeat(np.arange(len(outlines)), [len(outline) for outline in outlines])[slanted]
+    inked, sizes = np.unique(owner, return_counts=True)
+    if not len(inked):
         return images
-    sizes = np.array([len(outlines[number]) for number in inked])
     glyph = np.repeat(np.arange(len(inked)), sizes)
-    x0, y0, x1, y1 = np.concatenate([outlines[number] for number in inked]).T
+    x0, y0, x1, y1 = edges[slanted].T
     firsts = np.cumsum(sizes) - sizes
     lefts = np.floor(np.minimum.reduceat(np.minimum(x0, x1), firsts)).astype(np.int64)
     tops = np.floor(np.minimum.reduceat(np.minimum(y0, y1), firsts)).astype(np.int64)
@@ -113,14 +115,14 @@ def fill_outlines(outlines: list[np.ndarray]) -> list[tuple[np.ndarray, int, int
     heights = np.floor(np.maximum.reduceat(np.maximum(y0, y1), firsts)).astype(np.int64) + 1 - tops
     x0, x1, y0, y1 = x0 - lefts[glyph], x1 - lefts[glyph], y0 - tops[glyph], y1 - tops[glyph]
     # Cut every edge where it crosses a grid line, so that each piece lies in one cell.
-    edges = np.arange(len(x0))
+    number = np.arange(len(x0))
     cuts = [np.zeros(len(x0)), np.ones(len(x0))]
-    owners = [edges, edges]
+    owners = [number, number]
     for begin, end in ((x0, x1), (y0, y1)):
         low, high = np.minimum(begin, end), np.maximum(begin, end)
         first = np.floor(low).astype(np.int64) + 1
         count = np.maximum(np.ceil(high).astype(np.int64) - first, 0)
-        owner = np.repeat(edges, count)
+        owner = np.repeat(number, count)
         line = joined_ranges(first, count)
         owners.append(owner)
         cuts.append((line - begin[owner]) / (end - begin)[owner])
@@ -144,9 +146,13 @@ def fill_outlines(outlines: list[np.ndarray]) -> list[tuple[np.ndarray, int, int
     area = np.abs(np.cumsum(cells.reshape(-1, width), axis=1))
     # Quantised twice, so that a last-bit difference between machines' sums cannot change a byte.
     canvas = np.floor(np.round(np.minimum(area, 1) * 255, 6) + 0.5).astype(np.uint8)
-    found = zip(inked, bottoms.tolist(), heights.tolist(), widths.tolist(), lefts.tolist(), tops.tolist(), strict=True)
-    for number, bottom, high, wide, left, top in found:
-        images[number] = canvas[bottom - high : bottom, :wide], left, top
+    # Without blank columns at their sides fewer glyphs meet.
+    shown = np.logical_or.reduceat(canvas != 0, bottoms - heights, axis=0)
+    begins = shown.argmax(axis=1)
+    ends = np.where(shown.any(axis=1), width - shown[:, ::-1].argmax(axis=1), begins)
+    places = np.stack([inked, bottoms - heights, bottoms, begins, ends, lefts + begins, tops], axis=1)
+    for at, high, low, begin, end, left, top in places.tolist():
+        images[at] = canvas[high:low, begin:end], left, top
     return images
 
 
@@ -216,8 +222,7 @@ class GlyphAtlas:
             outlines[number] + np.array([shift, 0.0, shift, 0.0])
             for number, shift in zip(which.tolist(), shifts, strict=True)
         ]
-        # Without blank columns at their sides fewer glyphs meet.
-        images = [_trimmed(*image) for image in fill_outlines(placed)]
+        images = fill_outlines(placed)
         top = min(self.top, *(image_top for _, _, image_top in images))
         bottom = max(self.bottom, *(image_top + image.shape[0] for image, _, image_top in images))
         # Columns of 8, 16 or 32 bytes are copied in one move.
@@ -237,13 +242,6 @@ class GlyphAtlas:
         self._slots[codes] = np.arange(len(self.counts), len(self.counts) + len(codes)) + 1
         self.counts = np.append(self.counts, counts)
         self.lefts = np.append(self.lefts, np.array([left for _, left, _ in images], dtype=np.int64))
-
-
-def _trimmed(image: np.ndarray, left: int, top: int) -> tuple[np.ndarray, int, int]:
-    inked = np.flatnonzero(image.any(axis=0))
-    if not len(inked):
-        return image[:, :0], left, top
-    return image[:, inked[0] : inked[-1] + 1], left + int(inked[0]), top
 
 
 def _box_outline(width: float, height: float) -> np.ndarray:
