@@ -44,7 +44,8 @@ def run_needle_benchmark(
         tasks: which of RULER's formats.
 
     Returns:
-        A row for each length and context: `exact_match` {task: 0 to 1}, mean `prompt_tokens`.
+        A row for each length and context: `exact_match` {task: 0 to 1}, mean `prompt_tokens`, and what it was
+        measured with.
     """
     if not budget_share > 0:
         raise ValueError(f"budget_share={budget_share} must be above 0")
@@ -76,6 +77,7 @@ def run_needle_benchmark(
                 "examples": examples,
                 "exact_match": {task: hits[context][task] / examples for task in tasks},
                 "prompt_tokens": spent[context] / examples / len(tasks),
+                "environment": environment(pipe),
             }
             for context in CONTEXTS
         ]

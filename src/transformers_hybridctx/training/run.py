@@ -133,7 +133,7 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
     model.tie_weights()
     model.generation_config.eos_token_id = model.config.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.max_new_tokens = 256
+    model.generation_config.max_new_tokens = 128
     # Stored in half precision for its size, and declared as fp32: the CPUs that it is for compute slowly in less.
     model.half().save_pretrained(target)
     config = json.loads((target / "config.json").read_text())
