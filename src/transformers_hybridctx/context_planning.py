@@ -519,7 +519,8 @@ class _Request:
             cause = (
                 f"{self.document.num_pages} pages take {self.visual_tokens(scale)} tokens at scale {scale:g} "
                 f"(min_scale={self.budget.scales[0]:g}, visual_share={self.budget.visual_share}), question and chat "
-                f"template {self.bare}, text that must be copied {self.required_tokens}; visual_share=0 does without pages"
+                f"template {self.bare}, text that must be copied {self.required_tokens}; "
+                "visual_share=0 does without pages"
             )
         else:
             cause = f"the text policy {self.policy.name!r} needs more than the question and the template leave"
