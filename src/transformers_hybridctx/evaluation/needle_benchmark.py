@@ -18,7 +18,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "pages only": {"text_policy": "none", "visual_share": 1.0},
     "tokens only": {"text_policy": "middle", "visual_share": 0.0},
     "hybrid, anchors": {"text_policy": "anchors"},
-    "hybrid, bm25": {"text_policy": "bm25"},
+    "hybrid, bm25": {"text_policy": {"name": "bm25", "top_k": 4}},
 }
 """What a prompt is made of. `tokens only` keeps the head and the tail of the text, as RULER and LongBench do."""
 

@@ -32,6 +32,8 @@ RENDER_CONFIG: dict[str, Any] = {
 
 DEFAULT_BUDGET = {"max_context_tokens": 32768, "min_scale": 1.0, "max_scale": 1.0, "max_text_tokens": 1024}
 """What the checkpoint was trained for: pages as they are, and no more copied text than training showed it."""
+DEFAULT_TEXT_POLICY = {"name": "bm25", "top_k": 4}
+"""Few passages: among many alike, a model of this size picks the wrong one more often than a passage is missed."""
 
 SPECIAL_TOKENS = (
     "<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",

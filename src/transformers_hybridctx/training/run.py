@@ -21,6 +21,7 @@ from .batches import FuseBatches, ReadBatches, RecallBatches
 from .corpus import load_prose
 from .reference import (
     DEFAULT_BUDGET,
+    DEFAULT_TEXT_POLICY,
     MERGE_SIZE,
     PATCH_SIZE,
     RENDER_CONFIG,
@@ -143,7 +144,7 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
         tokenizer,
         render_config=RENDER_CONFIG,
         default_budget=DEFAULT_BUDGET,
-        default_text_policy="bm25",
+        default_text_policy=DEFAULT_TEXT_POLICY,
     ).save_pretrained(target)
 
 
