@@ -18,7 +18,9 @@ $(VENV)/installed-test: $(VENV)/installed
 
 demo: $(VENV)/installed
 	$(BIN)/hybridctx ask $(DOCUMENT) \
-	    --question "What is the telephone of the embassy of Iceland?" \
+	    --question "What is the coastline of Iceland?" \
+	    --question "What is the area land of Sweden?" \
+	    --question "What is the labor force of Finland?" \
 	    --evidence-dir demo_output
 
 lint: $(VENV)/installed-test
