@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 	$(BIN)/hybridctx ask $(DOCUMENT) \
 	    --question "What is the coastline of Iceland?" \
 	    --question "What is the area land of Sweden?" \
-	    --question "What is the labor force of Finland?" \
+	    --question "What is the Labor force of Finland?" \
 	    --evidence-dir demo_output
 
 lint: $(VENV)/installed-test
