@@ -468,6 +468,9 @@ def _undrawable_anchors(document: PagedDocument, starts: list[int], longest: int
 class BM25Policy(RankedPolicy):
     """Copies the passages that match the question best (BM25 through `bm25s`).
 
+    A document of no more than `top_k` passages is copied whole, if the budget allows: there is nothing to choose, and the
+    question may be in other words, or in another language.
+
     Attributes:
         passage_chars: passages end with the sentence that reaches this length.
         top_k: how many passages are copied at most.
@@ -494,11 +497,9 @@ class BM25Policy(RankedPolicy):
         passages = self._passages(document.text)
         words = [bm25_words(document.text[start:end]) for start, end in passages]
         known = query.intersection(*[set().union(*words)]) if words else set()
-        if not known:
-            return []
-        scores = _bm25_scores(words, sorted(known))
+        scores = _bm25_scores(words, sorted(known)) if known else [0.0] * len(passages)
         best = sorted(range(len(passages)), key=lambda index: (-scores[index], index))[: self.top_k]
-        return [passages[index] for index in best if scores[index] > 0]
+        return [passages[index] for index in best if scores[index] > 0 or len(passages) <= self.top_k]
 
     def _passages(self, text: str) -> list[CharRange]:
         """Consecutive pieces of about `passage_chars` characters, of whole sentences where these are short enough."""
