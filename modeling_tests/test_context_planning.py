@@ -510,3 +510,9 @@ def test_monotonous_text_is_not_scanned_again_from_each_character(blob: str) -> 
 def test_the_same_request_gives_the_same_plan() -> None:
     text = PROSE * random.Random(3).randint(3, 5)
     assert plan(text, max_context_tokens=900) == plan(text, max_context_tokens=900)
+
+
+def test_bm25_copies_a_short_document_whole_though_the_question_is_in_other_words() -> None:
+    text = "合同编号是 4471-88。" * 3
+    ranges = resolve_text_policy("bm25").rank(Pages(text), "What is the number?")
+    assert sum(end - start for start, end in ranges) == len(text)
