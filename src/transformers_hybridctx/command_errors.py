@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors and warnings of the command line: one line each, without a traceback."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+_EXTRA_OF = {"wonderwords": "evaluate", "accelerate": "train", "bitsandbytes": "quantize"}
+"""Packages that a command may lack, and the extra of this package that brings them."""
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What a user can put right is told in one line, on stderr; anything else keeps its traceback.
+
+    Raises:
+        typer.Exit: with code 2, in place of a ValueError, an OSError, or the lack of an optional package.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: errors.print(
+                f"[yellow]warning: {escape(str(message))}[/]"
+            )
+            yield
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA_OF:
+            raise
+        command = f"pip install 'transformers-hybridctx[{_EXTRA_OF[error.name]}]'"
+        errors.print(f"[bold red]error: this needs the package {error.name}: {escape(command)}[/]")
+        raise typer.Exit(2) from error
+    except (ValueError, OSError) as error:
+        errors.print(f"[bold red]error: {escape(' '.join(str(error).split()))}[/]")
+        raise typer.Exit(2) from error
