@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from test_modeling_hybridctx import IMAGE, PATCH, TowerCalls, make_inputs, make_model, tower_configs
+from test_modeling_hybridctx import IMAGE, PATCH, make_inputs, make_model, tower_configs
 from torch import nn
 from transformers import AttentionInterface, Trainer, TrainingArguments
 
@@ -109,14 +109,9 @@ def test_packed_examples_give_the_logits_loss_and_gradients_that_they_give_alone
     assert batch["input_ids"].shape == (1, len(expected))
     output = model(**batch)
     if attention == "flash_cpu":
-        lengths = [example["input_ids"].shape[1] for example in examples]
-        assert VARLEN_CALLS == [
-            *[(False, [24, 24])] * 2,
-            *[(False, [8])] * 2,
-            *[(False, [24])] * 2,
-            *[(False, [16])] * 2,
-            *[(True, lengths)] * 2,
-        ]
+        pages = [(False, lengths) for lengths in ([24, 24], [8], [24], [16])]  # pages of one grid share a call
+        calls = [*pages, (True, [example["input_ids"].shape[1] for example in examples])]
+        assert VARLEN_CALLS == [call for call in calls for _ in range(2)]  # layers
     found_gradients = gradients(model, output.loss)
     torch.testing.assert_close(output.logits[0], expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(output.loss, expected_loss, rtol=1e-5, atol=1e-5)
@@ -255,12 +250,11 @@ def test_lists_arrays_and_padded_rows_make_the_same_batch():
 
 def test_the_collator_goes_to_worker_processes_without_the_model_s_weights():
     model = make_model()
-    data = pickle.dumps(DataCollatorWithPacking(model.config))
+    collate = DataCollatorWithPacking(model.config)
+    data = pickle.dumps(collate)
     assert len(data) < sum(parameter.nbytes for parameter in model.parameters()) / 2
-    again = pickle.loads(data)
-    assert torch.equal(
-        again(make_examples())["position_ids"], DataCollatorWithPacking(model.config)(make_examples())["position_ids"]
-    )
+    batch, expected = pickle.loads(data)(make_examples()), collate(make_examples())
+    assert torch.equal(batch["position_ids"], expected["position_ids"])
 
 
 # training
@@ -356,7 +350,7 @@ def test_a_page_too_many_in_one_example_and_too_few_in_the_next_do_not_make_up_f
     for key, count in page.items():
         second[key] = torch.cat([second[key], first[key][:count]])
         first[key] = first[key][count:]
-    with pytest.raises(ValueError, match="example 0 of 2 .*8 image tokens .*4 visual embeddings"):
+    with pytest.raises(ValueError, match=r"example 0 of 2 .*8 image tokens .*4 visual embeddings"):
         DataCollatorWithPacking(HybridCtxConfig(**tower_configs()))([first, second])
 
 
@@ -364,7 +358,7 @@ def test_no_examples_and_no_length_are_refused():
     config = HybridCtxConfig(**tower_configs())
     with pytest.raises(ValueError, match="no examples"):
         DataCollatorWithPacking(config)([])
-    with pytest.raises(ValueError, match="max_length is 0: .*at least 1"):
+    with pytest.raises(ValueError, match=r"max_length is 0: .*at least 1"):
         DataCollatorWithPacking(config, max_length=0)
 
 

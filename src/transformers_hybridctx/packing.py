@@ -21,10 +21,10 @@ class DataCollatorWithPacking:
     Flattens a batch of examples, each a prompt with its pages, into one sequence without padding: what transformers'
     `DataCollatorWithFlattening` does for text, with pages and their M-RoPE positions.
 
-    No example attends to another. `sdpa`, `eager` and `flex_attention` find where examples begin from row 0 of
-    `position_ids`, and only where there is neither an attention mask nor a cache: the batch has none of the former and
-    asks for none of the latter. FlashAttention is told by `cu_seq_lens`. The loss is the mean over all labelled tokens
-    of the batch, so it is that of a padded batch of the same examples.
+    No example attends to another. `sdpa` and `eager` find where examples begin from row 0 of `position_ids`, and only
+    where there is neither an attention mask nor a cache: the batch has none of the former and asks for none of the
+    latter. FlashAttention is told by `cu_seq_lens_q`. The loss is the mean over all labelled tokens of the batch, so it
+    is that of a padded batch of the same examples.
 
     Pages in colour make grey pages of the same batch three times as large, as all share one tensor.
 
