@@ -26,7 +26,8 @@ from transformers_hybridctx import (
     PageRenderer,
     pipeline_long_doc_qa,
 )
-from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT, find_evidence, split_reasoning
+from transformers_hybridctx.evidence import MAX_PLACES, find_evidence, split_reasoning
+from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
 
 DOCUMENT = (
     "It was the best of times, it was the worst of times. " * 6
@@ -195,11 +196,11 @@ def test_options_of_a_pipeline_are_defaults_of_its_calls(checkpoint: Path) -> No
 # Documents
 
 
-def test_a_document_is_a_text_a_path_or_what_read_returned(pipe: LongDocQAPipeline, tmp_path: Path) -> None:
+def test_a_document_is_a_text_a_path_or_what_lay_out_returned(pipe: LongDocQAPipeline, tmp_path: Path) -> None:
     expected = comparable(pipe(question=QUESTION, document=DOCUMENT))
     path = tmp_path / "document.txt"
     path.write_text(DOCUMENT)
-    for document in (path, str(path), pipe.read(path), pipe.read(DOCUMENT)):
+    for document in (path, str(path), pipe.lay_out(path), pipe.read(DOCUMENT)):
         assert comparable(pipe(question=QUESTION, document=document)) == expected
     path.rename(tmp_path / "document.md")
     assert comparable(pipe(question=QUESTION, document=str(tmp_path / "document.md"))) == expected
@@ -314,7 +315,7 @@ def test_evidence_is_the_whole_word_nearest_to_what_is_asked(
 
 
 def test_words_that_stand_everywhere_are_no_evidence(processor: HybridCtxProcessor) -> None:
-    text = "the cat " * (pipeline_long_doc_qa._MAX_PLACES + 1)
+    text = "the cat " * (MAX_PLACES + 1)
     assert find_evidence(processor.plan(text, "Which?"), "the", "Which?") == []
 
 

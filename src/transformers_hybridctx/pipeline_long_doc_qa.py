@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -21,25 +20,31 @@ from transformers.utils import logging
 
 from .configuration_hybridctx import HybridCtxConfig
 from .context_planning import ContextBudget, ContextPlan, resolve_text_policy
+from .document_cache import DocumentCache
 from .document_files import names_a_file, read_document_file
+from .evidence import find_evidence, mark_evidence, split_reasoning
+from .prefix_cache import PrefixCache, common_length, empty_cache
 from .processing_hybridctx import HybridCtxProcessor
-from .rasterizing import PageRenderer, mark_boxes
 from .remote_code import TravelsWithCode
-from .sentences import RUN
 from .text_policies import PagedDocument, TextPolicy
-from .typesetting import TypesetDocument
 
 TASK = "long-doc-qa"
 BUNDLED_CHECKPOINT = Path(__file__).with_name("hybridctx-tiny")
-_EVIDENCE_CONTEXT = 200
-"""Characters before and after a place that are compared with the question."""
-_MAX_PLACES = 2000
-"""Places of one answer that are compared; an answer that stands in more of them ("the") says nothing by its place."""
 _NATIVE_INSTRUCTIONS = {
     torch.bfloat16: ("avx512_bf16", "amx_bf16", "bf16"),
     torch.float16: ("avx512_fp16", "amx_fp16", "fp16_arith"),
 }
 """What a CPU must have to compute in a type; without it PyTorch converts each number, some 200 times slower."""
+
+
+@dataclass(eq=False)
+class _Prompt:
+    """A question's prompt, and the seconds that its stages took."""
+
+    question: str
+    plan: ContextPlan
+    input_ids: list[int]
+    seconds: dict[str, float]
 
 
 class LongDocQAPipeline(TravelsWithCode, Pipeline):
@@ -55,9 +60,9 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
     {'answer': ..., 'score': ..., 'evidence': [...], 'usage': {...}, 'plan': ...}
     ```
 
-    A document is a text, a path (text, Markdown, HTML, PDF, picture), a list of page pictures, or what
-    [`LongDocQAPipeline.read`] returned. Generation parameters, such as `max_new_tokens` or `num_beams`, may be given
-    to the pipeline or to a call.
+    A document is a text, a path (text, Markdown, HTML, PDF, picture), a list of page pictures, what
+    [`LongDocQAPipeline.lay_out`] returned, or a [`DocumentCache`] from [`LongDocQAPipeline.read`]. Generation parameters,
+    such as `max_new_tokens` or `num_beams`, may be given to the pipeline or to a call.
 
     On a CPU that has no instructions for a checkpoint's half precision, the model computes in float32 unless `dtype`
     is given (`pipeline(..., dtype=torch.bfloat16)`); that holds for a model object passed with no `dtype`, too.
@@ -131,8 +136,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         """
         Answer one question, or several, about a document.
 
-        Several questions share one layout of the document, and one reading of its pages where their plans agree on the
-        scale.
+        Several questions share one layout of the document and, where their plans agree on the scale of its pages, one
+        reading of all that their prompts begin with alike.
 
         Args:
             inputs: `{"question": ..., "document": ...}` instead of the two arguments, or a list of these.
@@ -141,6 +146,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             budget ([`ContextBudget`] or dict, *optional*): how many tokens, and what they go to.
             text_policy (`str`, dict or [`TextPolicy`], *optional*): what is copied as exact tokens.
             fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`.
+            batch_size (`int`, *optional*): questions that are answered at a time; 1 unless given.
             return_pages (`bool`, *optional*): also return pictures of the evidence's pages with it marked, as
                 `"pages"` `{page: PIL.Image}`.
             generate_kwargs (`dict`, *optional*): for `generate`, beside generation parameters like `max_new_tokens`.
@@ -157,7 +163,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             ContextBudgetError, ValueError, TypeError, OSError: before the model runs, for any of the questions.
         """
         if isinstance(inputs, (list, tuple)):
-            return [self(one, question=question, document=document, **kwargs) for one in _with_progress(inputs)]
+            requests = logging.tqdm(inputs, desc="requests", disable=len(inputs) < 2)
+            return [self(one, question=question, document=document, **kwargs) for one in requests]
         if inputs is not None:
             if not isinstance(inputs, dict) or inputs.keys() - {"question", "document"}:
                 raise ValueError(
@@ -168,65 +175,185 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             if value is None:
                 raise ValueError(f"{name}= is missing: give a question and a document")
         questions = _checked_questions(question)
+        batch_size = kwargs.pop("batch_size", None) or self._batch_size or 1
         preprocess, forward, postprocess = self._sanitize_parameters(**kwargs)
         preprocess = {**self._preprocess_params, **preprocess}
         forward = {**self._forward_params, **forward}
         postprocess = {**self._postprocess_params, **postprocess}
 
-        laid_out = self.read(document)
-        reading = _Reading()
-        prompts = [
-            self.preprocess({"document": laid_out, "question": one, "reading": reading}, **preprocess)
-            for one in questions
-        ]
-        answers = [
-            self.postprocess(self.forward(prompt, **forward), **postprocess) for prompt in _with_progress(prompts)
-        ]
-        return answers[0] if isinstance(question, str) else answers
+        if isinstance(document, DocumentCache):
+            laid_out: Any = document.attach(self.model, self.processor)
+        else:
+            laid_out = self.lay_out(document)
+        prompts = [self.preprocess({"document": laid_out, "question": one}, **preprocess) for one in questions]
+        answers = dict(self._answer(prompts, document, batch_size, forward, postprocess))
+        ordered = [answers[id(prompt)] for prompt in prompts]
+        return ordered[0] if isinstance(question, str) else ordered
 
-    def read(self, document: Any) -> PagedDocument:
-        """The document laid out, for any number of questions: files are read and text is typeset only once."""
+    def lay_out(self, document: Any) -> PagedDocument:
+        """The document laid out, without a model's work: files are read and text is typeset only once."""
         if names_a_file(document):
             document = read_document_file(document)
         return self.processor.read_document(document)
 
-    def preprocess(self, input_: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+    def read(self, document: Any, **options: Any) -> DocumentCache:
+        """
+        Let the model read the document, for any number of questions: each then costs its own tokens only.
+
+        Args:
+            document: what a call takes.
+            options: `budget`, `text_policy`, `fusion_order`, `question_tokens` and `prefill_chunk_size`, as in
+                [`DocumentCache.read`].
+        """
+        defaults = {**self._preprocess_params, "prefill_chunk_size": self._option({}, "prefill_chunk_size")}
+        with torch.no_grad(), self.device_placement():
+            return DocumentCache.read(self.model, self.processor, self.lay_out(document), **{**defaults, **options})
+
+    def preprocess(self, input_: dict[str, Any], **parameters: Any) -> _Prompt:
         """The plan and the prompt; its pages are drawn when the model reads them."""
         started = time.perf_counter()
         document, question = input_["document"], input_["question"]
-        features, plan = self.processor(
-            document=document, question=question, draw_pages=False, return_plan=True, return_tensors="pt", **parameters
-        )
-        return {
-            "features": dict(features),
-            "plan": plan,
-            "question": question,
-            "reading": input_.get("reading") or _Reading(),
-            "seconds": {"plan": time.perf_counter() - started},
+        if isinstance(document, DocumentCache):
+            input_ids, plan = document.prompt(self.processor, question, **parameters)
+        else:
+            features, plan = self.processor(
+                document=document, question=question, draw_pages=False, return_plan=True, **parameters
+            )
+            input_ids = features["input_ids"][0]
+        return _Prompt(question, plan, input_ids, {"plan": time.perf_counter() - started})
+
+    def _answer(
+        self,
+        prompts: list[_Prompt],
+        document: Any,
+        batch_size: int,
+        forward: dict[str, Any],
+        postprocess: dict[str, Any],
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The answer to each prompt, by the prompt's id: those that show the same pages after one another."""
+        with logging.tqdm(desc="questions", unit="question", total=len(prompts), disable=len(prompts) < 2) as progress:
+            for _, same_pages in groupby(sorted(prompts, key=_pages_of), key=_pages_of):
+                group = list(same_pages)
+                is_read = isinstance(document, DocumentCache)
+                seen, prefix = ({}, document.prefix) if is_read else self._read_ahead(group, forward)
+                step = batch_size if prefix is not None else 1
+                for start in range(0, len(group), step):
+                    batch = group[start : start + step]
+                    inputs = {"prompts": batch, "prefix": prefix, "seen": seen}
+                    for prompt, output in zip(batch, self.forward(inputs, **forward)["answers"], strict=True):
+                        yield id(prompt), self.postprocess(output, **postprocess)
+                    progress.update(len(batch))
+
+    def _read_ahead(
+        self, prompts: list[_Prompt], generate_kwargs: dict[str, Any]
+    ) -> tuple[dict[str, Any], PrefixCache | None]:
+        """What prompts with the same pages share: (pages as the vision tower sees them, what the decoder can keep)."""
+        plan, seconds = prompts[0].plan, prompts[0].seconds
+        seen: dict[str, Any] = {}
+        with torch.no_grad(), self.device_placement():
+            if plan.num_pages:
+                started = time.perf_counter()
+                pages = self.processor.draw_pages(plan, return_tensors="pt").to(self.device)
+                drawn = time.perf_counter()
+                grids = pages["image_grid_thw"]
+                outputs = self.model.get_image_features(pages["pixel_values"], grids, return_dict=True)
+                seen = {"image_grid_thw": grids, "page_embeddings": tuple(outputs.pooler_output)}
+                seconds |= {"draw": drawn - started, "vision": time.perf_counter() - drawn}
+            length = common_length([prompt.input_ids for prompt in prompts])
+            prefix = prompts[0].input_ids[:length]
+            if len(prompts) == 1 or not length or prefix.count(self.processor.image_token_id) < plan.visual_tokens:
+                return seen, None
+            started = time.perf_counter()
+            chunk_size = self._option(generate_kwargs, "prefill_chunk_size")
+            cache = PrefixCache.read(self.model, self._features(prefix, seen), chunk_size)
+            seconds["read"] = time.perf_counter() - started
+        return seen, cache
+
+    def _features(self, input_ids: list[int], seen: dict[str, Any]) -> dict[str, Any]:
+        """One prompt as `generate` takes it."""
+        ids = torch.tensor([input_ids], device=self.device)
+        features: dict[str, Any] = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "mm_token_type_ids": (ids == self.processor.image_token_id).long(),
         }
+        if seen:
+            # a fresh output each time: beam search writes into it
+            outputs = BaseModelOutputWithPooling(pooler_output=seen["page_embeddings"])
+            features |= {"image_grid_thw": seen["image_grid_thw"], "mm_encoder_outputs": {"image": outputs}}
+        return features
 
     def _forward(self, model_inputs: dict[str, Any], **generate_kwargs: Any) -> dict[str, Any]:
-        plan, features, seconds = model_inputs["plan"], model_inputs["features"], dict(model_inputs["seconds"])
-        if plan.num_pages:
-            features |= model_inputs["reading"].of_pages(plan, self, seconds)
+        prompts, prefix = model_inputs["prompts"], model_inputs["prefix"]
         started = time.perf_counter()
         generate_kwargs = self._prepare_generate_kwargs(generate_kwargs)
+        if prefix is None:
+            features = self._features(prompts[0].input_ids, model_inputs["seen"])
+        else:
+            rows = [prompt.input_ids for prompt in prompts]
+            length = min(map(prefix.shared_length, rows))
+            features = dict(prefix.features(rows, length, self.processor.tokenizer.pad_token_id).to(self.device))
+            cache = self._cache_to_fill(features["input_ids"], generate_kwargs)
+            sequences = [self._option(generate_kwargs, name) or 1 for name in ("num_beams", "num_return_sequences")]
+            features["past_key_values"] = prefix.past_key_values(length, len(rows) * max(sequences), cache)
         output = self.model.generate(**features, return_dict_in_generate=True, output_logits=True, **generate_kwargs)
-        beams = getattr(output, "beam_indices", None)
-        log_probabilities = self.model.compute_transition_scores(
-            output.sequences, output.logits, beams, normalize_logits=True
-        )[0]
-        # a beam that ended before the longest one is padded
-        length = len(log_probabilities) if beams is None else int((beams[0] >= 0).sum())
-        new_tokens = output.sequences[0, features["input_ids"].shape[1] :][:length]
-        seconds["answer"] = time.perf_counter() - started
+        answers = self._new_tokens(output, features["input_ids"], len(prompts))
+        seconds = (time.perf_counter() - started) / len(prompts)
         return {
-            "plan": plan,
-            "question": model_inputs["question"],
-            "seconds": seconds,
-            "new_tokens": new_tokens,
-            "log_probabilities": log_probabilities[:length],
+            "answers": [
+                {
+                    "plan": prompt.plan,
+                    "question": prompt.question,
+                    "seconds": {**prompt.seconds, "answer": seconds},
+                    "new_tokens": new_tokens,
+                    "log_probabilities": log_probabilities,
+                }
+                for prompt, (new_tokens, log_probabilities) in zip(prompts, answers, strict=True)
+            ]
         }
+
+    def _new_tokens(
+        self, output: Any, input_ids: torch.Tensor, num_prompts: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The first sequence of each prompt: what was generated, and the log probability of each token."""
+        beams = getattr(output, "beam_indices", None)
+        scores = self.model.compute_transition_scores(output.sequences, output.logits, beams, normalize_logits=True)
+        if scores.isnan().any():
+            raise ValueError(
+                f"the model computes NaN: the checkpoint's weights hold NaN or infinity, or overflow in "
+                f"{self.model.dtype}; load it in float32 or bfloat16, or anew"
+            )
+        ends = self._option({}, "eos_token_id")
+        ends = torch.tensor([] if ends is None else ends, device=output.sequences.device).view(-1)
+        for row in range(0, len(output.sequences), len(output.sequences) // num_prompts):
+            new_tokens = output.sequences[row, input_ids.shape[1] :]
+            if beams is not None:  # a beam that ended before the longest one is padded
+                length = int((beams[row] >= 0).sum())
+            else:  # so is a row of a batch
+                ended = torch.isin(new_tokens, ends).nonzero()
+                length = int(ended[0]) + 1 if len(ended) else len(new_tokens)
+            yield new_tokens[:length], scores[row, :length]
+
+    def _cache_to_fill(self, input_ids: torch.Tensor, generate_kwargs: dict[str, Any]) -> Any:
+        """The kind of cache that the caller wishes for, taken out of the keyword arguments; None: the usual one."""
+        given = generate_kwargs.pop("past_key_values", None)
+        implementation = self._option(generate_kwargs, "cache_implementation")
+        generate_kwargs["cache_implementation"] = None  # generate() takes a kind or a cache
+        if given is not None:
+            return given
+        options = self._option(generate_kwargs, "cache_config")
+        new_tokens = self._option(generate_kwargs, "max_new_tokens") or 0
+        max_length = max(input_ids.shape[1] + new_tokens, self._option(generate_kwargs, "max_length") or 0)
+        return empty_cache(self.model.config, implementation, options, max_length)
+
+    def _option(self, generate_kwargs: dict[str, Any], name: str) -> Any:
+        """A generation parameter of a call, or else of the pipeline, or else of the model."""
+        given = self._prepare_generate_kwargs(generate_kwargs)
+        if name in given:
+            return given[name]
+        config = given.get("generation_config")
+        value = None if config is None else getattr(config, name)
+        return getattr(self.model.generation_config, name) if value is None else value
 
     def postprocess(self, model_outputs: dict[str, Any], return_pages: bool = False) -> dict[str, Any]:
         """The answer as text, and where it stands in the document."""
@@ -286,73 +413,9 @@ def _of_this_copy(processor: Any) -> HybridCtxProcessor:
     )
 
 
-class _Reading:
-    """A document's pages as the model saw them last, for the questions whose plans show the same pages."""
-
-    def __init__(self) -> None:
-        self.scale: float | None = None
-        self.grids: Any = None
-        self.embeddings: tuple[torch.Tensor, ...] = ()
-
-    def of_pages(self, plan: ContextPlan, pipe: LongDocQAPipeline, seconds: dict[str, float]) -> dict[str, Any]:
-        """What `generate` takes instead of the pages' pixels; `seconds` gets the time it took."""
-        started = drawn = time.perf_counter()
-        if plan.scale != self.scale:
-            pages = pipe.processor.draw_pages(plan, return_tensors="pt").to(pipe.device)
-            drawn = time.perf_counter()
-            self.grids = pages["image_grid_thw"]
-            outputs = pipe.model.get_image_features(pages["pixel_values"], self.grids, return_dict=True)
-            self.embeddings, self.scale = tuple(outputs.pooler_output), plan.scale
-        seconds |= {"draw": drawn - started, "vision": time.perf_counter() - drawn}
-        # a fresh output each time: beam search writes into it
-        outputs = BaseModelOutputWithPooling(pooler_output=self.embeddings)
-        return {"image_grid_thw": self.grids, "mm_encoder_outputs": {"image": outputs}}
-
-
-def split_reasoning(text: str) -> tuple[str, str]:
-    """What a model says before its answer, and the answer, as GLM's thinking models mark them.
-
-    `<think>...</think>`, then the answer, which may stand in `<answer>...</answer>` or in a box. A text that was cut
-    while thinking has no answer.
-    """
-    reasoning, closed, answer = text.rpartition("</think>")
-    if not closed and "<think>" in text:
-        reasoning, answer = text, ""
-    answer = re.sub(r"</?answer>|<\|(?:begin|end)_of_box\|>", "", answer)
-    return reasoning.replace("<think>", "").strip(), answer.strip()
-
-
-def find_evidence(plan: ContextPlan, answer: str, question: str) -> list[dict[str, Any]]:
-    """Where `answer` stands in the document, or its parts (between commas and the like) where the whole does not.
-
-    Of several places the one whose surroundings share most with the question is taken, a rare word counting for more
-    than a frequent one, and one that was copied as tokens before one that was not. Nothing is returned for words that
-    the document does not have, nor for page pictures, whose text is not known.
-    """
-    document = plan.document
-    if not answer or not isinstance(document, TypesetDocument):
-        return []
-    evidence: list[dict[str, Any]] = []
-    parts = [answer] if _places(document.text, answer) else _PARTS.split(answer)
-    for part in dict.fromkeys(part.strip() for part in parts):
-        bare = part.strip(_AROUND_WORDS)
-        places = (part and _places(document.text, part)) or (bare and _places(document.text, bare)) or []
-        if places:
-            evidence += _on_lines(document, *_closest(document.text, places, question, plan), plan.scale)
-    return evidence
-
-
-def mark_evidence(plan: ContextPlan, evidence: Sequence[dict[str, Any]]) -> dict[int, Image.Image]:
-    """{page: picture} of the pages (from 0) that hold evidence, with its boxes marked."""
-    boxes: dict[int, list[tuple[float, float, float, float]]] = {}
-    for item in evidence:
-        boxes.setdefault(item["page"], []).append(item["box"])
-    renderer = PageRenderer(plan.document.config) if boxes else None
-    return {
-        page: mark_boxes(renderer.draw_page(plan.document, page, plan.scale), boxes[page])
-        for page in sorted(boxes)
-        if renderer
-    }
+def _pages_of(prompt: _Prompt) -> tuple[bool, float]:
+    """Prompts of one document that agree in this show the same pages."""
+    return bool(prompt.plan.num_pages), prompt.plan.scale
 
 
 def _computes_natively(model: Any) -> bool:
@@ -381,77 +444,7 @@ def _checked_questions(question: Any) -> list[str]:
     return list(questions)
 
 
-def _places(text: str, part: str) -> list[tuple[int, int]]:
-    """Where `part` stands in `text` as whole words: as it is, else with any white space and in any case."""
-    words = r"\s+".join(map(re.escape, part.split()))
-    for pattern, flags in ((re.escape(part), 0), (words, re.IGNORECASE)):
-        found = []
-        for match in re.finditer(pattern, text, flags):
-            start, end = match.span()
-            if not _is_inside_word(text, start) and not _is_inside_word(text, end):
-                found.append((start, end))
-                if len(found) > _MAX_PLACES:
-                    return []
-        if found:
-            return found
-    return []
-
-
-def _is_inside_word(text: str, position: int) -> bool:
-    """Whether the characters on both sides belong to one number, or to one word of a script that has blanks."""
-    if not 0 < position < len(text):
-        return False
-    if RUN.fullmatch(text, position - 1, position + 1):
-        return True
-    around = (text[max(0, position - 2) : position + 1], text[position - 1 : position + 2])
-    return any(_JOINED_DIGITS.fullmatch(piece) for piece in around)
-
-
-def _closest(text: str, places: list[tuple[int, int]], question: str, plan: ContextPlan) -> tuple[int, int]:
-    """The place whose surroundings share most with the question."""
-    asked = {word.lower() for word in RUN.findall(question)}
-    around = [
-        {
-            word.lower()
-            for word in RUN.findall(text, max(0, start - _EVIDENCE_CONTEXT), min(len(text), end + _EVIDENCE_CONTEXT))
-        }
-        & asked
-        for start, end in places
-    ]
-    frequency = Counter(word for words in around for word in words)
-
-    def rank(index: int) -> tuple[float, bool, int]:
-        start, end = places[index]
-        copied = any(span.start <= start and end <= span.end for span in plan.spans)
-        return -sum(1 / frequency[word] for word in around[index]), not copied, start
-
-    return places[min(range(len(places)), key=rank)]
-
-
-def _on_lines(document: TypesetDocument, start: int, end: int, scale: float) -> Iterator[dict[str, Any]]:
-    """Characters [start, end), an item for each line (for each stretch of it where scripts of both directions mix)."""
-    for page, box in document.boxes(start, end, scale):
-        shown = [
-            (max(start, first), min(end, last))
-            for first, last in document.spans_in_box(page, box, scale)
-            if first < end and last > start
-        ]
-        if shown:
-            first, last = min(shown)[0], max(shown)[1]
-            yield {"page": page, "start": first, "end": last, "box": box, "text": document.text[first:last]}
-
-
-def _with_progress(work: Sequence[Any]) -> Iterator[Any]:
-    """The same, with a bar where there are several and transformers shows progress bars."""
-    if len(work) < 2:
-        return iter(work)
-    return iter(logging.tqdm(work, desc="questions", unit="question"))
-
-
 _HUB_ARGUMENTS = frozenset(("push_to_hub", "repo_id", "commit_message", "private", "token", "revision", "create_pr"))
-_PARTS = re.compile(r"[,;、，；\n]|\band\b")
-_JOINED_DIGITS = re.compile(r"\d[.,:]\d")
-_AROUND_WORDS = " .!?:。！？：'\"“”‘’()[]"
 
 
 def _says_something(record: Any) -> bool:
@@ -468,4 +461,4 @@ PIPELINE_REGISTRY.register_pipeline(
     type="multimodal",
 )
 
-__all__ = ["LongDocQAPipeline"]
+__all__ = ["BUNDLED_CHECKPOINT", "LongDocQAPipeline"]

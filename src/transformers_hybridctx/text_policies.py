@@ -68,9 +68,13 @@ class Selection(NamedTuple):
 
 
 class TextPolicy:
-    """Base of all text policies: `select` what fits into `limit` tokens (None: no limit)."""
+    """Base of all text policies: `select` what fits into `limit` tokens (None: no limit).
+
+    A policy that sets `looks_at_question` may copy other spans for another question.
+    """
 
     name: ClassVar[str]
+    looks_at_question: ClassVar[bool] = False
 
     @property
     def required(self) -> bool:
@@ -477,6 +481,7 @@ class BM25Policy(RankedPolicy):
     """
 
     name: ClassVar[str] = "bm25"
+    looks_at_question: ClassVar[bool] = True
     passage_chars: int = 300
     top_k: int = 8
 
