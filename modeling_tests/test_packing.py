@@ -20,7 +20,7 @@ from transformers import AttentionInterface, Trainer, TrainingArguments
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
 from transformers_hybridctx.packing import DataCollatorWithPacking
 
-VARLEN_CALLS: list[tuple[bool, list[int]]] = []
+varlen_calls: list[tuple[bool, list[int]]] = []
 """Of each call of `flash_cpu`: whether it was causal, and the lengths that it was given."""
 
 
@@ -44,7 +44,7 @@ def attend_by_lengths(
     lengths = cu_seq_lens_q.diff().tolist()
     assert max_length_q == max_length_k == max(lengths)
     causal = module.is_causal if is_causal is None else is_causal
-    VARLEN_CALLS.append((causal, lengths))
+    varlen_calls.append((causal, lengths))
     parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)))
     attend = nn.functional.scaled_dot_product_attention
     outputs = [attend(*part, scale=scaling, is_causal=causal, enable_gqa=True) for part in parts]
@@ -104,14 +104,14 @@ def test_packed_examples_give_the_logits_loss_and_gradients_that_they_give_alone
     expected_gradients = gradients(model, expected_loss)
 
     in_attention(model, attention)
-    VARLEN_CALLS.clear()
+    varlen_calls.clear()
     batch = DataCollatorWithPacking(model.config)(examples)
     assert batch["input_ids"].shape == (1, len(expected))
     output = model(**batch)
     if attention == "flash_cpu":
         pages = [(False, lengths) for lengths in ([24, 24], [8], [24], [16])]  # pages of one grid share a call
         calls = [*pages, (True, [example["input_ids"].shape[1] for example in examples])]
-        assert VARLEN_CALLS == [call for call in calls for _ in range(2)]  # layers
+        assert varlen_calls == [call for call in calls for _ in range(2)]  # layers
     found_gradients = gradients(model, output.loss)
     torch.testing.assert_close(output.logits[0], expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(output.loss, expected_loss, rtol=1e-5, atol=1e-5)
