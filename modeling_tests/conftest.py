@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_checkpoints import TEXT_TOWER, VISION_TOWER
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -119,33 +120,13 @@ def checkpoint(processor: HybridCtxProcessor, tmp_path_factory: pytest.TempPathF
     eos = processor.tokenizer.eos_token_id
     config = HybridCtxConfig(
         text_config={
+            **TEXT_TOWER,
             "vocab_size": len(processor.tokenizer),
-            "hidden_size": 48,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 12,
             "initializer_range": 0.5,  # so that answers differ with what is asked
             "pad_token_id": eos,
             "eos_token_id": eos,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                "partial_rotary_factor": 1.0,
-                "mrope_section": [2, 2, 2],
-            },
         },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "num_heads": 2,
-            "patch_size": 14,
-            "image_size": 168,
-            "out_hidden_size": 48,
-            "intermediate_size": 64,
-            "initializer_range": 0.5,
-        },
+        vision_config={**VISION_TOWER, "image_size": 168, "initializer_range": 0.5},
         image_token_id=ids("<|image|>"),
         image_start_token_id=ids("<|begin_of_image|>"),
         image_end_token_id=ids("<|end_of_image|>"),

@@ -30,35 +30,48 @@ FAMILIES: dict[str, tuple[Any, Any, str]] = {
 IMAGE_SIZES = {"shortest_edge": 28**2, "longest_edge": 2 * 28**2 * 800}
 
 
-def tiny_config(family: str, tokenizer: PreTrainedTokenizerFast, **fields: Any) -> Any:
+TEXT_TOWER: dict[str, Any] = {
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 12,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 1.0,
+        "mrope_section": [2, 2, 2],
+    },
+}
+VISION_TOWER: dict[str, Any] = {
+    "depth": 2,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "patch_size": 14,
+    "out_hidden_size": 48,
+    "intermediate_size": 64,
+}
+FOUR_BIT_TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "head_dim": 16,
+    "rope_parameters": {**TEXT_TOWER["rope_parameters"], "mrope_section": [2, 3, 3]},
+}
+"""What to change in the text tower so that each of its linear layers can take 4 bits."""
+
+
+def tiny_config(
+    family: str, tokenizer: PreTrainedTokenizerFast, text_fields: dict[str, Any] | None = None, **fields: Any
+) -> Any:
     """A config of the family: two decoder layers, two vision layers, patches of 14 x 14 pixels."""
     config_class, _, towers = FAMILIES[family]
-    text = {
-        "model_type": f"{towers}_text",
-        "vocab_size": 512,
-        "hidden_size": 48,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 12,
-        "pad_token_id": 0,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 10000.0,
-            "partial_rotary_factor": 1.0,
-            "mrope_section": [2, 2, 2],
-        },
-    }
+    text = {"model_type": f"{towers}_text", "vocab_size": 512, "pad_token_id": 0, **TEXT_TOWER, **(text_fields or {})}
     vision = {
+        **VISION_TOWER,
         "model_type": f"{towers}_vision",
-        "depth": 2,
-        "hidden_size": 32,
-        "num_heads": 2,
-        "patch_size": 14,
         "image_size": 112,
-        "out_hidden_size": 48,
-        "intermediate_size": 64,
+        "out_hidden_size": text["hidden_size"],
     }
     ids = tokenizer.convert_tokens_to_ids(["<|image|>", "<|begin_of_image|>", "<|end_of_image|>"])
     token_ids = dict(zip(("image_token_id", "image_start_token_id", "image_end_token_id"), ids))

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Collection
 from typing import Any
 
+from .quantization import settle_four_bit
+
 # Parameters that start as the identity: a checkpoint without them gives the same logits as before they were asked for.
 _IDENTITY_AT_START = ("phi.", "modality_embedding.")
 _NAMED = 8
@@ -33,6 +35,7 @@ class CompleteLoading:
             ValueError: the checkpoint lacks weights, which would be random, and `allow_missing_keys` is not set. Those
                 of phi and of the modality embedding start as the identity and are warned of.
             RuntimeError: weights of another shape.
+            ValueError: 4-bit layers that a CPU would compute wrong numbers with, see [`settle_four_bit`].
         """
         kwargs.setdefault("use_safetensors", True)  # a pickle can run any code when it is read
         model, info = super().from_pretrained(  # type: ignore[misc]
@@ -58,6 +61,8 @@ class CompleteLoading:
         ):
             if keys:
                 warnings.warn(f"{where}: {len(keys)} weights {what}: {_named(keys)}", stacklevel=2)
+        if getattr(model, "is_loaded_in_4bit", False):
+            settle_four_bit(model)
         return (model, info) if output_loading_info else model
 
 

@@ -54,6 +54,10 @@ def merge_lora(
     if not weights.exists():
         raise CheckpointError(f"{adapter} has no adapter_model.safetensors; save the adapter as safetensors")
     checkpoint = open_checkpoint(base, revision)
+    if "quantization_config" in checkpoint.config:
+        raise CheckpointError(
+            f"{base} is quantised; merge into the checkpoint that it was made from, and quantise what comes of it"
+        )
     model = HybridCtxForCausalLM.from_pretrained(checkpoint.folder)
     try:
         tuned = PeftModel.from_pretrained(model, adapter)
