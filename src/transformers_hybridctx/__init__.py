@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .configuration_hybridctx import HybridCtxConfig
     from .context_planning import ContextBudget, ContextBudgetError, ContextPlan
+    from .document_cache import DocumentCache
     from .image_processing_hybridctx import HybridCtxImageProcessor
     from .modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
     from .pipeline_long_doc_qa import LongDocQAPipeline
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "configuration_hybridctx": ("HybridCtxConfig",),
     "context_planning": ("ContextBudget", "ContextBudgetError", "ContextPlan"),
+    "document_cache": ("DocumentCache",),
     "image_processing_hybridctx": ("HybridCtxImageProcessor",),
     "modeling_hybridctx": ("HybridCtxForCausalLM", "HybridCtxModel"),
     "pipeline_long_doc_qa": ("LongDocQAPipeline",),
@@ -44,6 +46,7 @@ __all__ = [
     "ContextBudget",
     "ContextBudgetError",
     "ContextPlan",
+    "DocumentCache",
     "HybridCtxConfig",
     "HybridCtxForCausalLM",
     "HybridCtxImageProcessor",

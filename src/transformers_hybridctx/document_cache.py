@@ -402,15 +402,17 @@ def checkpoint_checksum(model: Any) -> str:
     It is worked out again only where a tensor was changed or replaced.
     """
     tensors = model.state_dict(keep_vars=True)
-    state = [
+    settings = json.dumps(_without_incidentals(model.config.to_dict()), sort_keys=True)
+    state: list[Any] = [
         (id(tensor), tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version)
         for tensor in tensors.values()
         if _is_plain(tensor)
     ]
+    state.append(settings)
     known = _known_checksums.get(model)
     if known is not None and known[0] == state:
         return known[1]
-    digest = hashlib.sha256(json.dumps(_without_incidentals(model.config.to_dict()), sort_keys=True).encode())
+    digest = hashlib.sha256(settings.encode())
     for name, tensor in sorted(tensors.items()):
         line = f"{name} {tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else f"{name}"
         if _is_plain(tensor):

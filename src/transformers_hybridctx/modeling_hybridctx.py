@@ -566,8 +566,10 @@ class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditional
         self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]
     ) -> torch.Tensor:
         # `rope_deltas` remembers the last prompt, but a cache may hold an earlier one. Where the prompt's grids are at
-        # hand, positions are found anew.
-        if model_kwargs.get("image_grid_thw") is not None:
+        # hand, or it is known to have none, positions are found anew.
+        token_types, attention_mask = model_kwargs.get("mm_token_type_ids"), model_kwargs["attention_mask"]
+        is_text = token_types is not None and token_types.shape == attention_mask.shape and not token_types.any()
+        if is_text or model_kwargs.get("image_grid_thw") is not None:
             self.model.rope_deltas = None
         return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
 

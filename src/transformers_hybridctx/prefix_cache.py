@@ -159,7 +159,7 @@ class PrefixCache:
             raise ValueError(
                 f"the cache to fill already holds {int(into.get_seq_length())} tokens: give an empty one, or reset() it"
             )
-        needed, most = states[0][0].shape[-2], into.get_max_length()
+        needed, most = states[0][0].shape[-2], into.get_max_length(0)
         if 0 <= most <= needed:
             raise ValueError(
                 f"the cache to fill holds {most} tokens at most, and the prefix alone has {needed}: make it larger by "
