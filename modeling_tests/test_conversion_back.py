@@ -115,8 +115,6 @@ def test_a_model_type_can_be_chosen_among_those_that_fit(checkpoint: Path, tmp_p
         export_checkpoint(str(checkpoint), tmp_path / "no", model_type="glm_ocr")
     with pytest.raises(CheckpointError, match="model_type='glm4v', not 'hybridctx'"):
         export_checkpoint(str(tmp_path / "source"), tmp_path / "no")
-    with pytest.raises(CheckpointError, match="is a HybridCtx checkpoint already"):
-        convert_checkpoint(str(checkpoint), tmp_path / "no")
     assert leftovers(tmp_path) == []
 
 

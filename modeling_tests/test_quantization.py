@@ -214,7 +214,11 @@ def test_the_pipeline_reads_a_four_bit_checkpoint(full: Path, tmp_path: Path) ->
 @pytest.fixture
 def tuned(full: Path) -> Iterator[PeftModel]:
     """QLoRA: adapters in full precision on 4-bit weights, memory saved by checkpointing."""
-    model = prepare_model_for_kbit_training(load(full, dtype=torch.bfloat16))
+    # The reentrant kind, peft's default, would leave adapters of the vision tower without gradients.
+    checkpointing = {"use_reentrant": False}
+    model = prepare_model_for_kbit_training(
+        load(full, dtype=torch.bfloat16), gradient_checkpointing_kwargs=checkpointing
+    )
     torch.manual_seed(0)
     lora = LoraConfig(r=4, target_modules=["q_proj", "gate_up_proj", "qkv"], init_lora_weights=False)
     yield get_peft_model(model, lora)
@@ -231,7 +235,7 @@ def test_qlora_trains_the_adapters_and_nothing_else(tuned: PeftModel, features: 
     found = gradients(tuned, features)
     trainable = {name for name, one in tuned.named_parameters() if one.requires_grad}
     assert found.keys() == trainable and all("lora_" in name for name in trainable)
-    assert {name.split(".")[4] for name in trainable} >= {"language_model", "visual"} or len(trainable) > 10
+    assert {"language_model", "visual"} == {name.split(".")[3] for name in trainable}
     assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in found.values())
     weights = {name: module.weight.data.clone() for name, module in tuned.named_modules() if is_four_bit(module)}
     optimizer = torch.optim.AdamW((one for one in tuned.parameters() if one.requires_grad), lr=1e-2)

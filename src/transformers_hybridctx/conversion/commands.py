@@ -27,6 +27,12 @@ def convert(
     target: Target,
     revision: Revision = None,
     dtype: Dtype = None,
+    load_in_4bit: Annotated[
+        bool, typer.Option("--load-in-4bit", help="Write the decoder's weights in 4 bits (bitsandbytes' nf4).")
+    ] = False,
+    fold_phi: Annotated[
+        bool, typer.Option("--fold-phi", help="Leave out phi and modality embedding, where that is exact.")
+    ] = False,
     render_config: Annotated[Path | None, typer.Option(help="How it draws pages: a render config of Glyph's.")] = None,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
@@ -44,6 +50,8 @@ def convert(
             target,
             revision=revision,
             dtype=dtype,
+            load_in_4bit=load_in_4bit,
+            fold_phi=fold_phi,
             render_config=None if render_config is None else RenderConfig.from_glyph(render_config),
             overwrite=overwrite,
             dry_run=dry_run,
@@ -58,6 +66,8 @@ def _tell(report: dict[str, Any], target: Path, dry_run: bool) -> None:
     keys = ", ".join(f"{count:,} {action}" for action, count in report["keys"].items())
     size = f"{report['num_parameters']:,} parameters, {report['num_bytes']:,} bytes, {report['dtype']}"
     console.print(f"{keys}; {size}, {report['num_shards']} shards", markup=False)
+    if "quantization" in report:
+        console.print(f"{report['quantization']['num_weights']:,} weights in 4 bits", markup=False)
     for entry in report["tensors"]:
         if entry["action"] == "dropped":
             console.print(f"dropped {entry['source']}: {entry['reason']}", markup=False)
@@ -67,6 +77,13 @@ def _tell(report: dict[str, Any], target: Path, dry_run: bool) -> None:
             f"logits differ by {found['max_abs_difference']:.2g} at most, of {found['max_abs_logit']:.3g}",
             markup=False,
         )
+        if "distance_to_full_precision" in found:
+            lost = found["distance_to_full_precision"]
+            console.print(
+                f"full precision is {lost['mean_abs_difference']:.2g} away on average, {lost['max_abs_difference']:.2g} "
+                f"at most; {lost['same_next_tokens']:.0%} of the most likely next tokens are the same",
+                markup=False,
+            )
     console.print("nothing was written (dry run)" if dry_run else f"checkpoint in {target}", markup=False)
 
 

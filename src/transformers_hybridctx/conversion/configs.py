@@ -37,19 +37,14 @@ def source_config(checkpoint: Checkpoint) -> PreTrainedConfig:
     """The config of a source as transformers' own class reads it.
 
     Raises:
-        CheckpointError: another family, a quantised checkpoint, or values that cannot be.
+        CheckpointError: another family, or values that cannot be.
     """
     values = dict(checkpoint.config)
     family = values.pop("model_type", None)
-    if family == HybridCtxConfig.model_type:
-        raise CheckpointError(
-            f"{checkpoint.name} is a HybridCtx checkpoint already; `hybridctx export` goes the other way"
-        )
     if family not in FAMILIES:
         known = "; ".join(f"{name} ({whose[0]})" for name, whose in FAMILIES.items())
-        raise CheckpointError(f"{checkpoint.name} has model_type={family!r}; these can be converted: {known}")
-    if "quantization_config" in values:
-        raise CheckpointError(f"{checkpoint.name} is quantised; convert the checkpoint that it was made from")
+        moe = ", a mixture of experts, which cannot be converted yet" if str(family).endswith("_moe") else ""
+        raise CheckpointError(f"{checkpoint.name} has model_type={family!r}{moe}; these can be converted: {known}")
     text_class = CONFIG_MAPPING[FAMILIES[family][1]]
     if "text_config" not in values:
         # Releases before 4.54 wrote the text tower's fields beside the vision_config.
@@ -68,6 +63,30 @@ def source_config(checkpoint: Checkpoint) -> PreTrainedConfig:
         return AutoConfig.for_model(family, **values)
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise CheckpointError(f"config.json of {checkpoint.name} cannot be used: {error}") from error
+
+
+def own_config(checkpoint: Checkpoint) -> HybridCtxConfig:
+    """The config of a checkpoint that is a HybridCtx one already.
+
+    Raises:
+        CheckpointError: another model, or values that cannot be.
+    """
+    values = dict(checkpoint.config)
+    if values.pop("model_type", None) != HybridCtxConfig.model_type:
+        raise CheckpointError(
+            f"{checkpoint.name} has model_type={checkpoint.config.get('model_type')!r}, not 'hybridctx'"
+        )
+    _check_depth(checkpoint, values)
+    try:
+        return HybridCtxConfig(**values)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise CheckpointError(f"config.json of {checkpoint.name} cannot be used: {error}") from error
+
+
+def check_not_quantised(checkpoint: Checkpoint, what: str) -> None:
+    """Raise `CheckpointError` for weights that were rounded already; `what` is to be done with others."""
+    if "quantization_config" in checkpoint.config:
+        raise CheckpointError(f"{checkpoint.name} is quantised; {what} the checkpoint that it was made from")
 
 
 def _check_depth(checkpoint: Checkpoint, values: dict[str, Any]) -> None:

@@ -15,15 +15,26 @@ from transformers import GenerationConfig
 
 from .. import __version__
 from ..configuration_hybridctx import HybridCtxConfig
+from ..quantization import four_bit_config
 from ..remote_code import write_remote_code
 from ..render_config import RenderConfig
-from .configs import hybridctx_config, num_extra_layers, source_config
-from .key_layouts import KeyFate, key_fates, parameter_shapes
+from .configs import check_not_quantised, hybridctx_config, num_extra_layers, own_config, source_config
+from .four_bit import clean_scratch, four_bit_bytes, four_bit_keys, in_four_bits
+from .key_layouts import KeyFate, key_fates, parameter_shapes, without_fusion
 from .model_cards import converted_card
 from .output_folders import PartialFolder, check_target, complete_folder, write_json
-from .processors import image_settings, make_processor, page_arithmetic
-from .sources import INDEX, SINGLE, Checkpoint, open_checkpoint
-from .tensor_files import FLOATS, TORCH_DTYPES, CheckpointError, Tensor, as_written, same_values, write_tensors
+from .processors import context_arithmetic, image_settings, make_processor, own_processor, page_arithmetic
+from .sources import INDEX, SINGLE, Checkpoint, open_checkpoint, read_json
+from .tensor_files import (
+    FLOATS,
+    TORCH_DTYPES,
+    CheckpointError,
+    Tensor,
+    as_written,
+    read_header,
+    same_values,
+    write_tensors,
+)
 from .verification import verify_conversion
 
 REPORT = "conversion_report.json"
@@ -40,23 +51,28 @@ def convert_checkpoint(
     revision: str | None = None,
     token: str | None = None,
     dtype: str | None = None,
+    load_in_4bit: bool = False,
+    fold_phi: bool = False,
     render_config: RenderConfig | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     verify: bool = False,
 ) -> dict[str, Any]:
-    """Convert a checkpoint of the GLM-4V family (glm4v, glm46v, glm_ocr).
+    """Convert a checkpoint of the GLM-4V family (glm4v, glm46v, glm_ocr), or write a HybridCtx one in another form.
 
     Args:
         source: a folder, or a repository on the Hub.
         target: the folder to be. It appears when it is complete, see [`complete_folder`].
         revision, token: of the Hub.
         dtype: "float32", "bfloat16" or "float16"; the source's own unless given.
+        load_in_4bit: write the decoder's weights in 4 bits, as [`four_bit_config`] chooses them.
+        fold_phi: of a HybridCtx source, leave out phi and the modality embedding, where they add nothing.
         render_config: how the checkpoint draws pages.
         overwrite: replace an existing target.
         dry_run: check everything that can be checked without reading weights, and write nothing.
         verify: compare the logits of source and target on a drawn page before the target appears. Each of the two is
-            loaded once, one after the other.
+            loaded once, one after the other. In 4 bits, the source is loaded in the same 4 bits, and once more in
+            full precision, to say how far off they are.
 
     Returns:
         The report that is also written as `conversion_report.json`: the fate of every key of the source, the shards
@@ -70,12 +86,24 @@ def convert_checkpoint(
         raise CheckpointError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
     check_target(target, overwrite or dry_run)
     checkpoint = open_checkpoint(source, revision, token)
-    their_config, settings = source_config(checkpoint), image_settings(checkpoint)
-    config = hybridctx_config(their_config, settings)
-    fates = key_fates(checkpoint.tensors, _shapes(config), config, num_extra_layers(checkpoint), same_values)
-    processor = make_processor(checkpoint, config, settings, render_config or RenderConfig())
+    check_not_quantised(checkpoint, "convert")
+    if checkpoint.config.get("model_type") == HybridCtxConfig.model_type:
+        config, settings = own_config(checkpoint), {}
+        fates = key_fates(checkpoint.tensors, _shapes(config), config, 0, same_values)
+        if fold_phi:
+            fates = without_fusion(fates, checkpoint.tensors, same_answers="convert it without folding phi")
+            config.phi, config.phi_bottleneck, config.modality_embedding = "identity", None, False
+        processor = own_processor(checkpoint, render_config)
+    else:
+        their_config, settings = source_config(checkpoint), image_settings(checkpoint)
+        config = hybridctx_config(their_config, settings)
+        extra_layers = num_extra_layers(checkpoint)
+        fates = key_fates(checkpoint.tensors, _shapes(config), config, extra_layers, same_values)
+        processor = make_processor(checkpoint, config, settings, render_config or RenderConfig())
     shards = plan_shards(checkpoint, fates, None if dtype is None else DTYPES[dtype])
     config.dtype = main_dtype(shards)
+    four_bit = _quantize(config) if load_in_4bit else frozenset()
+    written = [tensor for pairs in shards.values() for _, tensor in pairs]
     report: dict[str, Any] = {
         "converter": f"transformers-hybridctx {__version__}",
         "source": {
@@ -84,28 +112,32 @@ def convert_checkpoint(
             "model_type": checkpoint.config["model_type"],
             "architectures": checkpoint.config.get("architectures"),
         },
+        "family": _family(checkpoint),
         "dtype": str(config.dtype).removeprefix("torch."),
-        "num_parameters": sum(written.num_elements for pairs in shards.values() for _, written in pairs),
-        "num_bytes": sum(written.num_bytes for pairs in shards.values() for _, written in pairs),
+        "num_parameters": sum(tensor.num_elements for tensor in written),
+        "num_bytes": sum(four_bit_bytes(one) if one.name in four_bit else one.num_bytes for one in written),
         "num_shards": len(shards),
         "page": page_arithmetic(processor),
+        "context": context_arithmetic(processor, config),
         "image_settings_of_source": bool(settings),
-        "keys": {"kept": 0, "renamed": 0, "dropped": 0},
-        "tensors": _account(checkpoint, fates, shards),
+        "keys": {action: sum(fate.action == action for fate in fates) for action in ("kept", "renamed", "dropped")},
+        "tensors": _account(checkpoint, fates, shards, four_bit),
     }
-    for fate in fates:
-        report["keys"][fate.action] += 1
+    if four_bit:
+        report["quantization"] = {**config.quantization_config.to_diff_dict(), "num_weights": len(four_bit)}
     if dry_run:
         return report
-    fingerprint = shard_fingerprint(checkpoint, shards)
-    with complete_folder(target, fingerprint, report["num_bytes"], overwrite) as folder:
-        report["sha256"] = write_shards(folder, shards)
+    fingerprint = shard_fingerprint(checkpoint, shards, four_bit)
+    needed = report["num_bytes"] + max((_scratch_bytes(pairs, four_bit) for pairs in shards.values()), default=0)
+    with complete_folder(target, fingerprint, needed, overwrite) as folder:
+        report["sha256"] = write_shards(folder, shards, four_bit)
+        report["num_bytes"] = sum(one.num_bytes for name in shards for one in read_header(folder.path / name))
         config.save_pretrained(folder.path)
         processor.save_pretrained(folder.path)
         _carry(checkpoint, config, folder.path)
         if verify:
             report["verification"] = verify_conversion(
-                checkpoint.folder,
+                checkpoint,
                 folder.path,
                 settings,
                 old_layout=report["keys"]["renamed"] > 0,
@@ -115,6 +147,29 @@ def convert_checkpoint(
         converted_card(checkpoint, config, processor, report).save(folder.path / "README.md")
         write_json(folder.path / REPORT, report)
     return report
+
+
+def _family(checkpoint: Checkpoint) -> str | None:
+    """`model_type` of the GLM-4V checkpoint that the weights first came from, as far as that is known."""
+    if checkpoint.config["model_type"] != HybridCtxConfig.model_type:
+        return checkpoint.config["model_type"]
+    report = checkpoint.folder / REPORT
+    return read_json(report).get("family") if report.exists() else None
+
+
+def _quantize(config: HybridCtxConfig) -> frozenset[str]:
+    """Make it the config of a 4-bit checkpoint. Returns the keys of the weights that take 4 bits."""
+    # What a GPU computes in, which it is most likely to run on; a CPU that cannot is told apart when it is loaded.
+    compute_dtype = torch.float16 if config.dtype == torch.float16 else torch.bfloat16
+    try:
+        config.quantization_config = four_bit_config(config, compute_dtype=compute_dtype)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    return four_bit_keys(config, config.quantization_config)
+
+
+def _scratch_bytes(pairs: Pairs, four_bit: frozenset[str]) -> int:
+    return sum(four_bit_bytes(written) for _, written in pairs if written.name in four_bit)
 
 
 def _shapes(config: HybridCtxConfig) -> dict[str, tuple[int, ...]]:
@@ -139,14 +194,21 @@ def plan_shards(checkpoint: Checkpoint, fates: Sequence[KeyFate], dtype: str | N
     return shards
 
 
-def write_shards(folder: PartialFolder, shards: Mapping[str, Pairs]) -> dict[str, str]:
+def write_shards(
+    folder: PartialFolder, shards: Mapping[str, Pairs], four_bit: frozenset[str] = frozenset()
+) -> dict[str, str]:
     """Write the shards that are not there yet, and their index. Returns the sha256 of each."""
+    scratch = folder.path / ".scratch"
     for name, pairs in shards.items():
         if name not in folder.finished:
+            if four_bit:
+                pairs = in_four_bits(pairs, four_bit, clean_scratch(scratch))
             folder.finish(name, write_tensors(folder.path / name, pairs))
+    shutil.rmtree(scratch, ignore_errors=True)
     if len(shards) > 1:
-        size = sum(written.num_bytes for pairs in shards.values() for _, written in pairs)
-        weight_map = {written.name: name for name, pairs in shards.items() for _, written in pairs}
+        tensors = {name: read_header(folder.path / name) for name in shards}
+        size = sum(tensor.num_bytes for found in tensors.values() for tensor in found)
+        weight_map = {tensor.name: name for name, found in tensors.items() for tensor in found}
         write_json(folder.path / INDEX, {"metadata": {"total_size": size}, "weight_map": weight_map})
     return dict(folder.finished)
 
@@ -173,7 +235,9 @@ def main_dtype(shards: Mapping[str, Pairs]) -> torch.dtype:
     return TORCH_DTYPES[max(counts, key=lambda name: counts[name])]
 
 
-def _account(checkpoint: Checkpoint, fates: Sequence[KeyFate], shards: Mapping[str, Pairs]) -> list[dict[str, Any]]:
+def _account(
+    checkpoint: Checkpoint, fates: Sequence[KeyFate], shards: Mapping[str, Pairs], four_bit: frozenset[str]
+) -> list[dict[str, Any]]:
     """Every key of the source, where it went, or why it did not."""
     written_as = {read.name: written for pairs in shards.values() for read, written in pairs}
     account = []
@@ -187,6 +251,8 @@ def _account(checkpoint: Checkpoint, fates: Sequence[KeyFate], shards: Mapping[s
             entry |= {"target": fate.target, "dtype": written.dtype, "shard": written.file.name}
             if written.dtype != tensor.dtype:
                 entry["dtype_of_source"] = tensor.dtype
+            if written.name in four_bit:
+                entry["quantised"] = "nf4"
         account.append(entry)
     return account
 
@@ -198,7 +264,9 @@ def _is_rounded(account: Sequence[Mapping[str, Any]]) -> bool:
     return not changes <= wider
 
 
-def shard_fingerprint(checkpoint: Checkpoint, shards: Mapping[str, Pairs]) -> str:
+def shard_fingerprint(
+    checkpoint: Checkpoint, shards: Mapping[str, Pairs], four_bit: frozenset[str] = frozenset()
+) -> str:
     """Changes with anything that the bytes of a shard depend on."""
     files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in checkpoint.shards]
     layout = [
@@ -206,4 +274,4 @@ def shard_fingerprint(checkpoint: Checkpoint, shards: Mapping[str, Pairs]) -> st
         for name, pairs in shards.items()
         for read, written in pairs
     ]
-    return hashlib.sha256(json.dumps([__version__, files, layout]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([__version__, files, layout, sorted(four_bit)]).encode()).hexdigest()

@@ -5,33 +5,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from ..configuration_hybridctx import HybridCtxConfig
 from ..processing_hybridctx import HybridCtxProcessor
-from .configs import FAMILIES, TOKEN_IDS, tower_fields
+from .configs import FAMILIES, TOKEN_IDS, check_not_quantised, own_config, tower_fields
 from .convert import CARRIED, DTYPES, REPORT, main_dtype, plan_shards, shard_fingerprint, write_shards
-from .key_layouts import FUSION_PREFIXES, KeyFate, key_fates, parameter_shapes
+from .key_layouts import key_fates, parameter_shapes, without_fusion
 from .model_cards import exported_card
 from .output_folders import check_target, complete_folder, write_json
 from .sources import Checkpoint, open_checkpoint, read_json
-from .tensor_files import CheckpointError, Tensor, largest_magnitude, same_values
+from .tensor_files import CheckpointError, same_values
 
 _PROCESSORS = {
     "glm4v": ("Glm4vProcessor", "Glm4vImageProcessor"),
     "glm46v": ("Glm46VProcessor", "Glm46VImageProcessor"),
     "glm_ocr": ("Glm46VProcessor", "Glm46VImageProcessor"),
-}
-# Where these are zero, what they belong to adds nothing, whatever else it holds.
-_ADDS_NOTHING_AT_ZERO = {
-    "model.phi.": "model.phi.up.weight",
-    "model.modality_embedding.": "model.modality_embedding.weight",
 }
 
 
@@ -68,10 +61,11 @@ def export_checkpoint(
         raise CheckpointError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
     check_target(target, overwrite or dry_run)
     checkpoint = open_checkpoint(source, revision, token)
-    config = _config(checkpoint)
+    check_not_quantised(checkpoint, "export")
+    config = own_config(checkpoint)
     family = _family(checkpoint, config, model_type)
     fates = key_fates(checkpoint.tensors, parameter_shapes(config), config, 0, same_values)
-    fates = _without_fusion(fates, checkpoint.tensors)
+    fates = without_fusion(fates, checkpoint.tensors, same_answers="serve the HybridCtx checkpoint")
     shards = plan_shards(checkpoint, fates, None if dtype is None else DTYPES[dtype])
     their_config = _their_config(config, family)
     # A checkpoint may be stored in less than it asks to be loaded in, to be small.
@@ -102,20 +96,6 @@ def export_checkpoint(
     return report
 
 
-def _config(checkpoint: Checkpoint) -> HybridCtxConfig:
-    values = dict(checkpoint.config)
-    if values.pop("model_type", None) != HybridCtxConfig.model_type:
-        raise CheckpointError(
-            f"{checkpoint.name} has model_type={checkpoint.config.get('model_type')!r}, not 'hybridctx'"
-        )
-    if "quantization_config" in values:
-        raise CheckpointError(f"{checkpoint.name} is quantised; export the checkpoint that it was made from")
-    try:
-        return HybridCtxConfig(**values)
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise CheckpointError(f"config.json of {checkpoint.name} cannot be used: {error}") from error
-
-
 def _family(checkpoint: Checkpoint, config: HybridCtxConfig, asked: str | None) -> str:
     towers = (config.text_config.model_type, config.vision_config.model_type)
     fitting = [name for name, (_, *its_towers) in FAMILIES.items() if tuple(its_towers) == towers]
@@ -128,27 +108,10 @@ def _family(checkpoint: Checkpoint, config: HybridCtxConfig, asked: str | None) 
             )
         return asked
     if (checkpoint.folder / REPORT).exists():
-        origin = read_json(checkpoint.folder / REPORT).get("source", {}).get("model_type")
+        origin = read_json(checkpoint.folder / REPORT).get("family")
         if origin in fitting:
             return origin
     return fitting[0]
-
-
-def _without_fusion(fates: list[KeyFate], tensors: Mapping[str, Tensor]) -> list[KeyFate]:
-    """The fates, with phi and the modality embedding dropped where they add nothing, and refused where they do."""
-    for prefix, key in _ADDS_NOTHING_AT_ZERO.items():
-        if key in tensors and (largest := largest_magnitude(tensors[key])):
-            what = prefix.removeprefix("model.").rstrip(".")
-            raise CheckpointError(
-                f"{what} was trained ({key} holds values up to {largest:.3g}), and GLM-4V has no place for it: an "
-                "export would give other answers; serve the HybridCtx checkpoint, or fine-tune one without it"
-            )
-    return [
-        KeyFate(fate.source, None, "dropped", "adds nothing: it is still the identity that it started as")
-        if fate.source.startswith(FUSION_PREFIXES)
-        else fate
-        for fate in fates
-    ]
 
 
 def _their_config(config: HybridCtxConfig, family: str) -> PreTrainedConfig:

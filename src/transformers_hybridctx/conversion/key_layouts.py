@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from ..configuration_hybridctx import HybridCtxConfig
-from .tensor_files import CheckpointError, Tensor
+from .tensor_files import CheckpointError, Tensor, largest_magnitude
 
 EMBEDDINGS = "model.language_model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 FUSION_PREFIXES = ("model.phi.", "model.modality_embedding.")
 """Parameters that HybridCtx has and GLM-4V has not."""
-
+# Where these are zero, what they belong to adds nothing, whatever else it holds.
+_ADDS_NOTHING_AT_ZERO = {
+    "model.phi.": "model.phi.up.weight",
+    "model.modality_embedding.": "model.modality_embedding.weight",
+}
 _LAYER = re.compile(r"model\.language_model\.layers\.(\d+)\.")
 # The layouts that have been published and saved, as (what a key begins with, what it becomes). The first match counts.
 _RENAMES = (
@@ -119,6 +123,33 @@ def _fate(key: str, expected: Mapping[str, Any], config: HybridCtxConfig, num_ex
         reason = f"layer {layer[1]} predicts a second next token; the decoder has layers 0 to {num_layers - 1}"
         return KeyFate(key, None, "dropped", reason)
     return KeyFate(key, target, "kept" if target == key else "renamed")
+
+
+def without_fusion(fates: Sequence[KeyFate], tensors: Mapping[str, Tensor], same_answers: str) -> list[KeyFate]:
+    """The fates, with phi and the modality embedding dropped, which is exact where they add nothing.
+
+    Args:
+        fates: of a HybridCtx checkpoint's keys.
+        tensors: its tensors, by key.
+        same_answers: what to do in its place where it is not exact.
+
+    Raises:
+        CheckpointError: one of them was trained. Phi is not linear; and of the modality embedding, the page's row would
+            have to go into a layer without a bias. So neither can be folded into the weights beside it.
+    """
+    for prefix, key in _ADDS_NOTHING_AT_ZERO.items():
+        if key in tensors and (largest := largest_magnitude(tensors[key])):
+            what = prefix.removeprefix("model.").rstrip(".")
+            raise CheckpointError(
+                f"{what} was trained ({key} holds values up to {largest:.3g}), and GLM-4V's own layers have no place "
+                f"for it: without it, the answers would be others; {same_answers}, or fine-tune one without it"
+            )
+    return [
+        KeyFate(fate.source, None, "dropped", "adds nothing: it is still the identity that it started as")
+        if fate.source.startswith(FUSION_PREFIXES)
+        else fate
+        for fate in fates
+    ]
 
 
 def parameter_shapes(config: HybridCtxConfig) -> dict[str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..modeling_hybridctx import HybridCtxForCausalLM
 from ..processing_hybridctx import HybridCtxProcessor
 from ..remote_code import write_remote_code
+from .configs import check_not_quantised
 from .convert import CARRIED
 from .model_cards import merged_card
 from .output_folders import check_target, complete_folder
@@ -54,10 +55,7 @@ def merge_lora(
     if not weights.exists():
         raise CheckpointError(f"{adapter} has no adapter_model.safetensors; save the adapter as safetensors")
     checkpoint = open_checkpoint(base, revision)
-    if "quantization_config" in checkpoint.config:
-        raise CheckpointError(
-            f"{base} is quantised; merge into the checkpoint that it was made from, and quantise what comes of it"
-        )
+    check_not_quantised(checkpoint, "merge into")
     model = HybridCtxForCausalLM.from_pretrained(checkpoint.folder)
     try:
         tuned = PeftModel.from_pretrained(model, adapter)

@@ -51,10 +51,12 @@ def converted_card(
         model_type=source["model_type"],
         num_parameters=f"{report['num_parameters']:,}",
         dtype=report["dtype"],
-        rounding=f", in {report['dtype']}" if any("dtype_of_source" in one for one in report["tensors"]) else "",
+        rounding=_rounding(report),
         converter=report["converter"],
         keys=", ".join(f"{count:,} {action}" for action, count in report["keys"].items()),
         verification=_verified(verification) if verification else "",
+        quantization=_quantised(report["quantization"]) if "quantization" in report else "",
+        **_context_rows(report),
         page_height=page["page_pixels"][0],
         page_width=page["page_pixels"][1],
         font=Path(render.font_path).name if render.font_path else "DejaVuSansMono.ttf",
@@ -101,11 +103,51 @@ def _carried(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _verified(verification: dict[str, Any]) -> str:
-    return (
+    told = (
         f" On a drawn page and a question, computed in {verification['computed_in']}, the largest difference of a "
-        f"logit is {verification['max_abs_difference']:.2g}, where the largest logit is "
-        f"{verification['max_abs_logit']:.3g} ({verification['positions']} positions)."
+        f"logit to {verification['compared_with']} is {verification['max_abs_difference']:.2g}, where the largest logit "
+        f"is {verification['max_abs_logit']:.3g} ({verification['positions']} positions)."
     )
+    if "distance_to_full_precision" in verification:
+        lost = verification["distance_to_full_precision"]
+        told += (
+            f" Full precision is {lost['mean_abs_difference']:.2g} away on average, {lost['max_abs_difference']:.2g} at "
+            f"most, and has the same most likely next token at {lost['same_next_tokens']:.0%} of these positions."
+        )
+    return told
+
+
+def _rounding(report: dict[str, Any]) -> str:
+    changed = [f"in {report['dtype']}"] if any("dtype_of_source" in one for one in report["tensors"]) else []
+    changed += ["the decoder's rounded to 4 bits"] if "quantization" in report else []
+    return "".join(f", {change}" for change in changed)
+
+
+def _quantised(quantization: dict[str, Any]) -> str:
+    return (
+        f"\nThe decoder's {quantization['num_weights']:,} linear layers are in 4 bits (bitsandbytes' nf4, double "
+        f"quantised, computed in {quantization.get('bnb_4bit_compute_dtype', 'float32')}); vision tower, embeddings and "
+        "head are not. It is loaded like any other checkpoint, where bitsandbytes and accelerate are installed.\n"
+    )
+
+
+def _context_rows(report: dict[str, Any]) -> dict[str, str]:
+    """What a prompt holds, in the card's words."""
+    window, budget = (report["context"][name] for name in ("max_position_embeddings", "max_context_tokens"))
+    if not window or not budget:
+        return {
+            "window": f"{window:,} tokens" if window else "not stated",
+            "budget": "no bound",
+            "pages": "any number",
+        }
+    page = report["page"]
+    pages = budget // page["visual_tokens_per_page"]
+    return {
+        "window": f"{window:,} tokens",
+        "budget": f"at most {budget:,} tokens, so that {max(0, window - budget):,} are left for the answer",
+        "pages": f"{pages:,} pages, {pages * page['characters_per_page']:,} characters of English prose, "
+        f"{pages * page['text_tokens_per_page']:,} tokens as text",
+    }
 
 
 def _card_data(file: Path) -> dict[str, Any]:

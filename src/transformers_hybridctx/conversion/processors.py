@@ -24,6 +24,8 @@ _IMAGE_SETTINGS = (
     "rescale_factor",
     "resample",
 )
+_ANSWER_TOKENS, _ANSWER_PART = 8192, 8
+"""Room for the answer: so many tokens, at most the window divided by that."""
 _SAMPLE = (
     "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a "
     "wife. However little known the feelings or views of such a man may be on his first entering a neighbourhood, "
@@ -69,7 +71,12 @@ def make_processor(
                 f"the image processor of {checkpoint.name} has {name}={settings[name]}, but its vision tower has "
                 f"{field}={getattr(vision, field)}; one of the two files belongs to another checkpoint"
             )
-    processor = HybridCtxProcessor(HybridCtxImageProcessor(**settings), tokenizer, render_config=render_config)
+    processor = HybridCtxProcessor(
+        HybridCtxImageProcessor(**settings),
+        tokenizer,
+        render_config=render_config,
+        default_budget=default_budget(config),
+    )
     if processor.image_token_id != config.image_token_id:
         raise CheckpointError(
             f"the tokenizer of {checkpoint.name} has {processor.image_token!r} at {processor.image_token_id}, but its "
@@ -81,6 +88,36 @@ def make_processor(
             f"the tokenizer of {checkpoint.name} has {len(processor.tokenizer):,} tokens, but its model {vocab_size:,}"
         )
     return processor
+
+
+def own_processor(checkpoint: Checkpoint, render_config: RenderConfig | None) -> HybridCtxProcessor:
+    """The processor of a checkpoint that is a HybridCtx one already, which draws pages as asked, if it is asked."""
+    try:
+        processor = HybridCtxProcessor.from_pretrained(checkpoint.folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the processor of {checkpoint.name} cannot be read: {error}") from error
+    if render_config is not None:
+        processor.render_config = render_config
+    return processor
+
+
+def default_budget(config: HybridCtxConfig) -> dict[str, int]:
+    """How long a prompt may be, in tokens, that leaves room for an answer and the thoughts before it.
+
+    Positions are never more than tokens, as a page takes fewer of them, so that the bound is on the safe side.
+    """
+    window = getattr(config.text_config, "max_position_embeddings", None)
+    if not window:
+        return {}
+    return {"max_context_tokens": window - min(_ANSWER_TOKENS, window // _ANSWER_PART)}
+
+
+def context_arithmetic(processor: HybridCtxProcessor, config: HybridCtxConfig) -> dict[str, int | None]:
+    """The decoder's window, and how much of it a prompt takes if a request does not say otherwise, in tokens."""
+    return {
+        "max_position_embeddings": getattr(config.text_config, "max_position_embeddings", None),
+        "max_context_tokens": processor.default_budget.get("max_context_tokens"),
+    }
 
 
 def page_arithmetic(processor: HybridCtxProcessor) -> dict[str, Any]:

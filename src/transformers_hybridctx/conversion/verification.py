@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForImageTextToText, Glm4vImageProcessorPil
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, Glm4vImageProcessorPil
 
+from ..configuration_hybridctx import HybridCtxConfig
 from ..modeling_hybridctx import HybridCtxForCausalLM
 from ..processing_hybridctx import HybridCtxProcessor, drawn_pages
+from ..quantization import settle_four_bit
 from .configs import source_config
-from .sources import open_checkpoint
+from .sources import Checkpoint, open_checkpoint, read_json
 from .tensor_files import CheckpointError
 
 _TEXT = (
@@ -31,12 +33,16 @@ ROUNDING_TOLERANCE = 0.1
 
 
 def verify_conversion(
-    source: Path, target: Path, image_settings: dict[str, Any], old_layout: bool, rounded: bool
+    source: Checkpoint, target: Path, image_settings: dict[str, Any], old_layout: bool, rounded: bool
 ) -> dict[str, Any]:
     """Compare logits in float32, source first, each in a process of its own that ends before the other begins.
 
+    A target in 4 bits is compared with the source loaded in the same 4 bits, which it has to equal like any other; how
+    far both are from full precision is found and told.
+
     Args:
-        source, target: folders of the two.
+        source: the source.
+        target: folder of the converted checkpoint.
         image_settings: of the source's image processor.
         old_layout: the source's keys are those of transformers before 4.52.
         rounded: the target's dtype holds less than the source's.
@@ -44,22 +50,39 @@ def verify_conversion(
     Raises:
         CheckpointError: they differ by more than the tolerance.
     """
-    theirs = _apart(_source_logits, source, target, image_settings, old_layout)
+    arguments = (str(source.folder), target, image_settings, old_layout)
+    quantised = "quantization_config" in read_json(target / "config.json")
+    theirs = _apart(_source_logits, *arguments, quantised)
     ours = _apart(_target_logits, target)
-    tolerance = ROUNDING_TOLERANCE if rounded else TOLERANCE
+    # In 4 bits the source was rounded to the same dtype before, as it has to be for the same codes.
+    tolerance = ROUNDING_TOLERANCE if rounded and not quantised else TOLERANCE
     difference, largest = float(np.abs(theirs - ours).max()), float(np.abs(theirs).max())
     if not difference <= tolerance * max(largest, 1.0):
         raise CheckpointError(
             f"the converted checkpoint's logits differ from the source's by {difference:.3g}, where the largest is "
             f"{largest:.3g} and {tolerance:g} of it may be lost to rounding; nothing was written"
         )
-    return {
+    found: dict[str, Any] = {
+        "compared_with": "the source in the same 4 bits" if quantised else "the source",
         "max_abs_difference": difference,
         "max_abs_logit": largest,
-        "same_next_tokens": float((theirs.argmax(-1) == ours.argmax(-1)).mean()),
+        "tolerance": tolerance * max(largest, 1.0),
+        "same_next_tokens": _same_next_tokens(theirs, ours),
         "positions": int(theirs.shape[1]),
         "computed_in": "float32",
     }
+    if quantised:
+        full = _apart(_source_logits, *arguments, False)
+        found["distance_to_full_precision"] = {
+            "max_abs_difference": float(np.abs(full - ours).max()),
+            "mean_abs_difference": float(np.abs(full - ours).mean()),
+            "same_next_tokens": _same_next_tokens(full, ours),
+        }
+    return found
+
+
+def _same_next_tokens(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one.argmax(-1) == other.argmax(-1)).mean())
 
 
 def _apart(function: Any, *arguments: Any) -> np.ndarray:
@@ -78,12 +101,23 @@ def _prompt(target: Path) -> tuple[HybridCtxProcessor, Any, Any]:
 
 def _target_logits(target: Path) -> np.ndarray:
     _, features, _ = _prompt(target)
-    model = HybridCtxForCausalLM.from_pretrained(target, dtype=torch.float32)
+    model = HybridCtxForCausalLM.from_pretrained(target)
     return _last_logits(model, features)
 
 
-def _source_logits(source: Path, target: Path, settings: dict[str, Any], old_layout: bool) -> np.ndarray:
+def _source_logits(
+    source: str, target: Path, settings: dict[str, Any], old_layout: bool, quantised: bool
+) -> np.ndarray:
     processor, features, plan = _prompt(target)
+    checkpoint = open_checkpoint(source)
+    loading: dict[str, Any] = {}
+    if quantised:
+        # As the conversion does it: first rounded to the target's dtype, then to 4 bits.
+        stored = HybridCtxConfig.from_pretrained(target)
+        loading = {"dtype": stored.dtype, "quantization_config": BitsAndBytesConfig(**stored.quantization_config)}
+    if checkpoint.config["model_type"] == HybridCtxConfig.model_type:
+        model = HybridCtxForCausalLM.from_pretrained(source, **loading)
+        return _last_logits(model, features)
     # The pages as transformers' own image processor cuts them, floats and all.
     ours = processor.image_processor
     shape = {
@@ -99,17 +133,26 @@ def _source_logits(source: Path, target: Path, settings: dict[str, Any], old_lay
     features |= dict(their_processor(images=pages, return_tensors="pt"))
     model, info = AutoModelForImageTextToText.from_pretrained(
         source,
-        config=source_config(open_checkpoint(str(source))),
-        dtype=torch.float32,
+        config=source_config(checkpoint),
         key_mapping=_OLD_LAYOUT if old_layout else None,
         output_loading_info=True,
+        **loading,
     )
     lost = sorted(info["missing_keys"])
     if lost:
         raise CheckpointError(f"transformers itself misses {len(lost)} keys of the source, {lost[0]!r} among them")
+    if quantised:
+        settle_four_bit(model)
     return _last_logits(model, features)
 
 
 def _last_logits(model: Any, features: Any) -> np.ndarray:
+    """Computed in float32, whatever the weights are stored in."""
+    for module in model.modules():
+        if hasattr(module, "compute_dtype"):  # a layer in 4 bits
+            module.compute_dtype = torch.float32
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None and tensor.is_floating_point():
+                tensor.data = tensor.data.float()
     with torch.no_grad():
         return model.eval()(**features, logits_to_keep=_KEPT_LOGITS).logits.float().numpy()
