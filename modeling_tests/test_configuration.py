@@ -47,7 +47,7 @@ def test_saved_config_comes_back_through_the_auto_class(tmp_path):
         phi_bottleneck=32,
         modality_embedding=True,
         image_mean=[0.5, 0.5, 0.5],
-        vision_batch_patches=100,
+        vision_batch_bytes=100_000,
     )
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
@@ -61,7 +61,7 @@ def test_saved_config_comes_back_through_the_auto_class(tmp_path):
         ({"fusion_order": "shuffled"}, "fusion_order.*pages_first.*tokens_first.*shuffled"),
         ({"phi": "linear"}, "phi.*identity.*residual_adapter.*linear"),
         ({"phi_bottleneck": 0}, "phi_bottleneck=0 must be 1 or more"),
-        ({"vision_batch_patches": 0}, "vision_batch_patches=0 must be 1 or more"),
+        ({"vision_batch_bytes": 0}, "vision_batch_bytes=0 must be 1 or more"),
         ({"image_mean": [0.5]}, r"image_mean=\[0.5\] has 1 values.*3 channels"),
         ({"image_std": [0.5, 0.0, 0.5]}, r"image_std=\[0.5, 0.0, 0.5\] must be positive"),
         ({"vision_config": {"out_hidden_size": 64}}, "out_hidden_size=64 must equal text_config.hidden_size=4096"),

@@ -35,8 +35,10 @@ from transformers import (
 )
 
 from transformers_hybridctx.configuration_hybridctx import HybridCtxConfig
+from transformers_hybridctx.evaluation.memory_meter import MemoryMeter
 from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
 from transformers_hybridctx.modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
+from transformers_hybridctx.vision_tower import activation_bytes
 
 PATCH, MERGE, VOCAB = 6, 2, 97
 IMAGE, IMAGE_START, IMAGE_END, PAD = 3, 4, 5, 0
@@ -336,13 +338,42 @@ def test_pages_are_read_alike_together_and_alone(towers, attention):
 
 
 def test_patches_in_the_tower_at_once_are_bounded():
-    ours = make_model(vision_batch_patches=50)
-    inputs = make_inputs([[(2, 3)] * 5 + [(4, 4), 3]])
+    ours = make_model()
+    page = activation_bytes(ours.model.visual, 24)
+    ours.config.vision_batch_bytes = 3 * page - 1
+    inputs = make_inputs([[(2, 3)] * 5 + [(2, 2), 3]])
     with torch.no_grad(), TowerCalls(ours) as calls:
         bounded = ours(**inputs).logits
-        assert calls == [48, 48, 24, 64]  # a page above the bound goes alone
-        ours.config.vision_batch_patches = 10_000
+        assert calls == [48, 48, 24, 16]
+        ours.config.vision_batch_bytes = 1 << 30
         torch.testing.assert_close(ours(**inputs).logits, bounded, rtol=1e-4, atol=1e-4)
+        assert calls[4:] == [120, 16]
+        ours.config.vision_batch_bytes = page - 1
+        with pytest.raises(
+            ValueError, match=rf"a page of 24 patches takes about {page:,} bytes .*vision_batch_bytes="
+        ):
+            ours(**inputs)
+        assert len(calls) == 6  # none of the pages was read
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("towers", ["glm4v", "glm_ocr"])
+def test_memory_is_what_was_estimated_and_does_not_grow_with_the_pages(towers, dtype, attention):
+    settings = tower_configs(towers)
+    settings["vision_config"] |= {"hidden_size": 96, "intermediate_size": 128}
+    ours = HybridCtxForCausalLM(HybridCtxConfig(**settings)).to(dtype).eval()
+    ours.set_attn_implementation(attention)
+    page = activation_bytes(ours.model.visual, 20 * 24)
+    ours.config.vision_batch_bytes = 4 * page
+    peaks = {}
+    for num_pages in (8, 64):
+        pixels = torch.zeros(num_pages * 20 * 24, PATCH**2, dtype=torch.uint8)
+        with torch.no_grad(), MemoryMeter() as meter:
+            output = ours.get_image_features(pixels, torch.tensor([[1, 20, 24]] * num_pages)).pooler_output
+        peaks[num_pages] = meter.peak - sum(embeddings.nbytes for embeddings in output)
+    assert 0.6 * ours.config.vision_batch_bytes < peaks[8] < 1.25 * ours.config.vision_batch_bytes
+    assert peaks[64] < 1.02 * peaks[8]
 
 
 def attend_packed_pages(module, query, key, value, attention_mask, scaling, cu_seq_lens_q, max_length_q, **kwargs):

@@ -43,9 +43,9 @@ class HybridCtxConfig(Glm4vConfig):
             Standard deviation of each channel, in the same units.
         rescale_factor (`float`, *optional*, defaults to 1/255):
             What a uint8 pixel is multiplied with before it is normalised.
-        vision_batch_patches (`int`, *optional*, defaults to 16384):
-            The most patches that go through the vision tower at once; pages beyond it wait for the next batch, so peak
-            memory does not grow with the number of pages. A single larger page goes alone.
+        vision_batch_bytes (`int`, *optional*, defaults to 1 GiB):
+            What the vision tower's activations may take in memory (without gradients); pages beyond it wait for the next
+            batch, so peak memory does not grow with the number of pages. A page that alone takes more is an error.
 
     Example:
     ```python
@@ -72,7 +72,7 @@ class HybridCtxConfig(Glm4vConfig):
     image_mean: list[float] | tuple[float, ...] = tuple(OPENAI_CLIP_MEAN)
     image_std: list[float] | tuple[float, ...] = tuple(OPENAI_CLIP_STD)
     rescale_factor: float = 1 / 255
-    vision_batch_patches: int = 16384
+    vision_batch_bytes: int = 1 << 30
 
     def __post_init__(self, **kwargs: Any) -> None:
         # Both name code of the repository that a config was loaded from. They are for the copy of this class that lies
@@ -119,8 +119,8 @@ class HybridCtxConfig(Glm4vConfig):
 
     def validate_knobs(self) -> None:
         """Part of `@strict`-powered validation: sizes are positive."""
-        if self.vision_batch_patches < 1:
-            raise ValueError(f"vision_batch_patches={self.vision_batch_patches} must be 1 or more.")
+        if self.vision_batch_bytes < 1:
+            raise ValueError(f"vision_batch_bytes={self.vision_batch_bytes} must be 1 or more.")
         if self.phi_bottleneck is not None and self.phi_bottleneck < 1:
             raise ValueError(f"phi_bottleneck={self.phi_bottleneck} must be 1 or more, or None for the default.")
 

@@ -387,7 +387,7 @@ _INCIDENTAL = frozenset(
         "architectures",
         "auto_map",
         "custom_pipelines",
-        "vision_batch_patches",
+        "vision_batch_bytes",
     )
 )
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -6,7 +6,6 @@ in: as uint8, many at once, and into one buffer of embeddings.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
     GenerationMixin,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers import initialization as init
@@ -28,156 +26,21 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
     CausalLMOutputWithPast,
 )
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
+from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.glm4v.modeling_glm4v import (
     Glm4vForConditionalGeneration,
     Glm4vModel,
     Glm4vRMSNorm,
-    apply_rotary_pos_emb_vision,
-    eager_attention_forward,
 )
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
-from transformers.utils.generic import accepts_precomputed_kwargs, get_max_seqlen, is_flash_attention_requested
+from transformers.utils.generic import accepts_precomputed_kwargs
 from transformers.vision_utils import get_vision_position_ids
 
 from .checkpoint_loading import CompleteLoading
 from .configuration_hybridctx import HybridCtxConfig
 from .remote_code import TravelsWithCode
-
-
-class HybridCtxVisionPatchEmbed(nn.Module):
-    """
-    The family's patch convolution, which also reads uint8 pages.
-
-    A uint8 patch holds each pixel once: `patch * patch` bytes where the page is grey, three times that in colour. What
-    the tower expects is `(pixel * rescale_factor - mean) / std` in each of its channels and frames. That is linear in
-    the pixel, so it is folded into the convolution's weight and bias: exact, and differentiable.
-
-    Args:
-        patch_embed: the family's module; its convolution `proj` is taken over, name and all.
-        config: states `image_mean`, `image_std` and `rescale_factor`.
-    """
-
-    def __init__(self, patch_embed: Any, config: HybridCtxConfig) -> None:
-        super().__init__()
-        self.proj: Any = patch_embed.proj
-        self.in_channels = config.vision_config.in_channels
-        self.temporal_patch_size = config.vision_config.temporal_patch_size
-        self.patch_size = config.vision_config.patch_size
-        # pixel * scale + shift is the normalised value, for each channel
-        self.scale = [config.rescale_factor / std for std in config.image_std]
-        self.shift = [-mean / std for mean, std in zip(config.image_mean, config.image_std)]
-
-    def normalize(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """
-        The plain version, which defines the fold: uint8 `[patches, C * p * p]` to float
-        `[patches, in_channels * T * p * p]`, as transformers' image processors make them.
-        """
-        pixels = pixel_values.float().view(len(pixel_values), -1, 1, self.patch_size**2)
-        scale, shift = pixels.new_tensor([self.scale, self.shift]).view(2, -1, 1, 1)
-        return (pixels * scale + shift).expand(-1, -1, self.temporal_patch_size, -1).flatten(1)
-
-    def fold(self, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight `[hidden, channels * p * p]` and bias `[hidden]` for uint8 pages of 1 or all channels, in float32."""
-        weight = self.proj.weight.float().sum(2).flatten(2)  # [hidden, in_channels, p * p]: the frames are equal
-        scale, shift = weight.new_tensor([self.scale, self.shift]).unsqueeze(-1)  # [in_channels, 1] each
-        bias = self.proj.bias.float() + (weight * shift).sum((1, 2))
-        weight = weight * scale
-        if channels == 1:
-            weight = weight.sum(1, keepdim=True)
-        return weight.flatten(1), bias
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """uint8 `[patches, C * p * p]` or float `[patches, in_channels * T * p * p]` to `[patches, hidden]`."""
-        is_uint8 = pixel_values.dtype == torch.uint8
-        dtype = self.proj.weight.dtype
-        if not isinstance(self.proj, nn.Conv3d):  # wrapped by an adapter, whose own forward has to run
-            pixel_values = self.normalize(pixel_values) if is_uint8 else pixel_values
-            patch = (self.in_channels, self.temporal_patch_size, self.patch_size, self.patch_size)
-            return self.proj(pixel_values.to(dtype).view(-1, *patch)).flatten(1)
-        if not is_uint8:
-            return nn.functional.linear(pixel_values.to(dtype), self.proj.weight.flatten(1), self.proj.bias)
-        # in float32, because the bias takes back most of what white paper adds; a small part of the tower's work
-        weight, bias = self.fold(channels=pixel_values.shape[1] // self.patch_size**2)
-        return nn.functional.linear(pixel_values.float(), weight, bias).to(dtype)
-
-
-class HybridCtxVisionAttention(nn.Module):
-    """
-    The family's vision attention, with one call for all pages of a batch where they are equally long.
-
-    Args:
-        attention: the family's module; its projections (and GLM-OCR's norms) are taken over, names and all.
-    """
-
-    def __init__(self, attention: Any) -> None:
-        super().__init__()
-        self.config: PreTrainedConfig = attention.config
-        self.num_heads = attention.num_heads
-        self.head_dim = attention.head_dim
-        self.num_key_value_groups = 1  # read by eager attention
-        self.scaling = attention.scaling
-        self.attention_dropout = attention.attention_dropout
-        self.is_causal = False
-        self.qkv: nn.Module = attention.qkv
-        self.proj: nn.Module = attention.proj
-        self.q_norm: nn.Module = getattr(attention, "q_norm", nn.Identity())
-        self.k_norm: nn.Module = getattr(attention, "k_norm", nn.Identity())
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        cu_seqlens: torch.Tensor,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        max_seqlen: int | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """
-        Args:
-            hidden_states: `[patches, hidden]`, pages one after another.
-            cu_seqlens: `[pages + 1]`, where each page begins, and the end.
-            position_embeddings: cosines and sines, `[patches, head_dim]` each.
-            max_seqlen: patches of the longest page, where the caller knows.
-
-        Returns:
-            `[patches, hidden]`; patches see those of their own page.
-        """
-        num_patches, num_pages = hidden_states.shape[0], cu_seqlens.shape[0] - 1
-        query, key, value = self.qkv(hidden_states).view(num_patches, 3, self.num_heads, self.head_dim).unbind(1)
-        query, key = apply_rotary_pos_emb_vision(self.q_norm(query), self.k_norm(key), *position_embeddings)
-
-        batch_size, lengths = 1, [num_patches]
-        if is_flash_attention_requested(self.config):
-            max_seqlen = get_max_seqlen(cu_seqlens, self.config, kwargs={"max_seqlen": max_seqlen})
-            kwargs |= {
-                "cu_seq_lens_q": cu_seqlens,
-                "cu_seq_lens_k": cu_seqlens,
-                "max_length_q": max_seqlen,
-                "max_length_k": max_seqlen,
-            }
-        elif max_seqlen is not None and max_seqlen * num_pages == num_patches:  # so each is as long as the longest
-            batch_size = num_pages
-        else:
-            lengths = cu_seqlens.diff().tolist()
-
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        shape = (batch_size, -1, self.num_heads, self.head_dim)
-        outputs = [
-            attention_interface(
-                self,
-                *(states.view(shape).transpose(1, 2) for states in chunk),
-                attention_mask=None,
-                scaling=self.scaling,
-                dropout=self.attention_dropout if self.training else 0.0,
-                is_causal=False,
-                **kwargs,
-            )[0]
-            for chunk in zip(*(states.split(lengths) for states in (query, key, value)))
-        ]
-        return self.proj(torch.cat([output.reshape(-1, self.num_heads * self.head_dim) for output in outputs]))
+from .vision_tower import HybridCtxVisionAttention, HybridCtxVisionPatchEmbed, activation_bytes
 
 
 class HybridCtxResidualAdapter(nn.Module):
@@ -285,15 +148,24 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
                 "row of image_grid_thw, as the processor does, and truncate neither."
             )
 
-    def _page_batches(self, grids: list[list[int]]) -> Iterator[tuple[tuple[int, int, int], list[int]]]:
-        """Splits pages into batches of one grid and at most `vision_batch_patches`: pairs of grid and page indices."""
+    def _page_batches(self, grids: list[list[int]]) -> list[tuple[tuple[int, int, int], list[int]]]:
+        """Splits pages into batches of one grid and at most `vision_batch_bytes`: pairs of grid and page indices."""
         pages_of = defaultdict(list)
         for page, (t, h, w) in enumerate(grids):
             pages_of[t, h, w].append(page)
+        batches = []
+        limit = self.config.vision_batch_bytes
         for (t, h, w), pages in pages_of.items():
-            batch_size = max(1, self.config.vision_batch_patches // (t * h * w))
-            for start in range(0, len(pages), batch_size):
-                yield (t, h, w), pages[start : start + batch_size]
+            needed = t * activation_bytes(self.visual, h * w)
+            if needed > limit:
+                raise ValueError(
+                    f"image_grid_thw[{pages[0]}] is {[t, h, w]}: a page of {t * h * w} patches takes about {needed:,} "
+                    f"bytes in the vision tower, and vision_batch_bytes={limit:,}; raise it to that or more, or draw the "
+                    "page at a smaller scale."
+                )
+            for start in range(0, len(pages), limit // needed):
+                batches.append(((t, h, w), pages[start : start + limit // needed]))
+        return batches
 
     @accepts_precomputed_kwargs(modality="image")
     @can_return_tuple
