@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from hub_server import HubServer
-from tiny_checkpoints import save_source
+from tiny_checkpoints import FOUR_BIT_TEXT, save_source
 from transformers import PreTrainedTokenizerFast
 
 from transformers_hybridctx import RenderConfig
@@ -134,10 +134,57 @@ from typer.testing import CliRunner
 from transformers_hybridctx.cli import app
 done = CliRunner().invoke(app, ["convert", "org/glm", sys.argv[1], "--push-to-hub", "org/converted", "--private"])
 assert done.exit_code == 0, done.output
-unknown = CliRunner().invoke(app, ["convert", "org/nowhere", sys.argv[1] + "-2"])
-assert unknown.exit_code == 2 and "org/nowhere" in unknown.output, unknown.output
 from transformers import pipeline
 assert pipeline("long-doc-qa", model="org/converted")(question=QUESTION, document=DOCUMENT, max_new_tokens=1)
+"""
+CONVERT_REFUSED = """
+import os, sys
+from typer.testing import CliRunner
+from transformers_hybridctx.cli import app
+
+def refused(*arguments):
+    asked = CliRunner().invoke(app, ["convert", *arguments, sys.argv[1]])
+    assert asked.exit_code == 2 and len(asked.output.splitlines()) == 1, asked.output
+    assert asked.output.startswith("error: ") and not os.path.exists(sys.argv[1]), asked.output
+    return asked.output
+
+assert "org/nowhere" in refused("org/nowhere")
+assert "no-such-branch" in refused("org/glm", "--revision", "no-such-branch")
+assert "config.json" in refused("org/empty")
+assert "org/secret-glm" in refused("org/secret-glm")  # with a wrong token
+pinned = CliRunner().invoke(app, ["convert", "org/glm", sys.argv[1], "--revision", "first"])
+assert pinned.exit_code == 0, pinned.output
+"""
+
+FOUR_BIT_PUSH = """
+import sys, torch, transformers_hybridctx
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers_hybridctx.quantization import four_bit_config
+v1 = {"revision": "v1"}
+config = AutoConfig.from_pretrained("org/hybridctx", **v1)
+four_bits = four_bit_config(config, compute_dtype=torch.float32)
+model = AutoModelForImageTextToText.from_pretrained("org/hybridctx", quantization_config=four_bits, **v1)
+processor = AutoProcessor.from_pretrained("org/hybridctx", **v1)
+torch.save(ask(model, processor), sys.argv[1])
+model.push_to_hub("org/four-bit", max_shard_size="200KB")
+processor.push_to_hub("org/four-bit")
+"""
+
+FOUR_BIT_LOAD = """
+import sys, torch
+remote = {}
+if sys.argv[2] == "without":
+    sys.modules["transformers_hybridctx"] = None  # not to be had
+    remote = {"trust_remote_code": True}
+else:
+    import transformers_hybridctx
+from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
+model = AutoModelForImageTextToText.from_pretrained("org/four-bit", **remote)
+processor = AutoProcessor.from_pretrained("org/four-bit", **remote)
+found, expected = ask(model, processor), torch.load(sys.argv[1])
+assert model.is_loaded_in_4bit and all(torch.equal(found[name], expected[name]) for name in expected)
+pipe = pipeline("long-doc-qa", model="org/four-bit", **remote)
+assert pipe.model.is_loaded_in_4bit and pipe(question=QUESTION, document=DOCUMENT, max_new_tokens=2)["answer"] is not None
 """
 
 
@@ -189,7 +236,7 @@ def users(
 ) -> Users:
     """One of them has pushed a model; `expected` holds what it gives."""
     folder = tmp_path_factory.mktemp("users")
-    save_source(folder / "source", tokenizer, "glm_ocr")
+    save_source(folder / "source", tokenizer, "glm_ocr", text_fields=FOUR_BIT_TEXT)
     convert_checkpoint(str(folder / "source"), folder / "checkpoint", render_config=RenderConfig(**render_config))
     found = Users(hub, folder)
     hub.refused_uploads = 1
@@ -230,6 +277,11 @@ def test_a_checkpoint_on_the_hub_is_converted_and_pushed(users: Users, hub: HubS
     source = {path.name: path.read_bytes() for path in (users.folder / "source").iterdir()}
     source["README.md"] = b"---\nlicense: mit\n---\n# GLM\n"
     hub.add("org/glm", source | {"pytorch_model.bin": b"pickle"})
+    hub.repos["org/glm"].branches["first"] = hub.repos["org/glm"].branches["main"]
+    hub.add("org/secret-glm", source)
+    hub.repos["org/secret-glm"].private = True
+    hub.add("org/empty", {"README.md": b"# Nothing yet"})
+    users.run(CONVERT_REFUSED, users.folder / "pinned", cache="refused", token="hf_wrong")
     users.run(CONVERT, users.folder / "converted", cache="converter")
     files = hub.files("org/converted")
     assert hub.repos["org/converted"].private
@@ -237,6 +289,19 @@ def test_a_checkpoint_on_the_hub_is_converted_and_pushed(users: Users, hub: HubS
     card = files["README.md"].decode()
     assert "base_model: org/glm" in card and "license: mit" in card and hub.repos["org/glm"].branches["main"] in card
     assert not any("pytorch_model.bin" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize("package", ["with", "without"])
+def test_four_bits_are_pushed_and_loaded(users: Users, hub: HubServer, package: str) -> None:
+    expected = users.folder / "expected in 4 bits"
+    if not expected.exists():
+        users.run(FOUR_BIT_PUSH, expected, cache="author")
+    users.run(FOUR_BIT_LOAD, expected, package, cache=f"four bits {package}")
+    sizes = [
+        sum(len(data) for path, data in hub.files(repo, branch).items() if path.endswith(".safetensors"))
+        for repo, branch in (("org/four-bit", "main"), ("org/hybridctx", "v1"))
+    ]
+    assert sizes[0] < 0.8 * sizes[1]
 
 
 def test_numbers_of_expected_are_not_trivial(users: Users) -> None:

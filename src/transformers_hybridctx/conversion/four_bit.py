@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from transformers import BitsAndBytesConfig
 from transformers.quantizers.quantizers_utils import should_convert_module
@@ -66,7 +66,7 @@ def in_four_bits(
             found.append((read, written))
             continue
         file = scratch / f"{len(found):06}.safetensors"
-        save_file(_quantised(read, written), file)
+        file.write_bytes(save(_quantised(read, written)))  # a full disk is an OSError, which save_file hides
         found += [(tensor, replace(tensor, file=written.file, offset=0)) for tensor in read_header(file)]
     return found
 
