@@ -2,6 +2,7 @@
 """Packing: several documents in one sequence without padding, for training. None sees another."""
 
 import copy
+import os
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -28,20 +29,28 @@ class DataCollatorWithPacking:
 
     Pages in colour make grey pages of the same batch three times as large, as all share one tensor.
 
+    Where several processes train together, each has to use the same parameters, or they wait for one another for ever:
+    a batch without pages would leave the vision tower out. There, such a batch gets a document more: one blank page of
+    one visual token, which carries no loss and gives the tower gradients of exactly zero. (So weight decay moves a tower
+    that sees no pages at all; freeze it where all the data is text.)
+
     Args:
         config: the model's `config`, the very object: whether FlashAttention is in use is read from it for each batch.
         max_length: tokens that one example may have; `None` for any number. A batch may have that many for each of
             `per_device_train_batch_size` examples.
+        blank_page: give a batch without pages a blank one; `None` does so in a run of several processes, as launchers
+            such as torchrun and accelerate tell it by `WORLD_SIZE`.
 
     With an `IterableDataset`, pass `accelerator_config={"dispatch_batches": False}` to `TrainingArguments`: accelerate
     would cut the batch between its processes along first dimensions, which here are not examples.
     """
 
-    def __init__(self, config: HybridCtxConfig, max_length: int | None = None) -> None:
+    def __init__(self, config: HybridCtxConfig, max_length: int | None = None, blank_page: bool | None = None) -> None:
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length is {max_length}: it must be at least 1 token, or None for no bound.")
         self.config = config
         self.max_length = max_length
+        self.blank_page = int(os.environ.get("WORLD_SIZE", "1")) > 1 if blank_page is None else blank_page
         # Without weights and kernels, as what is asked of it is arithmetic on the config; on a copy of that.
         with torch.device("meta"):
             self._model = HybridCtxModel._from_config(copy.deepcopy(config), attn_implementation="eager")
@@ -62,7 +71,7 @@ class DataCollatorWithPacking:
             - `labels` `[1, total]`: no example's first token carries loss, as nothing of its own comes before it
             - `position_ids` `[4, 1, total]`: the token's number within its example, and its M-RoPE positions in time,
               height and width, which are those of the example by itself
-            - `pixel_values` and `image_grid_thw` of all pages, where there are any
+            - `pixel_values` and `image_grid_thw` of all pages, where there are any (see `blank_page`)
             - `use_cache` `False`
             - where the decoder's attention is a flash one, `cu_seq_lens_q` and `cu_seq_lens_k` int32 `[examples + 1]`,
               `max_length_q` and `max_length_k`
@@ -80,6 +89,8 @@ class DataCollatorWithPacking:
                 examples.append(self._read(feature))
             except ValueError as error:
                 raise ValueError(f"example {index} of {len(features)} cannot be packed: {error}") from error
+        if self.blank_page and not any("pixel_values" in example for example in examples):
+            examples.append(self._read(self._blank_page()))
 
         batch: dict[str, Any] = {
             key: torch.cat([example[key] for example in examples], dim=-1)
@@ -96,6 +107,17 @@ class DataCollatorWithPacking:
             batch |= {"cu_seq_lens_q": cu_seq_lens, "cu_seq_lens_k": cu_seq_lens}
             batch |= {"max_length_q": max_length, "max_length_k": max_length}
         return batch
+
+    def _blank_page(self) -> dict[str, Any]:
+        """An example that is one page of one visual token, and teaches nothing."""
+        vision = self.config.vision_config
+        side = vision.spatial_merge_size
+        return {
+            "input_ids": [self.config.image_token_id],
+            "labels": [_IGNORE],
+            "pixel_values": torch.full((side**2, vision.patch_size**2), 255, dtype=torch.uint8),
+            "image_grid_thw": [[1, side, side]],
+        }
 
     def _read(self, feature: Mapping[str, Any]) -> dict[str, Tensor]:
         """One example's tensors in the forms that the batch has."""
