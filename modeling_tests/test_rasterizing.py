@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from transformers_hybridctx.glyph_atlas import PHASES, GlyphAtlas, fill_outline
+from transformers_hybridctx.glyph_atlas import PHASES, GlyphAtlas, fill_outlines
 from transformers_hybridctx.rasterizing import PageRenderer, mark_boxes
 from transformers_hybridctx.typesetting import (
     BUNDLED_MONO,
@@ -153,16 +153,19 @@ def test_any_text_is_drawn_within_its_promised_page_size(text, scale):
 @given(
     st.lists(st.tuples(st.floats(-3, 14), st.floats(-3, 14)), min_size=3, max_size=8),
     st.booleans(),
+    st.sampled_from([0, 0.25, 0.5]),
 )
 @settings(max_examples=60, deadline=None)
-def test_coverage_is_the_area_inside_the_outline(points, with_curve_like_detail):
+def test_coverage_is_the_area_inside_the_outline(points, with_curve_like_detail, shift):
     if with_curve_like_detail:
         points = [point for pair in zip(points, points[1:] + points[:1], strict=True) for point in _chords(*pair)]
     ring = np.array(points)
     segments = np.concatenate([ring, np.roll(ring, -1, axis=0)], axis=1)
-    image, left, top = fill_outline(segments)
-    if not image.size:
-        return
+    box = np.array([[20.0, 0, 20, 9], [20, 9, 25, 5], [25, 5, 20, 0]])
+    edges, outline = np.concatenate([box, segments]).T, np.repeat([0, 1], [len(box), len(segments)])
+    images, lefts, top = fill_outlines(edges, outline, np.array([0, 1, 1]), np.array([0, 0, shift]))
+    image, left = images[2], lefts[2]
+    segments = segments + np.array([shift, 0, shift, 0])
     samples = 16
     height, width = image.shape
     x = left + (np.arange(width * samples) + 0.5) / samples
@@ -217,12 +220,9 @@ def test_boxes_lie_on_the_ink_of_their_words(word, scale):
     page, (left, top, right, bottom) = boxes[0]
     # Everything else is blanked out by what this word's own glyphs draw.
     alone = np.zeros_like(document.pages[page], dtype=np.int64)
-    rows, columns, keys, _ = renderer._glyphs(document, *document.page_lines(page), scale)
+    glyphs = renderer._glyphs(document, *document.page_lines(page), scale)
     atlas = renderer._atlas(document.fonts, document.pixels_per_point * scale)
-    cells = document.cells(*document.page_lines(page))
-    simple = cells.index[cells.keys != NO_GLYPH]
-    owners = np.append(simple, document.shaped.glyph_at)
-    for row, column, key, owner in zip(rows, columns, keys, owners, strict=True):
+    for row, column, key, owner in zip(glyphs.rows, glyphs.quarters, glyphs.keys, glyphs.index, strict=True):
         if start <= owner < start + len(word):
             image, x, y = atlas.draw(int(key), int(column) % PHASES)
             x, y = int(column) // PHASES + x, int(row) + y

@@ -185,7 +185,7 @@ class FontChain:
         if not codes.size:
             return
         present = np.zeros(int(codes.max()) + 1, dtype=bool)
-        present[codes] = True
+        present[codes.astype(np.int64)] = True
         if len(present) > len(self.flags):
             # Most texts need the first few thousand code points; some need all.
             more = max(len(present), 2 * len(self.flags), 0x400) - len(self.flags)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glyphs as pixels: outlines filled by exact area coverage, and an atlas that keeps each glyph once it was drawn.
+"""Glyphs as pixels: outlines filled by exact area coverage, an atlas that keeps each glyph once it was drawn, and pages
+put together from it.
 
 No hinting, no sampling, no rasteriser of the machine's own, so the same glyph gives the same bytes everywhere.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -13,195 +16,178 @@ from .typeset_document import joined_ranges
 
 # Horizontal positions within a pixel at which a glyph is drawn.
 PHASES = 4
+# Cells of the pixel grid that are filled at once, so that a thousand large glyphs need little memory.
+_CELLS_AT_ONCE = 1 << 20
+# Tiles that are laid at once, so that they pass through the processor's cache.
+_TILES_AT_ONCE = 1 << 10
 
 _Point = tuple[float, float]
 
 
 class _OutlinePen:
-    """Collects the outlines of glyphs in font units, piece by piece: (order, control points) of lines and curves."""
+    """Collects outlines step by step: a point that begins a contour (order 0), a line's end (order 1), the two and
+    three points of quadratic and cubic curves. HarfBuzz ends every contour where it began.
+    """
 
     def __init__(self) -> None:
-        self.lines: list[tuple[float, ...]] = []
-        self.quadratics: list[tuple[float, ...]] = []
-        self.cubics: list[tuple[float, ...]] = []
-        self.here = self.begin = (0.0, 0.0)
-        self.order = 0
+        self.orders: list[int] = []
+        self.points: list[float] = []
 
     def moveTo(self, point: _Point) -> None:  # noqa: N802 (the pen protocol's names)
-        self.closePath()
-        self.here = self.begin = point
+        self.orders.append(0)
+        self.points += point
 
     def lineTo(self, point: _Point) -> None:  # noqa: N802
-        self.lines.append((self.order, *self.here, *point))
-        self.order += 1
-        self.here = point
+        self.orders.append(1)
+        self.points += point
 
     def qCurveTo(self, control: _Point, point: _Point) -> None:  # noqa: N802
-        self.quadratics.append((self.order, *self.here, *control, *point))
-        self.order += 1
-        self.here = point
+        self.orders.append(2)
+        self.points += control + point
 
     def curveTo(self, one: _Point, two: _Point, point: _Point) -> None:  # noqa: N802
-        self.cubics.append((self.order, *self.here, *one, *two, *point))
-        self.order += 1
-        self.here = point
+        self.orders.append(3)
+        self.points += one + two + point
 
     def closePath(self) -> None:  # noqa: N802
-        if self.here != self.begin:
-            self.lineTo(self.begin)
+        pass
 
-    def end_glyph(self) -> int:
-        """Close the glyph that was drawn; returns how many pieces there are now."""
-        self.closePath()
-        self.here = self.begin = (0.0, 0.0)
-        return self.order
-
-    def segments(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """All outlines as line segments in order, curves as `steps` chords: float64 [n, 4] as (x0, y0, x1, y1), and
-        the piece that each is of.
-        """
-        t = np.arange(1, steps + 1) / steps
-        s = 1 - t
-        curves = (
-            (self.lines, [np.ones(1)]),
-            (self.quadratics, [s * s, 2 * s * t, t * t]),
-            (self.cubics, [s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t]),
-        )
-        orders, parts = [np.zeros(0)], [np.zeros((0, 4))]
-        for pieces, weights in curves:
-            if not pieces:
+    def edges(self, chords: int) -> tuple[np.ndarray, np.ndarray]:
+        """Straight edges, `chords` to a curve: (complex128 [2, n], their ends as x + iy; the step that each is of)."""
+        orders = np.array(self.orders, dtype=np.int64)
+        points = np.array(self.points, dtype=np.float64).view(np.complex128)
+        last = np.cumsum(np.maximum(orders, 1)) - 1
+        edges, steps = [np.zeros((2, 0), dtype=np.complex128)], [np.zeros(0, dtype=np.int64)]
+        for order in (1, 2, 3):
+            step = np.flatnonzero(orders == order)
+            if not len(step):
                 continue
-            table = np.array(pieces, dtype=np.float64)
-            points = table[:, 1:].reshape(len(table), -1, 2)
-            drawn = points[:, 1:] if pieces is self.lines else points
-            terms = [drawn[:, n, None, :] * weight[:, None] for n, weight in enumerate(weights)]
-            ends = sum(terms[1:], start=terms[0])
-            begins = np.concatenate([points[:, :1], ends[:, :-1]], axis=1)
-            parts.append(np.concatenate([begins, ends], axis=2).reshape(-1, 4))
-            orders.append(np.repeat(table[:, 0], ends.shape[1]))
-        order = np.concatenate(orders)
-        by_order = np.argsort(order, kind="stable")
-        return np.concatenate(parts)[by_order], order[by_order]
+            count = chords if order > 1 else 1
+            time = np.arange(count + 1) / count
+            path = np.zeros((len(step), count + 1), dtype=np.complex128)
+            for nth in range(order + 1):
+                weight = math.comb(order, nth) * (1 - time) ** (order - nth) * time**nth
+                path += points[last[step] - order + nth, None] * weight
+            edges.append(np.stack([path[:, :-1].ravel(), path[:, 1:].ravel()]))
+            steps.append(np.repeat(step, count))
+        return np.concatenate(edges, axis=1), np.concatenate(steps)
 
 
-def fill_outline(segments: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Exact area coverage of a closed outline on the pixel grid (a box filter of one pixel, no hinting).
-
-    segments: float64 [n, 4] as (x0, y0, x1, y1) in pixels, y downwards. Returns (uint8 [h, w], left, top), without blank
-    columns at its sides.
+def _cut(begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Stretches of a line cut at the whole numbers between their ends: (the stretch that each piece is of, where it
+    begins, where it ends, which pieces are less than a stretch).
     """
-    return fill_outlines([segments])[0]
+    first = np.floor(np.minimum(begins, ends)) + 1
+    count = np.maximum(np.ceil(np.maximum(begins, ends)) - first, 0)
+    sizes = count.astype(np.int64) + 1
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    starts, stops = begins[owner], ends[owner]
+    inner = np.flatnonzero(owner[1:] == owner[:-1])
+    of = owner[inner]
+    nth = inner - (np.cumsum(sizes) - sizes)[of]
+    line = first[of] + np.where(stops[inner] > starts[inner], nth, count[of] - 1 - nth)
+    stops[inner] = starts[inner + 1] = line
+    return owner, starts, stops, np.flatnonzero(sizes[owner] > 1)
 
 
-def fill_outlines(outlines: list[np.ndarray]) -> list[tuple[np.ndarray, int, int]]:
-    """`fill_outline` of many outlines at once.
+def fill_outlines(
+    edges: np.ndarray, outline: np.ndarray, which: np.ndarray, shifts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Exact area coverage of closed outlines on the pixel grid (a box filter of one pixel, no hinting).
+
+    edges: float64 [4, n] as (x0, y0, x1, y1) in pixels, y downwards; outline: int64 [n], ascending, which outline each
+    is of. Image i shows outline which[i] moved to the right by shifts[i]. Returns (uint8 [images, h, w], int64
+    [images], int): the images, the column where each begins and the row where all do.
 
     The signed area that each edge leaves to its right is added up cell by cell; the running sum along a row is the
-    winding-weighted coverage. Outlines lie below one another on a canvas, so none meets another's rows.
+    winding-weighted coverage.
     """
-    images = [(np.zeros((0, 0), dtype=np.uint8), 0, 0)] * len(outlines)
-    edges = np.concatenate([np.zeros((0, 4)), *outlines])
-    slanted = edges[:, 1] != edges[:, 3]
-    owner = np.repeat(np.arange(len(outlines)), [len(outline) for outline in outlines])[slanted]
-    inked, sizes = np.unique(owner, return_counts=True)
-    if not len(inked):
-        return images
-    glyph = np.repeat(np.arange(len(inked)), sizes)
-    x0, y0, x1, y1 = edges[slanted].T
-    firsts = np.cumsum(sizes) - sizes
-    lefts = np.floor(np.minimum.reduceat(np.minimum(x0, x1), firsts)).astype(np.int64)
-    tops = np.floor(np.minimum.reduceat(np.minimum(y0, y1), firsts)).astype(np.int64)
-    widths = np.floor(np.maximum.reduceat(np.maximum(x0, x1), firsts)).astype(np.int64) + 2 - lefts
-    heights = np.floor(np.maximum.reduceat(np.maximum(y0, y1), firsts)).astype(np.int64) + 1 - tops
-    x0, x1, y0, y1 = x0 - lefts[glyph], x1 - lefts[glyph], y0 - tops[glyph], y1 - tops[glyph]
-    # Cut every edge where it crosses a grid line, so that each piece lies in one cell.
-    number = np.arange(len(x0))
-    cuts = [np.zeros(len(x0)), np.ones(len(x0))]
-    owners = [number, number]
-    for begin, end in ((x0, x1), (y0, y1)):
-        low, high = np.minimum(begin, end), np.maximum(begin, end)
-        first = np.floor(low).astype(np.int64) + 1
-        count = np.maximum(np.ceil(high).astype(np.int64) - first, 0)
-        owner = np.repeat(number, count)
-        line = joined_ranges(first, count)
-        owners.append(owner)
-        cuts.append((line - begin[owner]) / (end - begin)[owner])
-    owner, time = np.concatenate(owners), np.concatenate(cuts)
-    order = np.lexsort((time, owner))
-    owner, time = owner[order], time[order]
-    x = x0[owner] + (x1 - x0)[owner] * time
-    y = y0[owner] + (y1 - y0)[owner] * time
-    same = owner[1:] == owner[:-1]
-    xa, xb, ya, yb = x[:-1][same], x[1:][same], y[:-1][same], y[1:][same]
-    piece = glyph[owner[:-1][same]]
-    middle_x, middle_y, rise = (xa + xb) / 2, (ya + yb) / 2, yb - ya
-    column = np.clip(np.floor(middle_x).astype(np.int64), 0, widths[piece] - 2)
-    row = np.clip(np.floor(middle_y).astype(np.int64), 0, heights[piece] - 1)
-    beyond = rise * (middle_x - column)
-    width, bottoms = int(widths.max()), np.cumsum(heights)
-    cell = (row + (bottoms - heights)[piece]) * width + column
-    size = int(bottoms[-1]) * width
+    slanted = edges[1] != edges[3]
+    x0, y0, x1, y1 = edges[:, slanted]
+    if not len(y0):
+        return np.zeros((len(which), 1, 1), dtype=np.uint8), np.zeros(len(which), dtype=np.int64), 0
+    # Pieces in one row each, which all images of an outline share.
+    edge, ya, yb, _ = _cut(y0, y1)
+    lean = ((x1 - x0) / (y1 - y0))[edge]
+    xa, xb = (x0[edge] + lean * (y - y0[edge]) for y in (ya, yb))
+    row = np.floor((ya + yb) / 2).astype(np.int64)
+    top = int(row.min())
+    height = int(row.max()) + 1 - top
+    outline = outline[slanted][edge]
+    counts = np.bincount(outline, minlength=int(which.max()) + 1)
+    firsts, inked = np.cumsum(counts) - counts, counts > 0
+    least = np.zeros(len(counts))
+    least[inked] = np.minimum.reduceat(np.minimum(xa, xb), firsts[inked])
+    lefts = np.floor(least[which] + shifts)
+    # Pieces in one cell each.
+    image = np.repeat(np.arange(len(which)), counts[which])
+    piece = joined_ranges(firsts[which], counts[which])
+    right = (shifts - lefts)[image]
+    part, begins, ends, less = _cut(xa[piece] + right, xb[piece] + right)
+    piece, image = piece[part], image[part]
+    rise = (yb - ya)[piece]
+    rise[less] *= (ends - begins)[less] / (xb - xa)[piece[less]]
+    middle = (begins + ends) / 2
+    column = middle.astype(np.int64)
+    width = int(column.max()) + 2
+    beyond = rise * (middle - column)
+    cell = (image * height + (row - top)[piece]) * width + column
+    size = len(which) * height * width
     cells = np.bincount(cell, rise - beyond, minlength=size)
     cells += np.bincount(cell + 1, beyond, minlength=size)
     area = np.abs(np.cumsum(cells.reshape(-1, width), axis=1))
     # Quantised twice, so that a last-bit difference between machines' sums cannot change a byte.
-    canvas = np.floor(np.round(np.minimum(area, 1) * 255, 6) + 0.5).astype(np.uint8)
-    # Without blank columns at their sides fewer glyphs meet.
-    shown = np.logical_or.reduceat(canvas != 0, bottoms - heights, axis=0)
-    begins = shown.argmax(axis=1)
-    ends = np.where(shown.any(axis=1), width - shown[:, ::-1].argmax(axis=1), begins)
-    places = np.stack([inked, bottoms - heights, bottoms, begins, ends, lefts + begins, tops], axis=1)
-    for at, high, low, begin, end, left, top in places.tolist():
-        images[at] = canvas[high:low, begin:end], left, top
-    return images
+    images = np.floor(np.round(np.minimum(area, 1) * 255, 6) + 0.5).astype(np.uint8)
+    return images.reshape(-1, height, width), lefts.astype(np.int64), top
 
 
 class GlyphAtlas:
-    """Every glyph that was needed at one size, drawn once for each phase and kept column by column.
+    """Every glyph that was needed at one size, drawn once for each phase and kept as tiles.
 
-    columns: uint8 [n, rows], the first of them blank, with rows from `top` to `bottom` (relative to the baseline's row)
-    and blank ones below. Slot n is columns firsts[n] to firsts[n] + counts[n], to be laid from lefts[n] (relative to
-    the pen's column).
+    tiles: uint8 [n, columns, rows], columns first since glyphs follow each other from left to right; rows from `top`
+    to `bottom`, relative to the baseline's row. A glyph wider than a tile has several, one after the other.
+    lefts, counts: int64 [n], where a tile begins relative to the pen's column, and how many of its columns are the
+    glyph's own. parts: int64 [n], how many tiles a glyph has, at its first one.
     """
 
     def __init__(self, fonts: FontChain, pixels_per_em: float, horizontal_scale: float = 1.0) -> None:
         self.fonts = fonts
         self.pixels_per_em = pixels_per_em
-        self.stretch = np.array([horizontal_scale, 1.0, horizontal_scale, 1.0])
-        # By key and phase, the missing glyph first: slot + 1, or 0 while it was not drawn.
+        self.horizontal_scale = horizontal_scale
+        # By key and phase, the missing glyph first: tile + 1, or 0 while it was not drawn.
         self._slots = np.zeros(0, dtype=np.int32)
-        self.top = self.bottom = 0
-        self.columns = np.zeros((1, 8), dtype=np.uint8)
-        self.firsts = np.zeros(0, dtype=np.int64)
-        self.counts = np.zeros(0, dtype=np.int64)
-        self.lefts = np.zeros(0, dtype=np.int64)
+        self.top, self.bottom = 0, 1
+        self.tiles = np.zeros((0, math.ceil(pixels_per_em * horizontal_scale) + 1, 1), dtype=np.uint8)
+        self.lefts, self.counts, self.parts = (np.zeros(0, dtype=np.int64) for _ in range(3))
 
-    def segments(self, keys: list[int]) -> list[np.ndarray]:
-        """The outline of each glyph in pixels at phase 0, baseline at 0, y downwards: float64 [n, 4]."""
+    def outlines(self, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The glyphs' edges in pixels at phase 0, baseline at 0, y downwards: (float64 [4, n], the glyph of each)."""
         pen, ends, factors = _OutlinePen(), [], []
         for key in keys:
-            if key != MISSING_GLYPH:
+            if key == MISSING_GLYPH:
+                advance = self.fonts.missing_advance / self.fonts.units
+                _draw_box(pen, advance * self.pixels_per_em, self.pixels_per_em)
+                factors.append(1.0)
+            else:
                 face = self.fonts.faces[key >> 16]
                 face.font.draw_glyph_with_pen(key & 0xFFFF, pen)
                 factors.append(self.pixels_per_em / face.upem)
-            else:
-                factors.append(1.0)
-            ends.append(pen.end_glyph())
-        steps = 8 if self.pixels_per_em <= 32 else 16 if self.pixels_per_em <= 128 else 32
-        segments, piece = pen.segments(steps)
-        cuts = np.searchsorted(piece, ends)
-        segments *= np.repeat(factors, np.diff(cuts, prepend=0))[:, None]
-        outlines = np.split(segments * np.array([1.0, -1.0, 1.0, -1.0]) * self.stretch, cuts[:-1])
-        advance = self.fonts.missing_advance / self.fonts.units
-        box = _box_outline(advance * self.pixels_per_em, self.pixels_per_em) * self.stretch
-        return [box if key == MISSING_GLYPH else outline for key, outline in zip(keys, outlines, strict=True)]
+            ends.append(len(pen.orders))
+        edges, steps = pen.edges(8 if self.pixels_per_em <= 32 else 16 if self.pixels_per_em <= 128 else 32)
+        glyph = np.searchsorted(ends, steps, "right")
+        order = np.argsort(glyph, kind="stable")
+        edges, glyph = edges[:, order], glyph[order]
+        edges *= np.array(factors)[glyph]
+        across, down = edges.real * self.horizontal_scale, -edges.imag
+        return np.stack([across[0], down[0], across[1], down[1]]), glyph
 
     def draw(self, key: int, phase: int) -> tuple[np.ndarray, int, int]:
         """One glyph with its pen `phase` quarters into a pixel: (uint8 [h, w], left, top) relative to the pen."""
-        return fill_outline(self.segments([key])[0] + np.array([phase / PHASES, 0.0, phase / PHASES, 0.0]))
+        images, lefts, top = fill_outlines(*self.outlines([key]), np.array([0]), np.array([phase / PHASES]))
+        return images[0], int(lefts[0]), top
 
     def find(self, keys: np.ndarray, phases: np.ndarray) -> np.ndarray:
-        """Slots of glyphs (key, phase), drawing those that are new. int64 [n]."""
+        """The first tiles of glyphs (key, phase), drawing those that are new. int64 [n]."""
         codes = (keys.astype(np.int64) - MISSING_GLYPH) * PHASES + phases
         if not len(codes):
             return codes
@@ -210,107 +196,139 @@ class GlyphAtlas:
             self._slots = np.append(self._slots, np.zeros(more, dtype=np.int32))
         slots = self._slots[codes]
         if not slots.all():
-            self._draw_new(np.unique(codes[slots == 0]))
+            new = np.zeros(len(self._slots), dtype=bool)
+            new[codes[slots == 0]] = True
+            self._draw_new(np.flatnonzero(new))
             slots = self._slots[codes]
         return slots.astype(np.int64) - 1
 
     def _draw_new(self, codes: np.ndarray) -> None:
-        keys, which = np.unique(codes // PHASES + MISSING_GLYPH, return_inverse=True)
-        outlines = self.segments(keys.tolist())
-        shifts = (codes % PHASES / PHASES).tolist()
-        placed = [
-            outlines[number] + np.array([shift, 0.0, shift, 0.0])
-            for number, shift in zip(which.tolist(), shifts, strict=True)
-        ]
-        images = fill_outlines(placed)
-        top = min(self.top, *(image_top for _, _, image_top in images))
-        bottom = max(self.bottom, *(image_top + image.shape[0] for image, _, image_top in images))
-        # Columns of 8, 16 or 32 bytes are copied in one move.
-        rows = bottom - top
-        rows = 8 if rows <= 8 else 16 if rows <= 16 else -(-rows // 32) * 32
-        counts = np.array([image.shape[1] for image, _, _ in images], dtype=np.int64)
-        columns = np.zeros((len(self.columns) + int(counts.sum()), rows), dtype=np.uint8)
-        above = self.top - top
-        used = self.bottom - self.top
-        columns[: len(self.columns), above : above + used] = self.columns[:, :used]
-        first = len(self.columns)
-        self.firsts = np.append(self.firsts, first + np.cumsum(counts) - counts)
-        for image, _, image_top in images:
-            columns[first : first + image.shape[1], image_top - top : image_top - top + image.shape[0]] = image.T
-            first += image.shape[1]
-        self.columns, self.top, self.bottom = columns, top, bottom
-        self._slots[codes] = np.arange(len(self.counts), len(self.counts) + len(codes)) + 1
+        at_once = max(1, int(_CELLS_AT_ONCE / (2 * self.pixels_per_em) ** 2))
+        drawn = [(self.top, self.tiles)]
+        for number in range(0, len(codes), at_once):
+            part = codes[number : number + at_once]
+            keys, which = np.unique(part // PHASES + MISSING_GLYPH, return_inverse=True)
+            images, lefts, top = fill_outlines(*self.outlines(keys.tolist()), which, part % PHASES / PHASES)
+            tiles, parts = self._keep(images, lefts)
+            drawn.append((top, tiles))
+            self._slots[part] = len(self.parts) - len(tiles) + np.cumsum(parts) - parts + 1
+        self.top = min(top for top, _ in drawn)
+        self.bottom = max(top + tiles.shape[2] for top, tiles in drawn)
+        self.tiles = np.zeros((len(self.parts), self.tiles.shape[1], self.bottom - self.top), dtype=np.uint8)
+        first = 0
+        for top, tiles in drawn:
+            rows = slice(top - self.top, top - self.top + tiles.shape[2])
+            self.tiles[first : first + len(tiles), :, rows] = tiles
+            first += len(tiles)
+
+    def _keep(self, images: np.ndarray, lefts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cut images, uint8 [n, h, w], into tiles and note where these begin: (uint8 [m, columns, h], the parts of each
+        image). Without blank columns at their sides fewer glyphs meet.
+        """
+        count, height, width = images.shape
+        span = self.tiles.shape[1]
+        shown = np.any(images, axis=1)
+        begins = shown.argmax(axis=1)
+        ends = np.where(np.any(shown, axis=1), width - shown[:, ::-1].argmax(axis=1), begins)
+        parts = np.maximum(-((begins - ends) // span), 1)
+        owner = np.repeat(np.arange(count), parts)
+        starts = joined_ranges(np.zeros_like(parts), parts) * span + begins[owner]
+        counts = np.minimum(ends[owner] - starts, span)
+        columns = np.zeros((count * width + 1, height), dtype=np.uint8)
+        columns[:-1] = images.transpose(0, 2, 1).reshape(-1, height)
+        nth = np.arange(span)
+        source = np.where(nth < counts[:, None], (owner * width + starts)[:, None] + nth, count * width)
+        self.lefts = np.append(self.lefts, lefts[owner] + starts)
         self.counts = np.append(self.counts, counts)
-        self.lefts = np.append(self.lefts, np.array([left for _, left, _ in images], dtype=np.int64))
+        self.parts = np.append(self.parts, parts[owner])
+        return columns.take(source, axis=0), parts
 
 
-def _box_outline(width: float, height: float) -> np.ndarray:
-    """The replacement box: a hollow rectangle on the baseline. float64 [8, 4]."""
+def _draw_box(pen: _OutlinePen, width: float, height: float) -> None:
+    """The replacement box: a hollow rectangle on the baseline."""
     stroke = max(height * 0.07, 0.5)
-    left, right, top, bottom = width * 0.1, width * 0.9, -height * 0.72, height * 0.02
+    left, right, top, bottom = width * 0.1, width * 0.9, height * 0.72, -height * 0.02
     outer = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    inner = [(left + stroke, top + stroke), (left + stroke, bottom - stroke)]
-    inner += [(right - stroke, bottom - stroke), (right - stroke, top + stroke)]
-    edges = []
+    inner = [(left + stroke, top - stroke), (left + stroke, bottom + stroke)]
+    inner += [(right - stroke, bottom + stroke), (right - stroke, top - stroke)]
     for ring in (outer, inner):
-        edges += [(*a, *b) for a, b in zip(ring, ring[1:] + ring[:1], strict=True)]
-    return np.array(edges)
+        pen.moveTo(ring[0])
+        for point in (*ring[1:], ring[0]):
+            pen.lineTo(point)
 
 
 def lay_glyphs(
-    atlas: GlyphAtlas, slots: np.ndarray, rows: np.ndarray, pens: np.ndarray, height: int, width: int
+    atlas: GlyphAtlas, tiles: np.ndarray, rows: np.ndarray, pens: np.ndarray, height: int, width: int
 ) -> np.ndarray:
     """The ink of glyphs with their pens at (rows, pens): uint8 [height, width]; where glyphs meet their ink adds up.
 
-    Glyphs on one baseline make a strip. Which column of the atlas each column of each strip shows is found first; then
-    whole columns are copied. Where several glyphs claim a column, one is copied and the others are added to it.
+    tiles: what `GlyphAtlas.find` gave. Glyphs on one baseline make a strip, kept column by column, so that a tile is
+    one stretch of memory. Tiles are laid from left to right, the blank rest of each under the next; what lies under
+    another's is added again. Strips then are turned into rows, which are laid in the same way.
     """
     ink = np.zeros((height, width), dtype=np.uint8)
-    if not len(slots):
+    if atlas.parts.max(initial=1) > 1:
+        parts = atlas.parts[tiles]
+        tiles, rows, pens = joined_ranges(tiles, parts), np.repeat(rows, parts), np.repeat(pens, parts)
+    span, tall = atlas.tiles.shape[1:]
+    begins = pens + atlas.lefts[tiles]
+    if begins.min(initial=0) <= -span or begins.max(initial=0) >= width:
+        inside = (begins > -span) & (begins < width)
+        tiles, rows, begins = tiles[inside], rows[inside], begins[inside]
+    if not len(tiles):
         return ink
-    begins = pens + atlas.lefts[slots]
-    counts = atlas.counts[slots]
     base = int(rows.min())
     present = np.zeros(int(rows.max()) - base + 1, dtype=bool)
     present[rows - base] = True
     baselines = np.flatnonzero(present) + base
-    strip = (np.cumsum(present) - 1)[rows - base]
-    total = int(counts.sum())
-    entry = np.arange(total)
-    before = np.cumsum(counts) - counts
-    source = entry + np.repeat(atlas.firsts[slots] - before, counts)
-    target = entry + np.repeat(strip * width + begins - before, counts)
-    if int(begins.min()) < 0 or int((begins + counts).max()) > width:
-        column = entry + np.repeat(begins - before, counts)
-        inside = (column >= 0) & (column < width)
-        source, target = source[inside], target[inside]
-        entry = entry[: len(source)]
-    claim = np.full(len(baselines) * width, -1)
-    claim[target] = entry
-    shown = np.append(source, 0)[claim]
-    strips = atlas.columns.take(shown, axis=0)
-    lost = np.flatnonzero(claim[target] != entry)
-    while len(lost):
-        claim[target[lost]] = lost
-        wins = claim[target[lost]] == lost
-        where, added = target[lost[wins]], atlas.columns.take(source[lost[wins]], axis=0)
-        there = strips.take(where, axis=0)
-        there += np.minimum(added, ~there)
-        # As one item a column, which numpy moves whole.
-        whole = np.dtype((np.void, strips.shape[1]))
-        strips.view(whole)[where] = there.view(whole)
-        lost = lost[~wins]
-    strips = strips.reshape(len(baselines), width, -1)
-    filled = 0
-    for baseline, columns in zip(baselines.tolist(), strips, strict=True):
-        top, bottom = max(baseline + atlas.top, 0), min(baseline + atlas.bottom, height)
-        if top >= bottom:
-            continue
-        pixels = columns.T[top - baseline - atlas.top : bottom - baseline - atlas.top]
-        met = min(max(filled - top, 0), bottom - top)
-        if met:
-            there = ink[top : top + met]
-            there += np.minimum(pixels[:met], ~there)
-        ink[top + met : bottom] = pixels[met:]
-        filled = max(filled, bottom)
+    # Room for a tile at both sides.
+    pitch = span + width + span
+    places = ((np.cumsum(present) - 1) * pitch + span)[rows - base] + begins
+    if np.any(places[1:] < places[:-1]):
+        order = np.argsort(places, kind="stable")
+        tiles, places = tiles[order], places[order]
+    strips = np.zeros((len(baselines) * pitch, tall), dtype=np.uint8)
+    windows = np.ndarray(len(strips) - span + 1, np.dtype((np.void, span * tall)), strips, strides=(tall,))
+    images = _whole(atlas.tiles.reshape(-1, span * tall))
+    for first in range(0, len(tiles), _TILES_AT_ONCE):
+        part = slice(first, first + _TILES_AT_ONCE)
+        windows[places[part]] = images[tiles[part]]
+    counts = atlas.counts[tiles]
+    covered = (places + counts)[:-1] - places[1:]
+    meeting = np.flatnonzero(covered > 0)
+    covered = covered[meeting]
+    source = joined_ranges((tiles * span + counts)[meeting] - covered, covered)
+    _add(strips, joined_ranges(places[meeting + 1], covered), atlas.tiles.reshape(-1, tall).take(source, axis=0))
+    lined = strips.reshape(-1, pitch, tall)[:, span : span + width].transpose(0, 2, 1)
+    lined = np.ascontiguousarray(lined).reshape(-1, width)
+    at = (baselines[:, None] + np.arange(atlas.top, atlas.bottom)).reshape(-1)
+    if base + atlas.top < 0 or int(at[-1]) >= height:
+        inside = (at >= 0) & (at < height)
+        at, lined = at[inside], lined[inside]
+    _whole(ink)[at] = _whole(lined)
+    again = _again(at, height)
+    _add(ink, at[again], lined[again])
     return ink
+
+
+def _whole(items: np.ndarray) -> np.ndarray:
+    """uint8 [n, size] as n items, which numpy moves in one go."""
+    return items.view(np.dtype((np.void, items.shape[1])))[:, 0]
+
+
+def _again(at: np.ndarray, size: int) -> np.ndarray:
+    """Which of the places, below size, come again further on: bool."""
+    number, last = np.arange(len(at)), np.empty(size, dtype=np.int64)
+    last[at] = number
+    return np.asarray(last[at] != number)
+
+
+def _add(canvas: np.ndarray, at: np.ndarray, items: np.ndarray) -> None:
+    """Add items, uint8 [n, size], to canvas[at], where 255 is the most."""
+    while len(at):
+        again = _again(at, len(canvas))
+        place, item = (at[~again], items[~again]) if again.any() else (at, items)
+        there = canvas.take(place, axis=0)
+        there += np.minimum(item, ~there)
+        _whole(canvas)[place] = _whole(there)
+        at, items = at[again], items[again]

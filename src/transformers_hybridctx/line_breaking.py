@@ -22,6 +22,8 @@ _REPORTLAB_CANNOT_START = frozenset(
 _REPORTLAB_CJK = (0x4E00, 0x9FFF)
 # A line may run over by 1/20 of its spaces' width, which then shrink to fit.
 _SHRINK_PARTS = 20
+# A line is looked for in so many units first, more than most hold.
+_UNITS_TRIED = 64
 
 
 def holds_cjk(codes: np.ndarray) -> bool:
@@ -60,14 +62,12 @@ class LineBreaker:
         before &= ~attached
         self.starts = np.flatnonzero(solid & before[:-1])
         self.ends = np.flatnonzero(solid & before[1:]) + 1
-        if self.plain:
-            self.fitted, self.parts = pen, 1
-        else:
-            space = (flags & SPACE) != 0
-            self.parts = _SHRINK_PARTS
-            self.fitted = pen * self.parts
-            self.fitted[1:] -= np.cumsum(np.diff(pen) * space)
-        self.fitted_ends = self.fitted[self.ends]
+        self.parts = 1 if self.plain else _SHRINK_PARTS
+        pens = pen[self.starts]
+        widths = pen[self.ends] - pens
+        # A part of the spaces before each unit is what lines may run over by.
+        self.spaces = np.zeros_like(pens) if self.plain else pens - (np.cumsum(widths) - widths)
+        self.reach = (pens + widths) * self.parts - self.spaces
         self.by_characters = not self.plain and holds_cjk(codes)
 
     def break_paragraphs(
@@ -88,39 +88,46 @@ class LineBreaker:
             stops = paragraph_starts.copy()
             stops[filled] = self.ends[lasts[filled] - 1]
         rooms = np.where(number % self.group == 0, self.first_room, self.room)
-        measure = self.pen if self.by_characters else self.fitted
-        parts = 1 if self.by_characters else self.parts
-        simple = ~filled | (measure[stops] - measure[begins] <= rooms * parts)
-        starts, ends, paragraphs = [begins[simple]], [stops[simple]], [number[simple]]
-        for paragraph in np.flatnonzero(~simple).tolist():
-            room = int(rooms[paragraph])
-            begin, stop = int(begins[paragraph]), int(stops[paragraph])
+        if self.by_characters:
+            long = self.pen[stops] - self.pen[begins] > rooms
+        else:
+            long = np.zeros(len(number), dtype=bool)
+            limits = (self.pen[begins] + rooms)[filled] * self.parts - self.spaces[firsts[filled]]
+            long[filled] = self.reach[lasts[filled] - 1] > limits
+        simple = ~(filled & long)
+        lines: list[tuple[int, int]] = []
+        counts = []
+        broken = np.flatnonzero(~simple)
+        for paragraph in broken.tolist():
+            before, room = len(lines), int(rooms[paragraph])
             if self.by_characters:
-                broken = self._break_by_characters(begin, stop, room)
+                lines += self._break_by_characters(int(begins[paragraph]), int(stops[paragraph]), room)
             else:
-                broken = self._break_by_units(begin, int(firsts[paragraph]), int(lasts[paragraph]), room)
-            spans = np.array(broken, dtype=np.int64)
-            starts.append(spans[:, 0])
-            ends.append(spans[:, 1])
-            paragraphs.append(np.full(len(spans), paragraph))
-        start, end, owner = np.concatenate(starts), np.concatenate(ends), np.concatenate(paragraphs)
+                first, last = int(firsts[paragraph]), int(lasts[paragraph])
+                lines += self._break_by_units(int(begins[paragraph]), first, last, room)
+            counts.append(len(lines) - before)
+        spans = np.array(lines, dtype=np.int64).reshape(-1, 2)
+        start, end = np.append(begins[simple], spans[:, 0]), np.append(stops[simple], spans[:, 1])
+        owner = np.append(number[simple], np.repeat(broken, counts))
         order = np.argsort(start, kind="stable")
         return start[order], end[order], owner[order]
 
-    def _break_by_units(self, start: int, first: int, last: int, room: int) -> list[tuple[int, int]]:
-        # Plain lists: a line costs one bisection, which numpy's scalars would make ten times as long.
-        starts, ends = self.starts[first:last].tolist(), self.ends[first:last].tolist()
-        fitted_ends, fitted = self.fitted_ends[first:last].tolist(), self.fitted
-        count, unit = last - first, 0
+    def _break_by_units(self, start: int, unit: int, last: int, room: int) -> list[tuple[int, int]]:
+        # Views whose elements are plain numbers: numpy's scalars would make a line ten times as long.
+        starts, ends, reach = self.starts.data, self.ends.data, self.reach.data
+        pen, spaces = self.pen.data, self.spaces.data
         lines = []
-        while unit < count:
-            limit = int(fitted[start]) + room * self.parts
-            fit = bisect_right(fitted_ends, limit, unit)
-            word_start = starts[min(fit, count - 1)]
+        while unit < last:
+            limit = (pen[start] + room) * self.parts - spaces[unit]
+            near = min(unit + _UNITS_TRIED, last)
+            fit = bisect_right(reach, limit, unit, near)
+            if fit == near:
+                fit = bisect_right(reach, limit, near, last)
+            word_start = starts[min(fit, last - 1)]
             if fit > unit:
                 end = ends[fit - 1]
                 unit = fit
-                if fit < count and not self.plain and self.pen[ends[fit]] - self.pen[word_start] > self.room:
+                if fit < last and not self.plain and pen[ends[fit]] - pen[word_start] > self.room:
                     # reportlab begins a word that no line can hold on the line before.
                     cut = self._cut(start, room)
                     if cut > word_start:
@@ -136,7 +143,7 @@ class LineBreaker:
                 start = cut
                 if start >= ends[unit]:
                     unit += 1
-                    start = starts[min(unit, count - 1)]
+                    start = starts[min(unit, last - 1)]
             room = self.room
         return lines
 

@@ -43,14 +43,10 @@ def check_workers(num_workers: int) -> None:
 
 
 def draw_pages_in_parallel(
-    renderer: Any, document: TypesetDocument, scale: float, num_workers: int
+    renderer: Any, document: TypesetDocument, pages: range, scale: float, num_workers: int
 ) -> Iterator[np.ndarray]:
     """The document's pages in order: uint8 [H, W] or [H, W, 3]. renderer: a `PageRenderer` of the same config."""
-    ranges = [
-        (first, min(first + _PAGES_A_TASK, document.num_pages))
-        for first in range(0, document.num_pages, _PAGES_A_TASK)
-    ]
-    tasks = [(first, last, scale) for first, last in ranges]
+    tasks = [(pages[first : first + _PAGES_A_TASK], scale) for first in range(0, len(pages), _PAGES_A_TASK)]
     for shapes, path in _in_order(_draw_range, tasks, num_workers, (renderer, document)):
         yield from _read_pages(shapes, path)
 
@@ -100,10 +96,9 @@ def _hold(renderer: Any, document: TypesetDocument | None) -> None:
     _held.update(renderer=renderer, document=document)
 
 
-def _draw_range(folder: str, task: tuple[int, int, float]) -> tuple[list[tuple[int, ...]], str]:
-    first, last, scale = task
-    renderer, document = _held["renderer"], _held["document"]
-    return _write_pages(folder, (renderer.draw_page(document, page, scale) for page in range(first, last)))
+def _draw_range(folder: str, task: tuple[range, float]) -> tuple[list[tuple[int, ...]], str]:
+    pages, scale = task
+    return _write_pages(folder, _held["renderer"].draw_pages(_held["document"], scale, pages=pages))
 
 
 def _render_text(folder: str, task: tuple[str, float]) -> tuple[dict[str, Any], list[tuple[int, ...]], str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,9 +24,27 @@ from .render_config import RenderConfig
 from .typeset_document import Box, TypesetDocument, check_scale
 from .typesetting import Typesetter
 
+# Pages whose glyphs are placed together.
+PAGES_AT_ONCE = 16
 # Scales whose glyphs a renderer keeps at a time.
 _ATLASES_KEPT = 8
 _LARGEST_PAGE = 1 << 28
+
+
+_Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Glyphs:
+    """Glyphs line by line. index: the character that each belongs to; line: its number; rows: of the baseline;
+    quarters: the pen's place in quarters of a pixel; keys: as in `FontChain`.
+    """
+
+    index: np.ndarray
+    line: np.ndarray
+    rows: np.ndarray
+    quarters: np.ndarray
+    keys: np.ndarray
 
 
 class RenderedDocument(TypesetDocument):
@@ -98,46 +118,95 @@ class PageRenderer:
             for typeset, pages in render_in_parallel(self, texts, scale, num_workers):
                 yield RenderedDocument(typeset, scale, pages)
 
-    def draw_pages(self, typeset: TypesetDocument, scale: float = 1.0, num_workers: int = 1) -> Iterator[np.ndarray]:
-        """Pages in order, a few at a time, so that a long document needs little memory: uint8 [H, W] or [H, W, 3].
+    def draw_pages(
+        self, typeset: TypesetDocument, scale: float = 1.0, num_workers: int = 1, pages: range | None = None
+    ) -> Iterator[np.ndarray]:
+        """Pages in order, one after the other, so that a long document needs little memory: uint8 [H, W] or [H, W, 3].
 
         num_workers: processes that draw; the bytes do not depend on it. More than one is worth its start from some
-        hundred pages on.
+        hundred pages on. pages: which ones, without gaps; None is all of them.
         """
         check_scale(scale)
         check_workers(num_workers)
+        pages = range(typeset.num_pages) if pages is None else pages
         if num_workers == 1:
-            for page in range(typeset.num_pages):
-                yield self.draw_page(typeset, page, scale)
+            for first in range(0, len(pages), PAGES_AT_ONCE):
+                yield from self._draw(typeset, pages[first : first + PAGES_AT_ONCE], scale)
         else:
-            yield from draw_pages_in_parallel(self, typeset, scale, num_workers)
+            yield from draw_pages_in_parallel(self, typeset, pages, scale, num_workers)
 
     def draw_page(self, typeset: TypesetDocument, page: int, scale: float = 1.0) -> np.ndarray:
         """One page: uint8 [H, W] where all colours are grey, else [H, W, 3]."""
+        return next(self.draw_pages(typeset, scale, pages=range(page, page + 1)))
+
+    def _draw(self, typeset: TypesetDocument, pages: range, scale: float) -> Iterator[np.ndarray]:
+        """Pages that follow each other: their glyphs are placed, and drawn where they are new, all at once."""
         config = self.config
         if typeset.config != config:
             raise ValueError("the document was typeset with another RenderConfig; typeset it with this renderer")
-        height, width = typeset.page_size(page, scale)
-        if height * width > _LARGEST_PAGE:
-            raise ValueError(
-                f"scale={scale:g} makes a page of {width} x {height} pixels, more than {_LARGEST_PAGE}; lower it"
-            )
-        page_width = width
-        if config.horizontal_scale != self._stretch:
-            width = round(math.ceil(config.page_width * typeset.pixels_per_point - 1e-6) * scale)
-        first, last = typeset.page_lines(page)
-        rows, columns, keys, marked = self._glyphs(typeset, first, last, scale)
+        sizes = [typeset.page_size(page, scale) for page in pages]
+        for height, width in sizes:
+            if height * width > _LARGEST_PAGE:
+                raise ValueError(
+                    f"scale={scale:g} makes a page of {width} x {height} pixels, more than {_LARGEST_PAGE}; lower it"
+                )
+        lines = [typeset.page_lines(page)[0] for page in pages] + [typeset.page_lines(pages[-1])[1]]
+        glyphs = self._glyphs(typeset, lines[0], lines[-1], scale)
         atlas = self._atlas(typeset.fonts, typeset.pixels_per_point * scale)
-        slots = atlas.find(keys, columns % PHASES)
-        columns = columns // PHASES
+        pens = glyphs.quarters // PHASES
+        tiles = atlas.find(glyphs.keys, glyphs.quarters - pens * PHASES)
         font_color, mark_color = _channels(config.font_color), _channels(config.newline_color or config.font_color)
-        layers: list[tuple[tuple[int, int, int], Any]] = [(font_color, slice(None))]
-        if mark_color != font_color:
-            layers = [(font_color, ~marked), (mark_color, marked)]
-        background = self._background(typeset, first, last, height, width, scale)
-        inks = [
-            (color, lay_glyphs(atlas, slots[part], rows[part], columns[part], height, width)) for color, part in layers
-        ]
+        marked = None if mark_color == font_color else typeset.is_mark(glyphs.index)
+        parts = pairwise(np.searchsorted(glyphs.line, lines).tolist())
+        for page, (height, width), (begin, end) in zip(pages, sizes, parts, strict=True):
+            part = slice(begin, end)
+            if config.horizontal_scale != self._stretch:
+                width = round(math.ceil(config.page_width * typeset.pixels_per_point - 1e-6) * scale)
+            placed = tiles[part], glyphs.rows[part], pens[part]
+            layers = [(font_color, placed)]
+            if marked is not None:
+                layers = [
+                    (color, (placed[0][chosen], placed[1][chosen], placed[2][chosen]))
+                    for color, chosen in ((font_color, ~marked[part]), (mark_color, marked[part]))
+                ]
+            inks = [(color, lay_glyphs(atlas, *laid, height, width)) for color, laid in layers]
+            yield self._paint(typeset, page, inks, scale)
+
+    def _glyphs(self, typeset: TypesetDocument, first: int, last: int, scale: float) -> _Glyphs:
+        """What is drawn on lines [first, last) of whole pages."""
+        down = typeset.pixels_per_point * scale
+        across = down * self._stretch
+        cells = typeset.cells(first, last, drawn=True)
+        index, line, left, keys = cells.index, cells.line, cells.left, cells.keys
+        rows = typeset.baseline_rows(first, last, scale)[line - first]
+        shaped = typeset.shaped
+        low, high = np.searchsorted(shaped.glyph_at, [typeset.line_starts[first], typeset.line_ends[last - 1]])
+        if low < high:
+            unit = typeset.config.font_size / typeset.fonts.units
+            at = shaped.glyph_at[low:high]
+            alone, anchor = np.flatnonzero(keys != NO_GLYPH), np.searchsorted(index, at)
+            both = np.append(alone, anchor)
+            right = np.append(np.zeros(len(alone)), shaped.right[low:high] * unit)
+            up = np.append(np.zeros(len(alone)), shaped.up[low:high] * unit)
+            keys = np.append(keys[alone], shaped.keys[low:high])
+            order = np.argsort(line[both], kind="stable")
+            both = both[order]
+            index, line, left = index[both], line[both], left[both] + right[order]
+            rows = rows[both] - np.floor(up[order] * down + 0.5).astype(np.int64)
+            keys = keys[order]
+        # Poppler cuts the pen's place down to a quarter of a pixel, where the nearest quarter would be nearer.
+        nearest = 1e-4 if self.config.line_breaking == "reportlab" else 0.5
+        left *= across * PHASES
+        left += nearest
+        return _Glyphs(index, line, rows, np.floor(left, out=left).astype(np.int64), keys)
+
+    def _paint(
+        self, typeset: TypesetDocument, page: int, inks: list[tuple[_Color, np.ndarray]], scale: float
+    ) -> np.ndarray:
+        """A page of its background and layers of ink, each of one colour: uint8 [H, W] or [H, W, 3]."""
+        config = self.config
+        height, width = inks[0][1].shape
+        background = self._background(typeset, *typeset.page_lines(page), height, width, scale)
         colors = (config.font_color, config.page_bg_color, config.para_bg_color, config.border_color)
         grey = all(_is_grey(color) for color in (*colors, config.newline_color or config.font_color))
         planes = []
@@ -145,44 +214,15 @@ class PageRenderer:
             plane = background[channel]
             for color, ink in inks:
                 plane = _lay(plane, ink, color[channel])
-            planes.append(plane)
+            planes.append(np.asarray(plane))
         drawn = planes[0] if grey else np.stack(planes, axis=-1)
-        drawn = np.ascontiguousarray(np.broadcast_to(drawn, (height, width, 3) if not grey else (height, width)))
         if config.horizontal_scale != self._stretch:
             size = max(1, int(width * config.horizontal_scale)), height
             wide = np.asarray(Image.fromarray(drawn).resize(size, Image.Resampling.BICUBIC))
-            drawn = np.empty((height, page_width, *drawn.shape[2:]), dtype=np.uint8)
+            drawn = np.empty((*typeset.page_size(page, scale), *drawn.shape[2:]), dtype=np.uint8)
             drawn[:] = _channels(config.page_bg_color)[: 1 if grey else 3]
-            drawn[:, : wide.shape[1]] = wide[:, :page_width]
+            drawn[:, : wide.shape[1]] = wide[:, : drawn.shape[1]]
         return drawn
-
-    def _glyphs(
-        self, typeset: TypesetDocument, first: int, last: int, scale: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(baseline row, pen in quarter columns, key, stands for a newline) of each glyph on lines [first, last)."""
-        down = typeset.pixels_per_point * scale
-        across = down * self._stretch
-        cells = typeset.cells(first, last)
-        rows = typeset.baseline_rows(first, last, scale)
-        drawn = cells.keys != NO_GLYPH
-        index, line, keys = cells.index[drawn], cells.line[drawn] - first, cells.keys[drawn]
-        left, row = cells.left[drawn], rows[line]
-        shaped = typeset.shaped
-        low, high = np.searchsorted(shaped.glyph_at, [typeset.line_starts[first], typeset.line_ends[last - 1]])
-        if high > low:
-            unit = typeset.config.font_size / typeset.fonts.units
-            anchor = np.searchsorted(cells.index, shaped.glyph_at[low:high])
-            left = np.append(left, cells.left[anchor] + shaped.right[low:high] * unit)
-            raised = np.floor(shaped.up[low:high] * unit * down + 0.5).astype(np.int64)
-            row = np.append(row, rows[cells.line[anchor] - first] - raised)
-            keys = np.append(keys, shaped.keys[low:high])
-            index = np.append(index, shaped.glyph_at[low:high])
-        # Poppler cuts the pen's place down to a quarter of a pixel, where the nearest quarter would be nearer.
-        nearest = 1e-4 if self.config.line_breaking == "reportlab" else 0.5
-        quarters = np.floor(left * across * PHASES + nearest).astype(np.int64)
-        if self.config.newline_color is None:
-            return row, quarters, keys, np.zeros(len(keys), dtype=bool)
-        return row, quarters, keys, typeset.is_mark(index)
 
     def _atlas(self, fonts: FontChain, pixels_per_point: float) -> GlyphAtlas:
         atlas = self._atlases.get(pixels_per_point)
@@ -229,7 +269,7 @@ def _lay(background: int | np.ndarray, ink: np.ndarray, color: int) -> np.ndarra
     return ((background * (255 - amount) + color * amount + 127) // 255).astype(np.uint8)
 
 
-def _channels(color: str) -> tuple[int, int, int]:
+def _channels(color: str) -> _Color:
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 

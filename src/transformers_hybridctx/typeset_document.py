@@ -169,8 +169,9 @@ class TypesetDocument:
     def is_mark(self, positions: np.ndarray) -> np.ndarray:
         """Which of these characters of the display text stand for a newline: bool."""
         if self._marks is None:
-            codes = np.array([ord(self.display[position]) for position in positions.tolist()], dtype=np.uint32)
-            return np.asarray((self.fonts.flags[codes] & MARK) != 0)
+            first = int(positions.min(initial=0))
+            codes = code_points(self.display[first : int(positions.max(initial=0)) + 1])[positions - first]
+            return np.asarray((self.fonts.flags.take(codes) & MARK) != 0)
         mark_at = self._marks[2]
         if not len(mark_at):
             return np.zeros(len(positions), dtype=bool)
@@ -225,7 +226,7 @@ class TypesetDocument:
         return high, wide
 
     def baseline_rows(self, first: int, last: int, scale: float = 1.0) -> np.ndarray:
-        """Pixel rows of the baselines of lines [first, last) of one page, int64.
+        """Pixel rows of the baselines of lines [first, last) of whole pages, int64.
 
         The nearest row, or, where reportlab's pages are followed, the row that poppler cuts it down to: the sums are
         those of a PDF that places each paragraph by its lower left corner, so that they round alike at any dpi.
@@ -233,48 +234,41 @@ class TypesetDocument:
         config, down = self.config, self.pixels_per_point * scale
         if config.line_breaking == "plain":
             return np.floor((self.line_tops[first:last] + self.fonts.ascent) * down + 0.5).astype(np.int64)
-        rows = np.zeros(last - first, dtype=np.int64)
         frame = config.margin_y + config.frame_padding
-        for begin, end, top, bottom in self._paragraph_extents(first, last):
-            tops = np.round(self.line_tops[begin:end] - (config.font_size - self.fonts.ascent) - frame, 6)
-            corner = (config.page_height - frame - bottom) * -down + down * config.page_height
-            above = (bottom - top) - config.font_size - (tops - top)
-            rows[begin - first : end - first] = np.floor(above * -down + corner)
-        return rows
+        begins, top, bottom = self._paragraph_extents(first, last)
+        paragraph = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, last)))
+        tops = np.round(self.line_tops[first:last] - (config.font_size - self.fonts.ascent) - frame, 6)
+        corner = (config.page_height - frame - bottom) * -down + down * config.page_height
+        above = (bottom - top - config.font_size)[paragraph] - (tops - top[paragraph])
+        return np.floor(above * -down + corner[paragraph]).astype(np.int64)
 
-    def _paragraph_extents(self, first: int, last: int) -> list[tuple[int, int, float, float]]:
-        """(first line, last line, top, bottom) of each paragraph's part in each column of lines [first, last), in
+    def _paragraph_extents(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(first line, top, bottom) of each paragraph's part in each column of lines [first, last) of whole pages, in
         points from the top of the frame.
         """
         config = self.config
-        shift = 0.0 if config.line_breaking == "plain" else config.font_size - self.fonts.ascent
-        origin = config.margin_y + config.frame_padding + shift
-        columns = np.diff(self.line_columns[first:last]) != 0
-        edges = first + 1 + np.flatnonzero((np.diff(self.line_paragraphs[first:last]) != 0) | columns)
-        extents = []
-        for begin, end in pairwise([first, *edges.tolist(), last]):
-            top = round(float(self.line_tops[begin]) - origin, 6)
-            if config.line_breaking == "reportlab" and (
-                begin == first or self.line_columns[begin] != self.line_columns[begin - 1]
-            ):
-                top = 0.0
-            extents.append((begin, end, top, round(float(self.line_tops[end - 1]) - origin, 6) + config.line_height))
-        return extents
+        reportlab = config.line_breaking == "reportlab"
+        origin = config.margin_y + config.frame_padding + (config.font_size - self.fonts.ascent if reportlab else 0.0)
+        lines = slice(first, last)
+        heads = np.diff(self.line_pages[lines] * config.columns + self.line_columns[lines], prepend=-1) != 0
+        begins = first + np.flatnonzero(heads | (np.diff(self.line_paragraphs[lines], prepend=-1) != 0))
+        top = np.round(self.line_tops[begins] - origin, 6)
+        if reportlab:
+            top[heads[begins - first]] = 0.0
+        lowest = np.append(begins[1:], last) - 1
+        return begins, top, np.round(self.line_tops[lowest] - origin, 6) + config.line_height
 
     def blocks(self, first: int, last: int) -> list[Box]:
         """(left, top, right, bottom) in points of what is coloured and framed behind the paragraphs of lines [first,
         last) of one page, without the frame's stroke.
         """
         config = self.config
-        frame = config.margin_y + config.frame_padding
-        boxes = []
-        for begin, _, top, bottom in self._paragraph_extents(first, last):
-            left = config.margin_x + config.frame_padding + config.left_indent
-            left += int(self.line_columns[begin]) * (config.column_width + config.column_gap)
-            pad = config.border_padding
-            right = left + config.text_width
-            boxes.append((left - pad, frame + top - pad, right + pad, frame + bottom + pad))
-        return boxes
+        frame, pad = config.margin_y + config.frame_padding, config.border_padding
+        begins, tops, bottoms = self._paragraph_extents(first, last)
+        lefts = config.margin_x + config.frame_padding + config.left_indent
+        lefts = lefts + self.line_columns[begins] * (config.column_width + config.column_gap)
+        sides = lefts - pad, frame + tops - pad, lefts + config.text_width + pad, frame + bottoms + pad
+        return list(zip(*(side.tolist() for side in sides), strict=True))
 
     @property
     def _shows_blocks(self) -> bool:
@@ -326,14 +320,18 @@ class TypesetDocument:
         rights[has] -= short * self.config.font_size
         return rights
 
-    def cells(self, first: int, last: int) -> Cells:
-        """Where every character of lines [first, last) lies."""
+    def cells(self, first: int, last: int, drawn: bool = False) -> Cells:
+        """Where every character of lines [first, last) lies; with `drawn` only those at which glyphs are drawn, and
+        without their widths.
+        """
         fonts = self.fonts
-        starts, ends = self.line_starts[first:last], self.line_ends[first:last]
-        base, stop = int(starts[0]), int(ends[-1])
-        codes = code_points(self.display[base : stop + 1])[: stop - base]
-        widths = fonts.advances[codes]
-        keys = fonts.keys[codes]
+        starts, lengths = self.line_starts[first:last], self.line_ends[first:last] - self.line_starts[first:last]
+        base, stop = int(starts[0]), int(self.line_ends[last - 1])
+        starts = starts - base
+        codes = code_points(self.display[base:stop])
+        # numpy takes by uint32 three times as fast as it indexes.
+        widths = fonts.advances.take(codes)
+        keys = fonts.keys.take(codes)
         low, high = np.searchsorted(self.shaped.at, [base, stop])
         here = self.shaped.at[low:high] - base
         widths[here] = self.shaped.advances[low:high]
@@ -342,24 +340,42 @@ class TypesetDocument:
         widths[halves] = 0
         keys[halves] = NO_GLYPH
         widths[self._doubled_in(base, stop)] = 0
-        pen = np.zeros(len(codes) + 1, dtype=np.int64)
-        np.cumsum(widths, out=pen[1:])
-        lengths = ends - starts
-        line = np.repeat(np.arange(last - first), lengths)
-        index = joined_ranges(starts - base, lengths)
+        turned = np.flatnonzero(self.line_directions[first:last])
+        if drawn:
+            shown = keys != NO_GLYPH
+            low, high = np.searchsorted(self.shaped.glyph_at, [base, stop])
+            shown[self.shaped.glyph_at[low:high] - base] = True
+            shown[joined_ranges((starts + lengths)[:-1], starts[1:] - (starts + lengths)[:-1])] = False
+        index = np.flatnonzero(shown) if drawn and not len(turned) else joined_ranges(starts, lengths)
+        cuts = np.append(np.searchsorted(index, starts), len(index))
+        counts = np.diff(cuts)
+
+        def along(steps: np.ndarray) -> np.ndarray:
+            """The sum of steps from a line's start to each cell."""
+            total = np.zeros(len(codes) + 1, dtype=np.int64)
+            np.cumsum(steps, out=total[1:])
+            return total[index] - np.repeat(total[starts], counts)
+
         unit = self.config.font_size / fonts.units
-        left = self.line_lefts[first:last][line] + (pen[index] - pen[starts[line] - base]) * unit
-        width = widths[index] * unit
+        left = along(widths) * unit
+        left += np.repeat(self.line_lefts[first:last], counts)
         gaps = self.line_gaps[first:last]
-        if gaps.any():
-            space = self._breaking_spaces(base, stop)
-            before = np.concatenate([[0], np.cumsum(space)])
-            left += gaps[line] * (before[index] - before[starts[line] - base])
-            width += gaps[line] * space[index]
-        cells = Cells(index + base, line + first, left, width, keys[index])
-        for number in np.flatnonzero(self.line_directions[first:last]).tolist():
-            where = slice(*np.searchsorted(line, [number, number + 1]).tolist())
+        space = self._breaking_spaces(base, stop) if gaps.any() else None
+        if space is not None:
+            left += np.repeat(gaps, counts) * along(space)
+        line = np.repeat(np.arange(first, last), counts)
+        if drawn and not len(turned):
+            return Cells(index + base, line, left, np.zeros(0), keys[index])
+        width = widths[index] * unit
+        if space is not None:
+            width += np.repeat(gaps, counts) * space[index]
+        cells = Cells(index + base, line, left, width, keys[index])
+        for number in turned.tolist():
+            where = slice(cuts[number], cuts[number + 1])
             self._reorder(cells, where, codes[index[where]], first + number)
+        if drawn:
+            chosen = shown[index]
+            cells = Cells(cells.index[chosen], line[chosen], left[chosen], np.zeros(0), cells.keys[chosen])
         return cells
 
     def _doubled_in(self, base: int, stop: int) -> np.ndarray:
@@ -371,7 +387,7 @@ class TypesetDocument:
         """Which characters [base, stop) of the display text are spaces that lines may break at: bool."""
         start = max(base - 1, 0)
         codes = code_points(self.display[start : stop + 1])
-        space = (self.fonts.flags[codes] & SPACE) != 0
+        space = (self.fonts.flags.take(codes) & SPACE) != 0
         if self.config.line_breaking == "reportlab":
             space &= ~space_runs(codes)
         space = space[base - start : base - start + stop - base]

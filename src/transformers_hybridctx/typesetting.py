@@ -90,13 +90,13 @@ class Typesetter:
         display, marks = self._expand(text)
         codes = code_points(display)
         fonts.learn(codes)
-        flags = fonts.flags[codes]
+        flags = fonts.flags.take(codes)
         source = codes
         if marks is not None:
             source = code_points(text)
             fonts.learn(source)
         self._check_visible(text, source)
-        widths = fonts.advances[codes]
+        widths = fonts.advances.take(codes)
         attached = np.zeros(len(codes) + 1, dtype=bool)
         if plain:
             # CRLF is one newline: its first half takes no room, and no line ends between the halves.
@@ -299,8 +299,8 @@ class Typesetter:
         if stretched.any():
             space = (flags & SPACE) != 0
             space[doubled] = False
-            counted = np.append(0, np.cumsum(space))
-            spaces = counted[ends] - counted[starts]
+            at = np.flatnonzero(space)
+            spaces = np.searchsorted(at, ends) - np.searchsorted(at, starts)
             stretched &= spaces > 0
             gaps[stretched] = (room - natural)[stretched] / spaces[stretched]
             natural[stretched] = room[stretched]
