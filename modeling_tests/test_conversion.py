@@ -346,6 +346,42 @@ def other_patches(folder: Path) -> None:
     edit_json(folder / "preprocessor_config.json", patch_size=16)
 
 
+def mixture_of_experts(folder: Path) -> None:
+    edit_json(folder / "config.json", model_type="glm4v_moe")
+
+
+def experts_in_the_text_tower(folder: Path) -> None:
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    edit_json(folder / "config.json", text_config={**text, "model_type": "glm4v_moe_text"})
+
+
+def towers_that_are_no_objects(folder: Path) -> None:
+    edit_json(folder / "config.json", vision_config="large")
+
+
+def unknown_positions(folder: Path) -> None:
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    rope = {**text["rope_parameters"], "rope_type": "spiral"}
+    edit_json(folder / "config.json", text_config={**text, "rope_parameters": rope})
+
+
+def no_window(folder: Path) -> None:
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    edit_json(folder / "config.json", text_config={**text, "max_position_embeddings": -1})
+
+
+def broken_tokenizer(folder: Path) -> None:
+    edit_json(folder / "tokenizer.json", model=[1, 2])
+
+
+def broken_image_sizes(folder: Path) -> None:
+    edit_json(folder / "preprocessor_config.json", size=7)
+
+
+def broken_generation_config(folder: Path) -> None:
+    (folder / "generation_config.json").write_text('{"top_p": ')
+
+
 def no_config(folder: Path) -> None:
     (folder / "config.json").unlink()
 
@@ -373,6 +409,14 @@ REFUSED: dict[Callable[[Path], None], str] = {
     quantised: r"is quantised",
     other_tokenizer: r"config has image_token_id=11",
     other_patches: r"patch_size=16, but its vision tower has patch_size=14",
+    mixture_of_experts: r"model_type='glm4v_moe', a mixture of experts, which cannot .* these can be converted: glm4v",
+    experts_in_the_text_tower: r"text tower of model_type='glm4v_moe_text'.*a mixture of experts cannot",
+    towers_that_are_no_objects: r"config.json of .* cannot be used",
+    unknown_positions: r"config.json of .* cannot be used .*spiral",
+    no_window: r"max_position_embeddings=-1, which leaves no room",
+    broken_tokenizer: r"the tokenizer of .* cannot be used",
+    broken_image_sizes: r"the tokenizer or the image processor of .* cannot be used",
+    broken_generation_config: r"generation_config.json is not JSON",
     no_config: r"has no config.json",
     broken_config: r"config.json is not JSON",
 }
@@ -419,6 +463,40 @@ def test_an_existing_target_is_kept_unless_asked(source: Path, tmp_path: Path) -
     assert (tmp_path / "target" / "mine").read_text() == "precious"
     convert_checkpoint(str(source), tmp_path / "target", overwrite=True)
     assert leftovers(tmp_path) == ["target"] and not (tmp_path / "target" / "mine").exists()
+
+
+@pytest.mark.parametrize("target", ["source", "source/inside", "", "source/../source", "link"])
+def test_a_source_is_never_written_over(source: Path, tmp_path: Path, target: str) -> None:
+    (tmp_path / "link").symlink_to(source)
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    with pytest.raises(CheckpointError, match="is, holds or lies in the source"):
+        convert_checkpoint(str(source), tmp_path / target, overwrite=True)
+    assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+
+
+def test_a_source_without_a_chat_template_is_converted_with_a_warning(source: Path, tmp_path: Path) -> None:
+    (source / "chat_template.jinja").unlink()
+    with pytest.warns(UserWarning, match="has no chat template, without which no prompt"):
+        convert_checkpoint(str(source), tmp_path / "target")
+
+
+def test_a_finished_shard_that_was_changed_since_is_written_anew(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers_hybridctx.conversion import convert
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "_carry", killed)
+        with pytest.raises(KeyboardInterrupt):
+            convert_checkpoint(str(source), tmp_path / "target")
+    shard = next((tmp_path / ".target.partial").glob("model-00001-of-*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    convert_checkpoint(str(source), tmp_path / "target")
+    before, after = all_tensors(source), all_tensors(tmp_path / "target")
+    assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_too_small_a_disk_is_known_before(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -59,10 +58,7 @@ def source_config(checkpoint: Checkpoint) -> PreTrainedConfig:
             f"{checkpoint.name} has a text tower of model_type={given!r}; {text_class.model_type!r} can be converted "
             "(a mixture of experts cannot yet)"
         )
-    try:
-        return AutoConfig.for_model(family, **values)
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise CheckpointError(f"config.json of {checkpoint.name} cannot be used: {error}") from error
+    return AutoConfig.for_model(family, **values)
 
 
 def own_config(checkpoint: Checkpoint) -> HybridCtxConfig:
@@ -77,10 +73,7 @@ def own_config(checkpoint: Checkpoint) -> HybridCtxConfig:
             f"{checkpoint.name} has model_type={checkpoint.config.get('model_type')!r}, not 'hybridctx'"
         )
     _check_depth(checkpoint, values)
-    try:
-        return HybridCtxConfig(**values)
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise CheckpointError(f"config.json of {checkpoint.name} cannot be used: {error}") from error
+    return HybridCtxConfig(**values)
 
 
 def check_not_quantised(checkpoint: Checkpoint, what: str) -> None:
@@ -122,14 +115,11 @@ def hybridctx_config(source: PreTrainedConfig, image_settings: dict[str, Any]) -
     fields = {name: getattr(source, name) for name in TOKEN_IDS if getattr(source, name, None) is not None}
     normalisation = ("image_mean", "image_std", "rescale_factor")
     fields |= {name: image_settings[name] for name in normalisation if name in image_settings}
-    try:
-        config = HybridCtxConfig(
-            text_config=tower_fields(source.text_config),
-            vision_config=tower_fields(source.vision_config),
-            tie_word_embeddings=source.tie_word_embeddings,
-            **fields,
-        )
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise CheckpointError(f"the source's config cannot be used: {error}") from error
+    config = HybridCtxConfig(
+        text_config=tower_fields(source.text_config),
+        vision_config=tower_fields(source.vision_config),
+        tie_word_embeddings=source.tie_word_embeddings,
+        **fields,
+    )
     config.architectures = ["HybridCtxForCausalLM"]
     return config

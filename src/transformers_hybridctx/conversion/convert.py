@@ -22,9 +22,9 @@ from .configs import check_not_quantised, hybridctx_config, num_extra_layers, ow
 from .four_bit import clean_scratch, four_bit_bytes, four_bit_keys, in_four_bits
 from .key_layouts import KeyFate, key_fates, parameter_shapes, without_fusion
 from .model_cards import converted_card
-from .output_folders import PartialFolder, check_target, complete_folder, write_json
+from .output_folders import PartialFolder, check_apart, check_target, complete_folder, write_json
 from .processors import context_arithmetic, image_settings, make_processor, own_processor, page_arithmetic
-from .sources import INDEX, SINGLE, Checkpoint, open_checkpoint, read_json
+from .sources import INDEX, SINGLE, Checkpoint, open_checkpoint, read_json, readable
 from .tensor_files import (
     FLOATS,
     TORCH_DTYPES,
@@ -38,6 +38,7 @@ from .tensor_files import (
 from .verification import verify_conversion
 
 REPORT = "conversion_report.json"
+GENERATION = "generation_config.json"
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 CARRIED = ("LICENSE*", "NOTICE*", "video_preprocessor_config.json")
 
@@ -86,20 +87,26 @@ def convert_checkpoint(
         raise CheckpointError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
     check_target(target, overwrite or dry_run)
     checkpoint = open_checkpoint(source, revision, token)
+    check_apart(checkpoint.folder, target)
     check_not_quantised(checkpoint, "convert")
-    if checkpoint.config.get("model_type") == HybridCtxConfig.model_type:
-        config, settings = own_config(checkpoint), {}
-        fates = key_fates(checkpoint.tensors, _shapes(config), config, 0, same_values)
-        if fold_phi:
-            fates = without_fusion(fates, checkpoint.tensors, same_answers="convert it without folding phi")
-            config.phi, config.phi_bottleneck, config.modality_embedding = "identity", None, False
-        processor = own_processor(checkpoint, render_config)
-    else:
-        their_config, settings = source_config(checkpoint), image_settings(checkpoint)
-        config = hybridctx_config(their_config, settings)
-        extra_layers = num_extra_layers(checkpoint)
-        fates = key_fates(checkpoint.tensors, _shapes(config), config, extra_layers, same_values)
-        processor = make_processor(checkpoint, config, settings, render_config or RenderConfig())
+    is_own = checkpoint.config.get("model_type") == HybridCtxConfig.model_type
+    with readable(f"config.json of {checkpoint.name}"):
+        settings = {} if is_own else image_settings(checkpoint)
+        config = own_config(checkpoint) if is_own else hybridctx_config(source_config(checkpoint), settings)
+        shapes = parameter_shapes(config)
+    extra_layers = 0 if is_own else num_extra_layers(checkpoint)
+    fates = key_fates(checkpoint.tensors, shapes, config, extra_layers, same_values)
+    if fold_phi:
+        fates = without_fusion(fates, checkpoint.tensors, same_answers="convert it without folding phi")
+        config.phi, config.phi_bottleneck, config.modality_embedding = "identity", None, False
+    with readable(f"the tokenizer or the image processor of {checkpoint.name}"):
+        if is_own:
+            processor = own_processor(checkpoint, render_config)
+        else:
+            processor = make_processor(checkpoint, config, settings, render_config or RenderConfig())
+        page = page_arithmetic(processor)
+    if (checkpoint.folder / GENERATION).exists():
+        read_json(checkpoint.folder / GENERATION)  # not after the weights have been written
     shards = plan_shards(checkpoint, fates, None if dtype is None else DTYPES[dtype])
     config.dtype = main_dtype(shards)
     four_bit = _quantize(config) if load_in_4bit else frozenset()
@@ -117,7 +124,7 @@ def convert_checkpoint(
         "num_parameters": sum(tensor.num_elements for tensor in written),
         "num_bytes": sum(four_bit_bytes(one) if one.name in four_bit else one.num_bytes for one in written),
         "num_shards": len(shards),
-        "page": page_arithmetic(processor),
+        "page": page,
         "context": context_arithmetic(processor, config),
         "image_settings_of_source": bool(settings),
         "keys": {action: sum(fate.action == action for fate in fates) for action in ("kept", "renamed", "dropped")},
@@ -172,13 +179,6 @@ def _scratch_bytes(pairs: Pairs, four_bit: frozenset[str]) -> int:
     return sum(four_bit_bytes(written) for _, written in pairs if written.name in four_bit)
 
 
-def _shapes(config: HybridCtxConfig) -> dict[str, tuple[int, ...]]:
-    try:
-        return parameter_shapes(config)
-    except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
-        raise CheckpointError(f"no model can be built from the source's config: {error}") from error
-
-
 def plan_shards(checkpoint: Checkpoint, fates: Sequence[KeyFate], dtype: str | None) -> dict[str, Pairs]:
     """The shards to write, one for each of the source: tensors as read and as written."""
     target_of = {fate.source: fate.target for fate in fates if fate.target is not None}
@@ -215,8 +215,8 @@ def write_shards(
 
 def _carry(checkpoint: Checkpoint, config: HybridCtxConfig, folder: Path) -> None:
     """What is neither weights nor processor: generation config, licences, settings that only the way back needs."""
-    if (checkpoint.folder / "generation_config.json").exists():
-        shutil.copyfile(checkpoint.folder / "generation_config.json", folder / "generation_config.json")
+    if (checkpoint.folder / GENERATION).exists():
+        shutil.copyfile(checkpoint.folder / GENERATION, folder / GENERATION)
     else:
         GenerationConfig.from_model_config(config).save_pretrained(folder)
     for pattern in CARRIED:

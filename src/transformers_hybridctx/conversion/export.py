@@ -17,8 +17,8 @@ from .configs import FAMILIES, TOKEN_IDS, check_not_quantised, own_config, tower
 from .convert import CARRIED, DTYPES, REPORT, main_dtype, plan_shards, shard_fingerprint, write_shards
 from .key_layouts import key_fates, parameter_shapes, without_fusion
 from .model_cards import exported_card
-from .output_folders import check_target, complete_folder, write_json
-from .sources import Checkpoint, open_checkpoint, read_json
+from .output_folders import check_apart, check_target, complete_folder, write_json
+from .sources import Checkpoint, open_checkpoint, read_json, readable
 from .tensor_files import CheckpointError, same_values
 
 _PROCESSORS = {
@@ -62,9 +62,12 @@ def export_checkpoint(
     check_target(target, overwrite or dry_run)
     checkpoint = open_checkpoint(source, revision, token)
     check_not_quantised(checkpoint, "export")
-    config = own_config(checkpoint)
+    check_apart(checkpoint.folder, target)
+    with readable(f"config.json of {checkpoint.name}"):
+        config = own_config(checkpoint)
+        shapes = parameter_shapes(config)
     family = _family(checkpoint, config, model_type)
-    fates = key_fates(checkpoint.tensors, parameter_shapes(config), config, 0, same_values)
+    fates = key_fates(checkpoint.tensors, shapes, config, 0, same_values)
     fates = without_fusion(fates, checkpoint.tensors, same_answers="serve the HybridCtx checkpoint")
     shards = plan_shards(checkpoint, fates, None if dtype is None else DTYPES[dtype])
     their_config = _their_config(config, family)

@@ -13,7 +13,7 @@ from ..remote_code import write_remote_code
 from .configs import check_not_quantised
 from .convert import CARRIED
 from .model_cards import merged_card
-from .output_folders import check_target, complete_folder
+from .output_folders import check_apart, check_target, complete_folder
 from .sources import open_checkpoint, read_json
 from .tensor_files import CheckpointError, read_header
 
@@ -56,6 +56,8 @@ def merge_lora(
         raise CheckpointError(f"{adapter} has no adapter_model.safetensors; save the adapter as safetensors")
     checkpoint = open_checkpoint(base, revision)
     check_not_quantised(checkpoint, "merge into")
+    check_apart(checkpoint.folder, target)
+    check_apart(adapter, target)
     model = HybridCtxForCausalLM.from_pretrained(checkpoint.folder)
     try:
         tuned = PeftModel.from_pretrained(model, adapter)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -42,8 +43,14 @@ class PartialFolder:
         if progress.get("fingerprint") != self._fingerprint:
             return False
         # A shard is entered when it is on the disk, so one that was begun and not finished is written anew.
-        self.finished = {name: sha for name, sha in progress["finished"].items() if (self.path / name).exists()}
+        self.finished = {name: sha for name, sha in progress["finished"].items() if self._is_whole(name, sha)}
         return True
+
+    def _is_whole(self, name: str, sha256: str) -> bool:
+        if not (self.path / name).exists():
+            return False
+        with open(self.path / name, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
 
     def finish(self, shard: str, sha256: str) -> None:
         """Enter a shard that is complete and on the disk."""
@@ -79,7 +86,7 @@ def complete_folder(target: Path, fingerprint: str, num_bytes: int, overwrite: b
     Raises:
         CheckpointError: the target exists, or the disk has no room for it.
     """
-    target = target.absolute()
+    target = target.resolve()
     check_target(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = PartialFolder(target.with_name(f".{target.name}.partial"), fingerprint)
@@ -107,6 +114,13 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise CheckpointError(f"{target} is a file; name a folder")
     if target.exists() and any(target.iterdir()) and not overwrite:
         raise CheckpointError(f"{target} exists and is not empty; name another folder, or ask to overwrite it")
+
+
+def check_apart(source: Path, target: Path) -> None:
+    """Raise `CheckpointError` where writing the target would replace the source, or write into it."""
+    one, other = source.resolve(), target.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise CheckpointError(f"{target} is, holds or lies in the source {source}; name a folder beside it")
 
 
 def write_json(file: Path, values: dict[str, Any]) -> None:

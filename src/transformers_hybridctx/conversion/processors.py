@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from transformers import AutoTokenizer
@@ -11,7 +12,7 @@ from ..configuration_hybridctx import HybridCtxConfig
 from ..image_processing_hybridctx import HybridCtxImageProcessor
 from ..processing_hybridctx import HybridCtxProcessor
 from ..render_config import RenderConfig
-from .sources import Checkpoint, read_json
+from .sources import Checkpoint, read_json, readable
 from .tensor_files import CheckpointError
 
 _IMAGE_SETTINGS = (
@@ -54,10 +55,14 @@ def make_processor(
     Raises:
         CheckpointError: the source has no tokenizer that transformers knows, or parts of it contradict each other.
     """
-    try:
+    with readable(f"the tokenizer of {checkpoint.name}"):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the tokenizer of {checkpoint.name} cannot be read: {error}") from error
+    if tokenizer.chat_template is None:
+        warnings.warn(
+            f"{checkpoint.name} has no chat template, without which no prompt can be written: put the family's "
+            "chat_template.jinja into the converted folder",
+            stacklevel=2,
+        )
     vision = config.vision_config
     settings = {
         "patch_size": vision.patch_size,
@@ -92,10 +97,7 @@ def make_processor(
 
 def own_processor(checkpoint: Checkpoint, render_config: RenderConfig | None) -> HybridCtxProcessor:
     """The processor of a checkpoint that is a HybridCtx one already, which draws pages as asked, if it is asked."""
-    try:
-        processor = HybridCtxProcessor.from_pretrained(checkpoint.folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the processor of {checkpoint.name} cannot be read: {error}") from error
+    processor = HybridCtxProcessor.from_pretrained(checkpoint.folder)
     if render_config is not None:
         processor.render_config = render_config
     return processor
@@ -107,8 +109,10 @@ def default_budget(config: HybridCtxConfig) -> dict[str, int]:
     Positions are never more than tokens, as a page takes fewer of them, so that the bound is on the safe side.
     """
     window = getattr(config.text_config, "max_position_embeddings", None)
-    if not window:
+    if window is None:
         return {}
+    if window < _ANSWER_PART:
+        raise CheckpointError(f"config.json has max_position_embeddings={window}, which leaves no room for a prompt")
     return {"max_context_tokens": window - min(_ANSWER_TOKENS, window // _ANSWER_PART)}
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,21 @@ class Checkpoint:
     @property
     def shards(self) -> list[Path]:
         return sorted({tensor.file for tensor in self.tensors.values()})
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Files of a checkpoint are handed to transformers here, which raises any kind of error where they make no sense.
+
+    Raises:
+        CheckpointError: in place of that; `what` cannot be used, and why.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{what} cannot be used ({type(error).__name__}: {error})") from error
 
 
 def open_checkpoint(source: str, revision: str | None = None, token: str | None = None) -> Checkpoint:
