@@ -28,8 +28,9 @@ from transformers_hybridctx.context_planning import (
     register_text_policy,
     resolve_text_policy,
 )
+from transformers_hybridctx.ranked_policies import bm25_words
 from transformers_hybridctx.sentences import sentence_starts
-from transformers_hybridctx.text_policies import Selection, bm25_words, page_ranges
+from transformers_hybridctx.text_policies import Selection, page_ranges
 
 
 @dataclass
@@ -286,7 +287,7 @@ def test_every_plan_keeps_its_budget_and_accounts_for_every_character(
 
 
 def test_known_policies_are_named_when_an_unknown_one_is_asked_for() -> None:
-    with pytest.raises(ValueError, match=r"'magic'.*anchors, bm25, full, middle, none, tail"):
+    with pytest.raises(ValueError, match=r"'magic'.*anchors, attention, bm25, full, middle, none, tail"):
         resolve_text_policy("magic")
     with pytest.raises(ValueError, match=r"bm25.*bottom_k"):
         resolve_text_policy({"name": "bm25", "bottom_k": 3})

@@ -46,6 +46,9 @@ class HybridCtxConfig(Glm4vConfig):
         vision_batch_bytes (`int`, *optional*, defaults to 1 GiB):
             What the vision tower's activations may take in memory (without gradients); pages beyond it wait for the next
             batch, so peak memory does not grow with the number of pages. A page that alone takes more is an error.
+        retrieval_heads (`list[list[int]]`, *optional*):
+            `[layer, head]` of the text tower's attention heads that find what a question asks for, best first. The text
+            policy `"attention"` listens to them; to all heads when `None`.
 
     Example:
     ```python
@@ -73,6 +76,7 @@ class HybridCtxConfig(Glm4vConfig):
     image_std: list[float] | tuple[float, ...] = tuple(OPENAI_CLIP_STD)
     rescale_factor: float = 1 / 255
     vision_batch_bytes: int = 1 << 30
+    retrieval_heads: list[list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         # Both name code of the repository that a config was loaded from. They are for the copy of this class that lies
@@ -121,6 +125,16 @@ class HybridCtxConfig(Glm4vConfig):
         """Part of `@strict`-powered validation: sizes are positive."""
         if self.vision_batch_bytes < 1:
             raise ValueError(f"vision_batch_bytes={self.vision_batch_bytes} must be 1 or more.")
+        text = self.text_config
+        for entry in self.retrieval_heads or []:
+            is_head = (
+                len(entry) == 2 and 0 <= entry[0] < text.num_hidden_layers and 0 <= entry[1] < text.num_attention_heads
+            )
+            if not is_head:
+                raise ValueError(
+                    f"retrieval_heads has {entry}: give [layer, head], where the text tower has {text.num_hidden_layers} "
+                    f"layers of {text.num_attention_heads} heads."
+                )
         if self.phi_bottleneck is not None and self.phi_bottleneck < 1:
             raise ValueError(f"phi_bottleneck={self.phi_bottleneck} must be 1 or more, or None for the default.")
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NoReturn
 
+from .ranked_policies import AnchorsPolicy, AttentionPolicy, BM25Policy
 from .text_policies import (
     TEXT_POLICIES,
-    AnchorsPolicy,
-    BM25Policy,
     CharRange,
     FullPolicy,
     MiddlePolicy,
@@ -579,6 +578,7 @@ def _common(one: Sequence[CharRange], other: Sequence[CharRange]) -> list[CharRa
 __all__ = [
     "TEXT_POLICIES",
     "AnchorsPolicy",
+    "AttentionPolicy",
     "BM25Policy",
     "ContextBudget",
     "ContextBudgetError",

@@ -178,6 +178,11 @@ class DocumentCache:
             raise ValueError("the document is not laid out yet: call attach(model, processor), as the pipeline does")
         return self._plan
 
+    @property
+    def text_policy(self) -> TextPolicy:
+        """What is copied for a question, unless it says otherwise."""
+        return self._request.text_policy
+
     def __len__(self) -> int:
         """Tokens that are read."""
         return len(self.prefix)
@@ -220,6 +225,7 @@ class DocumentCache:
         question: str,
         budget: ContextBudget | dict[str, Any] | None = None,
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
+        fusion_order: str | None = None,
     ) -> tuple[list[int], ContextPlan]:
         """
         The whole prompt for a question, which begins with what is read, and its plan.
@@ -228,6 +234,11 @@ class DocumentCache:
             ContextBudgetError: the question does not fit; its `smallest` would.
             ValueError: a budget or a policy that would change the pages.
         """
+        if fusion_order not in (None, self._request.fusion_order):
+            raise ValueError(
+                f"the document was read with fusion_order={self._request.fusion_order!r}, not {fusion_order!r}; read it "
+                "with that"
+            )
         asked = ContextBudget.of(budget)
         filled = asked.filled_from(self._request.budget)
         scale = self.plan.scale
@@ -388,6 +399,7 @@ _INCIDENTAL = frozenset(
         "auto_map",
         "custom_pipelines",
         "vision_batch_bytes",
+        "retrieval_heads",
     )
 )
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

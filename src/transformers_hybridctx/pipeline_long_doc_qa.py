@@ -18,6 +18,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
 from transformers.utils import logging
 
+from .attention_ranking import rank_by_attention
 from .configuration_hybridctx import HybridCtxConfig
 from .context_planning import ContextBudget, ContextPlan, resolve_text_policy
 from .document_cache import DocumentCache
@@ -25,6 +26,7 @@ from .document_files import names_a_file, read_document_file
 from .evidence import find_evidence, mark_evidence, split_reasoning
 from .prefix_cache import PrefixCache, common_length, empty_cache
 from .processing_hybridctx import HybridCtxProcessor
+from .ranked_policies import AttentionPolicy
 from .remote_code import TravelsWithCode
 from .text_policies import PagedDocument, TextPolicy
 
@@ -182,10 +184,12 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         postprocess = {**self._postprocess_params, **postprocess}
 
         if isinstance(document, DocumentCache):
-            laid_out: Any = document.attach(self.model, self.processor)
+            document.attach(self.model, self.processor)
         else:
-            laid_out = self.lay_out(document)
-        prompts = [self.preprocess({"document": laid_out, "question": one}, **preprocess) for one in questions]
+            document = self.lay_out(document)
+            if _unranked(preprocess.get("text_policy") or self.processor.default_text_policy):
+                document = self.read(document, **preprocess)
+        prompts = [self.preprocess({"document": document, "question": one}, **preprocess) for one in questions]
         answers = dict(self._answer(prompts, document, batch_size, forward, postprocess))
         ordered = [answers[id(prompt)] for prompt in prompts]
         return ordered[0] if isinstance(question, str) else ordered
@@ -213,14 +217,21 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         """The plan and the prompt; its pages are drawn when the model reads them."""
         started = time.perf_counter()
         document, question = input_["document"], input_["question"]
+        seconds = {}
         if isinstance(document, DocumentCache):
+            if policy := _unranked(parameters.get("text_policy") or document.text_policy):
+                with self.device_placement():
+                    ranked = rank_by_attention(self.model, self.processor, document, question, policy)
+                parameters["text_policy"] = ranked
+                seconds["attend"] = time.perf_counter() - started
+                started += seconds["attend"]
             input_ids, plan = document.prompt(self.processor, question, **parameters)
         else:
             features, plan = self.processor(
                 document=document, question=question, draw_pages=False, return_plan=True, **parameters
             )
             input_ids = features["input_ids"][0]
-        return _Prompt(question, plan, input_ids, {"plan": time.perf_counter() - started})
+        return _Prompt(question, plan, input_ids, seconds | {"plan": time.perf_counter() - started})
 
     def _answer(
         self,
@@ -416,6 +427,12 @@ def _of_this_copy(processor: Any) -> HybridCtxProcessor:
 def _pages_of(prompt: _Prompt) -> tuple[bool, float]:
     """Prompts of one document that agree in this show the same pages."""
     return bool(prompt.plan.num_pages), prompt.plan.scale
+
+
+def _unranked(policy: str | dict[str, Any] | TextPolicy) -> AttentionPolicy | None:
+    """The policy, if the model has yet to say which passages it copies."""
+    policy = resolve_text_policy(policy)
+    return policy if isinstance(policy, AttentionPolicy) and policy.ranking is None else None
 
 
 def _computes_natively(model: Any) -> bool:

@@ -51,7 +51,7 @@ def run_needle_benchmark(
         raise ValueError(f"budget_share={budget_share} must be above 0")
     rows = []
     for length in num_tokens:
-        draw = _documents_of(pipe, haystack, length)
+        draw = documents_of(pipe, haystack, length)
         budget = round(length * budget_share)
         hits = {context: dict.fromkeys(tasks, 0) for context in CONTEXTS}
         spent = dict.fromkeys(CONTEXTS, 0)
@@ -96,7 +96,7 @@ def environment(pipe: Any) -> dict[str, Any]:
     }
 
 
-def _documents_of(pipe: Any, haystack: str, num_tokens: int) -> Callable[[Random], str]:
+def documents_of(pipe: Any, haystack: str, num_tokens: int) -> Callable[[Random], str]:
     """Draws pieces of the haystack of at least `num_tokens` text tokens, and hardly more."""
     count = pipe.processor.encoder.count
     sample = haystack[:200_000]
