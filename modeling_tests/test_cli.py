@@ -108,7 +108,8 @@ def test_ask_prints_answer_evidence_plan_and_times_of_each_question(checkpoint: 
         assert found["question"] == question
         assert found["document"].startswith(f"{len(TEXT):,} characters, ")
         assert re.fullmatch(
-            r"plan [\d.]+, draw [\d.]+, vision [\d.]+, answer [\d.]+, evidence [\d.]+", found["seconds"]
+            r"plan [\d.]+, (draw [\d.]+, vision [\d.]+, read [\d.]+, )?answer [\d.]+, evidence [\d.]+",
+            found["seconds"],
         )
     assert re.fullmatch(r"in all +read the file .*, load the model .*, lay it out .*, answer [\d.]+\n", end)
 
@@ -136,12 +137,12 @@ def test_ask_reads_the_document_once(checkpoint: Path, document: str, monkeypatc
 def test_ask_shows_evidence_in_its_context_and_marks_its_page(
     processor: HybridCtxProcessor, document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers_hybridctx.pipeline_long_doc_qa import find_evidence, mark_evidence
+    from transformers_hybridctx.evidence import find_evidence, mark_evidence
 
     class Knows:
         """A pipeline whose model knows the answer."""
 
-        read = staticmethod(processor.read_document)
+        lay_out = staticmethod(processor.read_document)
 
         def __call__(self, question: list[str], document: Any, **kwargs: Any) -> list[dict[str, Any]]:
             plan = processor.plan(document, question[0])
@@ -164,6 +165,34 @@ def test_ask_shows_evidence_in_its_context_and_marks_its_page(
     assert picture.name == f"question-1-page-{page + 1}.png"
     assert f"picture      {picture}\n" in result.stdout
     assert len(np.unique(np.asarray(Image.open(picture)).reshape(-1, 3), axis=0)) > 2
+
+
+def test_a_document_that_was_read_is_asked_without_its_file(checkpoint: Path, document: str, tmp_path: Path) -> None:
+    out = tmp_path / "tale.safetensors"
+    result = run("read", document, out, "--model", checkpoint, "--text-policy", "anchors")
+    assert result.exit_code == 0, result.output
+    assert f"written to   {out}" in result.stdout
+    assert "no question has to pay again" in result.stdout
+    asked = ["--model", checkpoint, "-q", "What is the number?", "-q", "Which age?", "--max-new-tokens", 3, "--json"]
+    expected = json.loads(run("ask", document, *asked, "--text-policy", "anchors").stdout)
+    found = json.loads(run("ask", out, *asked).stdout)
+    assert [answer["answer"] for answer in found] == [answer["answer"] for answer in expected]
+    assert "does not end with .safetensors" in refused("read", document, tmp_path / "tale", "--model", checkpoint)
+    assert "another checkpoint" in refused("ask", out, "-q", "What?")
+
+
+def test_heads_prints_and_writes_what_each_head_finds(checkpoint: Path, tmp_path: Path) -> None:
+    haystack = tmp_path / "haystack.txt"
+    haystack.write_text("It was the best of times, it was the worst of times. " * 40)
+    out = tmp_path / "heads.json"
+    result = run("heads", haystack, "--model", checkpoint, "--num-tokens", 150, "--examples", 2, "--out", out)
+    assert result.exit_code == 0, result.output
+    found = json.loads(out.read_text())
+    assert len(found["heads"]) == 8
+    assert all(0 < head["mean_reciprocal_rank"] <= 1 for head in found["heads"])
+    assert found["bm25"]["hit_at_4"] == 1
+    for name in ("all heads", "bm25", "chance", "layer"):
+        assert name in result.stdout
 
 
 def test_ask_says_what_a_pdf_leaves_out(checkpoint: Path, tmp_path: Path) -> None:
@@ -192,7 +221,7 @@ def test_plan_tells_each_policys_cost_to_the_token(checkpoint: Path, document: s
     result = run("plan", document, "-q", "Which?", "--model", checkpoint, "--budget", 240, "--visual-share", 0.5)
     assert result.exit_code == 0, result.output
     assert f"document     {len(TEXT):,} characters, " in result.stdout
-    for policy in sorted(TEXT_POLICIES.keys() - {"full"}):
+    for policy in sorted(TEXT_POLICIES.keys() - {"full", "attention"}):
         plan = processor.plan(TEXT, "Which?", budget=limits, text_policy=policy)
         row = re.search(rf"^{policy} +(\d.*?) *$", result.stdout, re.MULTILINE)
         assert row is not None, policy
@@ -212,7 +241,9 @@ def test_plan_lists_what_cannot_be_met_or_makes_no_sense(checkpoint: Path, docum
     assert result.exit_code == 0, result.output
     for policy in TEXT_POLICIES:
         assert re.search(rf"^{policy} +–", result.stdout, re.MULTILINE)
-        assert re.search(rf"^{policy} +(cannot be met; the smallest|the policy 'bm25')", result.stdout, re.MULTILINE)
+        assert re.search(
+            rf"^{policy} +(cannot be met; the smallest|the policy '{policy}')", result.stdout, re.MULTILINE
+        )
 
 
 def test_plan_takes_pictures(checkpoint: Path, tmp_path: Path) -> None:

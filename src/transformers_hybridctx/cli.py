@@ -56,7 +56,13 @@ _AROUND_EVIDENCE = 60  # characters
 
 @app.command()
 def ask(
-    document: Document,
+    document: Annotated[
+        Path,
+        typer.Argument(
+            help="A file: text, Markdown, HTML, PDF, a picture of a page, or what `hybridctx read` wrote.",
+            show_default=False,
+        ),
+    ],
     question: Annotated[
         list[str], typer.Option("--question", "-q", help="May be given several times.", show_default=False)
     ],
@@ -75,11 +81,11 @@ def ask(
     with clear_errors(), Console(stderr=True).status("") as status:
         seconds: dict[str, float] = {}
         with _timed(seconds, "read the file", status):
-            content = _read(document)
+            content = _read_cache(document) if document.suffix == ".safetensors" else _read(document)
         with _timed(seconds, "load the model", status):
             pipe = _pipeline(model)
         with _timed(seconds, "lay it out", status):
-            laid_out = pipe.lay_out(content)
+            laid_out = content if document.suffix == ".safetensors" else pipe.lay_out(content)
         with _timed(seconds, "answer", status):
             answers = pipe(
                 question=question,
@@ -97,6 +103,44 @@ def ask(
         _print_answer(console, asked, answer, saved)
     _print_rule(console)
     _print_rows(console, [("in all", _in_seconds(seconds))])
+
+
+@app.command()
+def read(
+    document: Document,
+    out: Annotated[
+        Path, typer.Argument(help="The file to write; its name ends with .safetensors.", show_default=False)
+    ],
+    model: Model = None,
+    budget: Tokens = None,
+    visual_share: Share = None,
+    text_policy: Policy = None,
+) -> None:
+    """Let the model read a document once, and keep that in a file: `hybridctx ask` then takes the file instead.
+
+    The file holds the document's text and fits this checkpoint only.
+    """
+    console = _console()
+    with clear_errors(), Console(stderr=True).status("") as status:
+        if out.suffix != ".safetensors":
+            raise ValueError(f"{out} does not end with .safetensors, by which `hybridctx ask` knows such a file")
+        seconds: dict[str, float] = {}
+        content = _read(document)
+        with _timed(seconds, "load the model", status):
+            pipe = _pipeline(model)
+        with _timed(seconds, "read the document", status):
+            limits = _given(max_context_tokens=budget, visual_share=visual_share)
+            cache = pipe.read(content, budget=limits, **_given(text_policy=text_policy))
+        with _timed(seconds, "write the file", status):
+            cache.save(out)
+    for line in cache.plan.summary().splitlines():
+        console.print(line, highlight=False, markup=False)
+    rows = [
+        ("kept", f"{len(cache):,} tokens, which no question has to pay again"),
+        ("written to", f"{out}, {out.stat().st_size / 1e6:,.1f} MB"),
+        ("in all", _in_seconds(seconds)),
+    ]
+    _print_rows(console, rows)
 
 
 @app.command()
@@ -238,6 +282,33 @@ def evaluate(
         out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
+@app.command()
+def heads(
+    haystack: Annotated[Path, typer.Argument(help="A text file whose prose hides the needles.", show_default=False)],
+    model: Model = None,
+    num_tokens: Annotated[int, typer.Option(help="Length of the documents in text tokens.")] = 2048,
+    examples: Annotated[int, typer.Option(min=1, help="Documents for each task.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the documents, keys and values.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write all heads as JSON here.")] = None,
+) -> None:
+    """Which attention heads find a needle's passage: what the policy `attention` can listen to (`retrieval_heads`)."""
+    with clear_errors():
+        from .evaluation.retrieval_heads import measure_retrieval_heads
+
+        text = _read(haystack)
+        if not isinstance(text, str):
+            raise ValueError(f"{haystack} holds pictures; needles are hidden in text")
+        found = measure_retrieval_heads(_pipeline(model), text, num_tokens, examples, seed)
+    table = Table("head", "mean reciprocal rank", "among the first 4")
+    rows = [(f"layer {layer}, head {head}", row) for row in found["heads"][:8] for layer, head in [row["head"]]]
+    for name, row in [*rows, *((name.replace("_", " "), found[name]) for name in ("all_heads", "bm25", "chance"))]:
+        table.add_row(name, f"{row['mean_reciprocal_rank']:.2f}", f"{row['hit_at_4']:.0%}")
+    _console().print(table)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 @train_app.command("corpus")
 def train_corpus(
     folder: Annotated[Path, typer.Argument(help="Where the texts go.", show_default=False)],
@@ -313,6 +384,12 @@ def _processor(model: str | None) -> Any:
     from .processing_hybridctx import HybridCtxProcessor
 
     return HybridCtxProcessor.from_pretrained(_checked(model) or BUNDLED_CHECKPOINT)
+
+
+def _read_cache(path: Path) -> Any:
+    from .document_cache import DocumentCache
+
+    return DocumentCache.load(path)
 
 
 def _read(document: Path) -> Any:
