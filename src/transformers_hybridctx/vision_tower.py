@@ -60,7 +60,8 @@ class HybridCtxVisionPatchEmbed(nn.Module):
         """uint8 `[patches, C * p * p]` or float `[patches, in_channels * T * p * p]` to `[patches, hidden]`."""
         is_uint8 = pixel_values.dtype == torch.uint8
         dtype = self.proj.weight.dtype
-        if not isinstance(self.proj, nn.Conv3d):  # wrapped by an adapter, whose own forward has to run
+        # An adapter's own forward has to run, and so has that which brings offloaded weights here.
+        if not isinstance(self.proj, nn.Conv3d) or self.proj.weight.is_meta:
             pixel_values = self.normalize(pixel_values) if is_uint8 else pixel_values
             patch = (self.in_channels, self.temporal_patch_size, self.patch_size, self.patch_size)
             return self.proj(pixel_values.to(dtype).view(-1, *patch)).flatten(1)
