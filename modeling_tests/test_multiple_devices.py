@@ -61,7 +61,8 @@ def model(folder: Path) -> HybridCtxForCausalLM:
 def found(folder: Path) -> dict[str, dict[str, Any]]:
     """What two processes found, by check. All checks share one start of the processes."""
     script = Path(__file__).with_name("distributed_worker.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    command += ["--nproc-per-node", "2"]
     with open(folder / "output.txt", "w+") as output:
         process = subprocess.Popen(
             [*command, str(script), str(folder)],
@@ -166,10 +167,16 @@ OFFLOADED = {
 }
 
 
-@pytest.mark.parametrize("place", OFFLOADED)
-def test_weights_offloaded_to_disk_give_the_same_answers(folder, model, place, tmp_path):
+# Not GLM-4V's tower: transformers reads the weight of its position embeddings where no hook brings it back.
+@pytest.mark.parametrize(
+    ("towers", "place"),
+    [*(("glm_ocr", place) for place in OFFLOADED), *(("glm4v", place) for place in ("decoder", "what_is_ours"))],
+)
+def test_weights_offloaded_to_disk_give_the_same_answers(towers, place, tmp_path):
+    model = make_model(towers, phi="residual_adapter", modality_embedding=True)
+    model.save_pretrained(tmp_path / "checkpoint")
     spread = HybridCtxForCausalLM.from_pretrained(
-        folder / "checkpoint", device_map=OFFLOADED[place], offload_folder=tmp_path
+        tmp_path / "checkpoint", device_map=OFFLOADED[place], offload_folder=tmp_path / "offloaded"
     )
     assert any(parameter.is_meta for parameter in spread.parameters())
     inputs = make_inputs(PAGES_FIRST)

@@ -220,9 +220,47 @@ def test_one_example_is_packed_as_it_is():
         assert torch.equal(batch[key], example[key]), key
 
 
-def test_examples_without_pages_make_a_batch_without_pixels():
+def test_examples_without_pages_make_a_batch_without_pixels(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
     batch = DataCollatorWithPacking(HybridCtxConfig(**tower_configs()))(make_examples([[4], [6]]))
     assert batch.keys() == {"input_ids", "labels", "mm_token_type_ids", "position_ids", "use_cache"}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_cpu"])
+def test_a_blank_page_lets_the_tower_take_part_and_teaches_nothing(attention):
+    """With several processes, a tower that only some of them run would have them wait for one another for ever."""
+    model = make_model(phi="residual_adapter", modality_embedding=True)
+    examples = make_examples([[7], [5]])
+    expected, expected_loss = separately(model, examples)
+    expected_gradients = gradients(model, expected_loss)
+    assert not any("visual" in name for name in expected_gradients)
+
+    in_attention(model, attention)
+    batch = DataCollatorWithPacking(model.config, blank_page=True)(examples)
+    assert batch["input_ids"][0, -1] == IMAGE and batch["labels"][0, -1] == -100
+    assert batch["image_grid_thw"].tolist() == [[1, 2, 2]]
+    output = model(**batch)
+    found = gradients(model, output.loss)
+    torch.testing.assert_close(output.logits[0, :-1], expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output.loss, expected_loss, rtol=1e-5, atol=1e-5)
+    assert found.keys() == {name for name, _ in model.named_parameters()}
+    for name, gradient in found.items():
+        if "visual" in name or "phi" in name:
+            assert not gradient.any(), name
+        else:
+            torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_blank_page_is_for_several_processes_and_for_batches_without_pages(monkeypatch):
+    config = HybridCtxConfig(**tower_configs())
+    without_pages, with_pages = make_examples([[4], [6]]), make_examples([[4], [(1, 2), 6]])
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert "pixel_values" not in DataCollatorWithPacking(config)(without_pages)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    collate = DataCollatorWithPacking(config)
+    assert len(collate(without_pages)["image_grid_thw"]) == len(collate(with_pages)["image_grid_thw"]) == 1
+    assert collate(with_pages)["image_grid_thw"].tolist() == [[1, 2, 4]]
+    assert "pixel_values" not in DataCollatorWithPacking(config, blank_page=False)(without_pages)
 
 
 def test_lists_arrays_and_padded_rows_make_the_same_batch():
