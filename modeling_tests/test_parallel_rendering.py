@@ -2,9 +2,14 @@
 """Several processes draw what one draws, byte by byte and in order."""
 
 import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import transformers_hybridctx
 from transformers_hybridctx.rasterizing import PageRenderer
 from transformers_hybridctx.typesetting import RenderConfig
 
@@ -50,3 +55,45 @@ def test_a_mistake_in_one_document_reaches_the_caller():
     assert next(documents).num_pages == 1
     with pytest.raises(ValueError, match="empty document"):
         next(documents)
+
+
+def test_no_documents_and_fewer_documents_than_workers():
+    assert list(PageRenderer(CONFIG).render_documents([], num_workers=2)) == []
+    [document] = PageRenderer(CONFIG).render_documents(["word"], num_workers=3)
+    assert document.num_pages == 1
+
+
+_SCRIPT = """
+import sys
+sys.path.append(sys.argv[1])
+from transformers_modules.org.abc123.rasterizing import PageRenderer
+from transformers_modules.org.abc123.render_config import RenderConfig
+{guard}
+    renderer = PageRenderer(RenderConfig(font_path=sys.argv[2]))
+    texts = ["word " * 3000 + str(number) for number in range(6)]
+    for one, other in zip(renderer.render_documents(texts, num_workers=2), texts):
+        assert one.text == other and all((a == b).all() for a, b in zip(one.pages, renderer.render(other).pages))
+    assert "transformers_hybridctx" not in sys.modules
+    print("same")
+"""
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_code_that_came_from_the_hub_draws_with_processes_too(guarded, tmp_path):
+    package = Path(transformers_hybridctx.__file__).parent
+    folder = tmp_path / "transformers_modules" / "org" / "abc123"
+    folder.mkdir(parents=True)
+    for init in (folder.parent.parent, folder.parent, folder):
+        (init / "__init__.py").touch()
+    for module in package.glob("*.py"):
+        if module.name != "__init__.py":
+            shutil.copy(module, folder)
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT.format(guard='if __name__ == "__main__":' if guarded else "if True:"))
+    font = package / "fonts" / "DejaVuSansMono.ttf"
+    command = [sys.executable, str(script), str(tmp_path), str(font)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": ""})
+    if guarded:
+        assert ran.stdout.strip() == "same", ran.stderr
+    else:
+        assert "needs the guard if __name__ == '__main__'" in ran.stderr
