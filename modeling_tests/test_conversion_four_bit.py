@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,15 @@ def test_a_decoder_that_cannot_take_four_bits_is_told_before_anything_is_written
     save_source(tmp_path / "source", tokenizer, text_fields={"intermediate_size": 72})
     with pytest.raises(CheckpointError, match=r"q_proj has in_features=48.*multiple of 64"):
         convert_checkpoint(str(tmp_path / "source"), tmp_path / "target", load_in_4bit=True)
+    assert leftovers(tmp_path) == []
+
+
+def test_without_bitsandbytes_it_is_told_what_to_install(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(CheckpointError, match=r"bitsandbytes: pip install 'transformers-hybridctx\[quantize\]'"):
+        convert_checkpoint(str(source), tmp_path / "target", load_in_4bit=True)
     assert leftovers(tmp_path) == []
 
 

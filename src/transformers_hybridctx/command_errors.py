@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-_EXTRA_OF = {"wonderwords": "evaluate", "accelerate": "train", "bitsandbytes": "quantize"}
+_EXTRA_OF = {"wonderwords": "evaluate", "accelerate": "train"}
 """Packages that a command may lack, and the extra of this package that brings them."""
 
 

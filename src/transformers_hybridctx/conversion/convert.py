@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -166,6 +167,8 @@ def _family(checkpoint: Checkpoint) -> str | None:
 
 def _quantize(config: HybridCtxConfig) -> frozenset[str]:
     """Make it the config of a 4-bit checkpoint. Returns the keys of the weights that take 4 bits."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise CheckpointError("4 bits need the package bitsandbytes: pip install 'transformers-hybridctx[quantize]'")
     # What a GPU computes in, which it is most likely to run on; a CPU that cannot is told apart when it is loaded.
     compute_dtype = torch.float16 if config.dtype == torch.float16 else torch.bfloat16
     try:
