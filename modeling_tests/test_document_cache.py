@@ -248,6 +248,16 @@ def test_any_exact_cache_implementation_gives_the_same_answers(
         assert [comparable(answer) for answer in found] == expected
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="transformers offloads caches from CUDA devices only")
+@pytest.mark.parametrize("implementation", ["offloaded", "offloaded_static"])
+def test_offloaded_caches_give_the_same_answers(checkpoint: Path, implementation: str) -> None:
+    pipe = pipeline("long-doc-qa", model=str(checkpoint), max_new_tokens=6, device="cuda")
+    expected = [pipe(question=one, document=DOCUMENT)["answer"] for one in QUESTIONS]
+    found = pipe(question=QUESTIONS, document=pipe.read(DOCUMENT), cache_implementation=implementation)
+    assert [answer["answer"] for answer in found] == expected
+
+
 def test_a_callers_own_cache_is_filled(pipe: LongDocQAPipeline) -> None:
     cache = pipe.read(DOCUMENT)
     expected = comparable(pipe(question=QUESTION, document=DOCUMENT))

@@ -19,6 +19,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "tokens only": {"text_policy": "middle", "visual_share": 0.0},
     "hybrid, anchors": {"text_policy": "anchors"},
     "hybrid, bm25": {"text_policy": {"name": "bm25", "top_k": 4}},
+    "hybrid, attention": {"text_policy": {"name": "attention", "top_k": 4}},
 }
 """What a prompt is made of. `tokens only` keeps the head and the tail of the text, as RULER and LongBench do."""
 
