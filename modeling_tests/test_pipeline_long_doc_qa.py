@@ -24,7 +24,7 @@ from transformers_hybridctx import (
     HybridCtxProcessor,
     LongDocQAPipeline,
     PageRenderer,
-    pipeline_long_doc_qa,
+    quantization,
 )
 from transformers_hybridctx.evidence import MAX_PLACES, find_evidence, split_reasoning
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
@@ -368,7 +368,7 @@ log.get_logger("transformers.pipelines").warning("No model was supplied, default
 def test_half_precision_is_computed_in_where_the_cpu_can(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, native: bool
 ) -> None:
-    names = pipeline_long_doc_qa._NATIVE_INSTRUCTIONS[dtype]
+    names = quantization._NATIVE_INSTRUCTIONS[dtype]
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {names[0]: native})
     pipe = pipeline("long-doc-qa", model=str(checkpoint), dtype=dtype, device="cpu")
     assert pipe.model.dtype == dtype  # as it was said
@@ -415,7 +415,11 @@ pipe(question="What?", document="A short document.", budget={{"visual_share": 0}
         ({"document": "no such report.pdf"}, FileNotFoundError, "there is no file no such report.pdf"),
         ({"document": np.zeros((0, 5), np.uint8)}, ValueError, "page image 1 has no pixels: 5 x 0"),
         ({"document": [Image.new("L", (8, 8)), Image.new("L", (0, 8))]}, ValueError, "page image 2 has no pixels"),
-        ({"text_policy": "best"}, ValueError, "unknown text policy 'best'; known policies: anchors, bm25, full"),
+        (
+            {"text_policy": "best"},
+            ValueError,
+            "unknown text policy 'best'; known policies: anchors, attention, bm25, full",
+        ),
         ({"fusion_order": "shuffled"}, ValueError, "fusion_order='shuffled' is not 'pages_first' or 'tokens_first'"),
         ({"budget": {"max_tokens": 7}}, ValueError, "unknown ContextBudget field 'max_tokens'; known fields: max_con"),
         ({"budget": 7}, TypeError, "budget must be a ContextBudget, a dict of its fields, or None, not 7"),

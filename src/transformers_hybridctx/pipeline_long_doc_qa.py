@@ -26,17 +26,13 @@ from .document_files import names_a_file, read_document_file
 from .evidence import find_evidence, mark_evidence, split_reasoning
 from .prefix_cache import PrefixCache, common_length, empty_cache
 from .processing_hybridctx import HybridCtxProcessor
+from .quantization import computes_natively
 from .ranked_policies import AttentionPolicy
 from .remote_code import TravelsWithCode
 from .text_policies import PagedDocument, TextPolicy
 
 TASK = "long-doc-qa"
 BUNDLED_CHECKPOINT = Path(__file__).with_name("hybridctx-tiny")
-_NATIVE_INSTRUCTIONS = {
-    torch.bfloat16: ("avx512_bf16", "amx_bf16", "bf16"),
-    torch.float16: ("avx512_fp16", "amx_fp16", "fp16_arith"),
-}
-"""What a CPU must have to compute in a type; without it PyTorch converts each number, some 200 times slower."""
 
 
 @dataclass(eq=False)
@@ -437,12 +433,9 @@ def _unranked(policy: str | dict[str, Any] | TextPolicy) -> AttentionPolicy | No
 
 def _computes_natively(model: Any) -> bool:
     """Whether this CPU has instructions for the model's type, or the type is not ours to change."""
-    if model.dtype not in _NATIVE_INSTRUCTIONS or getattr(model, "is_quantized", False):
-        return True
-    if len(getattr(model, "hf_device_map", None) or ()) > 1:  # accelerate moves parts of it about
-        return True
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name) for name in _NATIVE_INSTRUCTIONS[model.dtype])
+    if getattr(model, "is_quantized", False) or len(getattr(model, "hf_device_map", None) or ()) > 1:
+        return True  # bitsandbytes' own affair; accelerate moves parts of it about
+    return computes_natively(model.dtype)
 
 
 def _checked_questions(question: Any) -> list[str]:
