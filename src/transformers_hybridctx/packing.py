@@ -25,8 +25,8 @@ class DataCollatorWithPacking:
     No example attends to another. `sdpa` and `eager` find where examples begin from row 0 of `position_ids`, and only
     where there is neither an attention mask nor a cache: the batch has none of the former and asks for none of the
     latter; their mask and their work grow with the square of the whole batch's length. FlashAttention is told by
-    `cu_seq_lens_q`, and works on each example by itself. The loss is the mean over all labelled tokens of the batch, so it
-    is that of a padded batch of the same examples.
+    `cu_seq_lens_q`, and works on each example by itself. The loss is the mean over all labelled tokens of the batch,
+    so it is that of a padded batch of the same examples.
 
     Pages in colour make grey pages of the same batch three times as large, as all share one tensor.
 
