@@ -21,7 +21,7 @@ from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
 from transformers_hybridctx.packing import DataCollatorWithPacking
 
 varlen_calls: list[tuple[bool, list[int]]] = []
-"""Of each call of `flash_cpu`: whether it was causal, and the lengths that it was given."""
+"""Of each call of `flash_by_lengths`: whether it was causal, and the lengths that it was given."""
 
 
 def attend_by_lengths(
@@ -51,7 +51,7 @@ def attend_by_lengths(
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
-AttentionInterface.register("flash_cpu", attend_by_lengths)
+AttentionInterface.register("flash_by_lengths", attend_by_lengths)
 
 ROWS: list[list[Any]] = [[(2, 3), (1, 2), 9], [5, (3, 2), 2, (2, 2), 4], [7], [(2, 3), 3], [1]]
 
@@ -95,7 +95,7 @@ def separately(model: HybridCtxForCausalLM, examples: list[dict[str, torch.Tenso
 # packed and separate
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_cpu"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_by_lengths"])
 @pytest.mark.parametrize("towers", ["glm4v", "glm_ocr", "glm4v_moe"])
 def test_packed_examples_give_the_logits_loss_and_gradients_that_they_give_alone(towers, attention):
     model = make_model(towers, phi="residual_adapter", modality_embedding=True)
@@ -108,7 +108,7 @@ def test_packed_examples_give_the_logits_loss_and_gradients_that_they_give_alone
     batch = DataCollatorWithPacking(model.config)(examples)
     assert batch["input_ids"].shape == (1, len(expected))
     output = model(**batch)
-    if attention == "flash_cpu":
+    if attention == "flash_by_lengths":
         pages = [(False, lengths) for lengths in ([24, 24], [8], [24], [16])]  # pages of one grid share a call
         calls = [*pages, (True, [example["input_ids"].shape[1] for example in examples])]
         assert varlen_calls == [call for call in calls for _ in range(2)]  # layers
@@ -120,7 +120,7 @@ def test_packed_examples_give_the_logits_loss_and_gradients_that_they_give_alone
         assert (found_gradients[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-6, name
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_cpu"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_by_lengths"])
 def test_gradient_checkpointing_packs_alike(attention):
     model = make_model().train()
     examples = make_examples()
@@ -132,7 +132,9 @@ def test_gradient_checkpointing_packs_alike(attention):
         assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-6, name
 
 
-@pytest.mark.parametrize(("text", "vision"), [("flash_cpu", "sdpa"), ("eager", "flash_cpu"), ("sdpa", "eager")])
+@pytest.mark.parametrize(
+    ("text", "vision"), [("flash_by_lengths", "sdpa"), ("eager", "flash_by_lengths"), ("sdpa", "eager")]
+)
 def test_each_tower_s_own_attention_packs_alike(text, vision):
     model = make_model()
     examples = make_examples()
@@ -140,11 +142,11 @@ def test_each_tower_s_own_attention_packs_alike(text, vision):
         expected, _ = separately(model, examples)
         in_attention(model, text, vision)
         batch = DataCollatorWithPacking(model.config)(examples)
-        assert ("cu_seq_lens_q" in batch) == (text == "flash_cpu")
+        assert ("cu_seq_lens_q" in batch) == (text == "flash_by_lengths")
         torch.testing.assert_close(model(**batch).logits[0], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_cpu"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_by_lengths"])
 def test_nothing_of_one_document_reaches_another(attention):
     """Everything of the first document changes; the others' logits stay what they are, to the bit."""
     model = in_attention(make_model(), attention)
@@ -226,7 +228,7 @@ def test_examples_without_pages_make_a_batch_without_pixels(monkeypatch):
     assert batch.keys() == {"input_ids", "labels", "mm_token_type_ids", "position_ids", "use_cache"}
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_cpu"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_by_lengths"])
 def test_a_blank_page_lets_the_tower_take_part_and_teaches_nothing(attention):
     """With several processes, a tower that only some of them run would have them wait for one another for ever."""
     model = make_model(phi="residual_adapter", modality_embedding=True)
