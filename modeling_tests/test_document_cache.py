@@ -70,22 +70,38 @@ def test_logits_after_a_prefix_are_those_of_the_whole_prompt(towers: str, chunk_
     torch.testing.assert_close(rest, whole[:, length:], rtol=0, atol=1e-5)
 
 
-def test_rows_and_beams_share_one_prefix_in_memory() -> None:
-    keys = torch.randn(1, 2, 100, 4)
-    prefix = PrefixCache(torch.arange(100), -1, None, ((keys, keys),))
-    caches = [prefix.past_key_values() for _ in range(2)]
-    new = torch.randn(3, 2, 1, 4)
-    for cache in caches:
-        found, _ = cache.update(new, new, 0)
-        assert torch.equal(found, torch.cat([keys.expand(3, -1, -1, -1), new], dim=-2))
-        assert cache.get_seq_length() == 101
+def test_a_prefix_s_cache_is_what_a_dynamic_cache_is() -> None:
+    states = torch.randn(2, 1, 2, 100, 4)
+    prefix = PrefixCache(torch.arange(100), -1, None, ((states[0], states[1]),))
+    ours = prefix.past_key_values()
+    theirs = DynamicCache([(states[0].expand(3, -1, -1, -1), states[1].expand(3, -1, -1, -1))])
+    assert ours.get_seq_length() == 100
+
+    def grow(tokens: int, rows: int) -> None:
+        new = torch.randn(2, rows, 2, tokens, 4)
+        for found, expected in zip(ours.update(*new, 0), theirs.update(*new, 0)):
+            assert torch.equal(found, expected)
+        assert ours.get_seq_length() == theirs.get_seq_length()
+
+    for tokens in (5, 1, 1, 300, 1):  # more than there is room for
+        grow(tokens, 3)
+    for cache in (ours, theirs):
         cache.reorder_cache(torch.tensor([2, 2, 0]))
-        assert cache.layers[0].prefix[0].data_ptr() == keys.data_ptr()
-        assert cache.layers[0].keys.nbytes == new.nbytes
-        cache.crop(-1)
-        assert cache.get_seq_length() == 100
-        with pytest.raises(ValueError, match="cannot remove 1 tokens: only the last 0"):
-            cache.crop(-1)
+    grow(1, 3)
+    for cache in (ours, theirs):
+        cache.crop(-3)
+    grow(2, 3)
+    for cache in (ours, theirs):
+        cache.batch_select_indices(torch.tensor([1, 2]))
+    grow(1, 2)
+    for cache in (ours, theirs):
+        cache.batch_repeat_interleave(2)
+    grow(1, 4)
+    ours.reset()
+    assert ours.get_seq_length() == 100
+    assert torch.equal(ours.update(*states[:, :, :, :1], 0)[0], torch.cat([states[0], states[0, :, :, :1]], dim=2))
+    assert prefix.states[0][0].data_ptr() == states[0].data_ptr()  # and it is as it was
+    assert torch.equal(prefix.states[0][0], states[0])
 
 
 def test_a_cache_that_cannot_be_filled_is_refused(pipe: LongDocQAPipeline) -> None:
