@@ -327,8 +327,9 @@ def test_colours_are_those_of_the_config():
     colors = {tuple(color) for color in page.reshape(-1, 3).tolist()}
     assert {(0, 0, 255), (255, 255, 0), (0, 255, 0), (255, 0, 255), (255, 0, 0)} <= colors
     assert tuple(page[0, 0]) == (255, 255, 0)
-    assert tuple(page[6, 100]) == (255, 0, 255)
-    assert tuple(page[7, 100]) == (0, 255, 0)
+    # The frame's stroke of 2 pixels runs along the block's edge, 1 pixel above the text at 8.
+    assert [tuple(page[row, 100]) for row in (5, 6, 7)] == [(255, 255, 0), (255, 0, 255), (255, 0, 255)]
+    assert tuple(page[8, 290]) == (0, 255, 0)
 
 
 def test_only_the_newline_marks_take_their_colour():
@@ -361,6 +362,28 @@ def test_cropping_leaves_the_margin_after_the_ink():
         page = PageRenderer(config).render(text).pages[0]
         rows, columns = np.nonzero(page < 250)
         assert page.shape == (rows.max() + 8, columns.max() + 1 + 8)
+
+
+@pytest.mark.parametrize(("border_width", "stroke"), [(0, 0), (1, 1), (2, 2), (2.6, 3)])
+def test_cropping_leaves_the_margin_after_the_frame(border_width, stroke):
+    config = replace(
+        SMALL,
+        auto_crop_width=True,
+        auto_crop_last_page=True,
+        line_breaking="reportlab",
+        border_color="#FF0000",
+        border_width=border_width,
+        border_padding=1,
+        right_indent=40,
+    )
+    page = PageRenderer(config).render("word").pages[0]
+    red = (page == (255, 0, 0)).all(axis=2)
+    if not stroke:
+        assert not red.any()
+        return
+    rows, columns = np.nonzero(red)
+    assert page.shape[:2] == (rows.max() + 8, columns.max() + 1 + 8)
+    assert red[:, page.shape[1] // 2].sum() == red[page.shape[0] // 2].sum() == 2 * stroke
 
 
 def test_marked_boxes_are_seen_and_the_text_in_them_can_be_read():

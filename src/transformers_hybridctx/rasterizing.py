@@ -248,13 +248,11 @@ class PageRenderer:
         planes = [np.full((height, width), value, dtype=np.uint8) for value in page]
         down = typeset.pixels_per_point * scale
         across = down * self._stretch
-        stroke = max(1, round(config.border_width * down)) if config.border_width else 0
-        for left, top, right, bottom in typeset.blocks(first, last):
-            x0, x1, y0, y1 = round(left * across), round(right * across), round(top * down), round(bottom * down)
-            for plane, outer, inner in zip(planes, border, block, strict=True):
-                if stroke:
-                    plane[max(y0 - stroke, 0) : max(y1 + stroke, 0), max(x0 - stroke, 0) : max(x1 + stroke, 0)] = outer
-                plane[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = inner
+        for outside, inside in typeset.blocks(first, last, down, across):
+            for box, colors in ((outside, border), (inside, block)):
+                left, top, right, bottom = (max(side, 0) for side in box)
+                for plane, value in zip(planes, colors, strict=True):
+                    plane[top:bottom, left:right] = value
         return list(planes)
 
 

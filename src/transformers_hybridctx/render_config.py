@@ -42,7 +42,8 @@ class RenderConfig:
         horizontal_scale: the finished page is drawn this many times as wide; line breaks stay.
         first_line_indent, left_indent, right_indent: of paragraphs.
         space_before, space_after: between paragraphs the larger of the two is left free.
-        border_width, border_padding: frame drawn around paragraphs, outside the text; it moves no text.
+        border_width, border_padding: frame drawn around paragraphs, the middle of its stroke border_padding away from
+            them; it moves no text.
         newline_markup: text drawn in place of each newline, which then breaks no line; None breaks the line.
         newline_color: "#RRGGBB" of that text; None is font_color.
         auto_crop_width: each page ends margin_x pixels right of its rightmost ink.

@@ -17,6 +17,7 @@ from .character_classes import COMPLEX, MARK, SPACE, code_points, first_halves, 
 from .font_chain import NO_GLYPH, FontChain
 
 Box = tuple[float, float, float, float]
+PixelBox = tuple[int, int, int, int]
 NO_POSITIONS = np.zeros(0, dtype=np.int64)
 
 
@@ -214,12 +215,10 @@ class TypesetDocument:
         if config.auto_crop_last_page and page == self.num_pages - 1:
             height = min(height, self._cropped_height(first, last))
         if config.auto_crop_width:
-            ink = float(self._ink_rights[first:last].max())
-            if self._shows_blocks:
-                ink = max(ink, max(block[2] for block in self.blocks(first, last)))
-            ink *= ppp * config.horizontal_scale
+            ink = math.ceil(float(self._ink_rights[first:last].max()) * ppp * config.horizontal_scale - 1e-6)
+            ink = max(ink, self._blocks_end(first, last)[0])
             if ink > 0:
-                width = min(width, int(math.ceil(ink - 1e-6) + config.margin_x))
+                width = min(width, int(ink + config.margin_x))
         multiple = config.page_multiple
         padded = (-(-side // multiple) * multiple for side in (height, width))
         high, wide = (max(1, round(side * scale)) for side in padded)
@@ -258,23 +257,38 @@ class TypesetDocument:
         lowest = np.append(begins[1:], last) - 1
         return begins, top, np.round(self.line_tops[lowest] - origin, 6) + config.line_height
 
-    def blocks(self, first: int, last: int) -> list[Box]:
-        """(left, top, right, bottom) in points of what is coloured and framed behind the paragraphs of lines [first,
-        last) of one page, without the frame's stroke.
+    def blocks(self, first: int, last: int, down: float, across: float) -> list[tuple[PixelBox, PixelBox]]:
+        """(outside, inside) the frame of what is coloured behind each paragraph on lines [first, last) of one page.
+
+        down, across: pixels to a point. The frame's stroke runs along the block's edge, one half on either side, and is
+        at least a pixel wide, as poppler draws it.
         """
         config = self.config
-        frame, pad = config.margin_y + config.frame_padding, config.border_padding
+        margin, pad = config.margin_y + config.frame_padding, config.border_padding
         begins, tops, bottoms = self._paragraph_extents(first, last)
         lefts = config.margin_x + config.frame_padding + config.left_indent
         lefts = lefts + self.line_columns[begins] * (config.column_width + config.column_gap)
-        sides = lefts - pad, frame + tops - pad, lefts + config.text_width + pad, frame + bottoms + pad
-        return list(zip(*(side.tolist() for side in sides), strict=True))
+        rights = lefts + config.text_width
+        edges = np.stack([(lefts - pad) * across, (margin + tops - pad) * down], axis=1)
+        ends = np.stack([(rights + pad) * across, (margin + bottoms + pad) * down], axis=1)
+        half, least = config.border_width * down / 2, 1 if config.border_width else 0
 
-    @property
-    def _shows_blocks(self) -> bool:
-        config = self.config
+        def stroke(edge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            low = np.floor(edge - half + 0.5).astype(np.int64)
+            return low, np.maximum(np.floor(edge + half + 0.5).astype(np.int64), low + least)
+
+        (outer, inner), (inner_end, outer_end) = stroke(edges), stroke(ends)
+        boxes = np.concatenate([outer, outer_end, inner, inner_end], axis=1).tolist()
+        return [(tuple(box[:4]), tuple(box[4:])) for box in boxes]
+
+    def _blocks_end(self, first: int, last: int) -> tuple[int, int]:
+        """(right, bottom) of the blocks that can be seen on a page, in pixels at scale 1; zeros where there are none."""
+        config, down = self.config, self.pixels_per_point
         framed = config.border_width > 0 and config.border_color != config.page_bg_color
-        return framed or config.para_bg_color != config.page_bg_color
+        if not framed and config.para_bg_color == config.page_bg_color:
+            return 0, 0
+        boxes = [pair[0 if framed else 1] for pair in self.blocks(first, last, down, down * config.horizontal_scale)]
+        return max(box[2] for box in boxes), max(box[3] for box in boxes)
 
     def _cropped_height(self, first: int, last: int) -> int:
         config, ppp = self.config, self.pixels_per_point
@@ -284,10 +298,8 @@ class TypesetDocument:
             )
             return math.ceil(bottom * ppp - 1e-6)
         # Glyph's renderer cuts margin_y pixels below the last inked row.
-        if self._shows_blocks:
-            block = max(self.blocks(first, last), key=lambda block: block[3])
-            bottom = math.ceil(block[3] * ppp - 1e-6)
-            return min(int(bottom - 1 + config.margin_y), math.ceil(config.page_height * ppp - 1e-6))
+        if block_end := self._blocks_end(first, last)[1]:
+            return int(block_end - 1 + config.margin_y)
         baselines = self.baseline_rows(first, last)
         lowest, cut = -math.inf, 0
         for number in (first + np.argsort(-self.line_tops[first:last], kind="stable")).tolist():
