@@ -15,7 +15,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from test_modeling_hybridctx import IMAGE, make_inputs, make_model
 from test_pipeline_long_doc_qa import DOCUMENT, QUESTION, QUESTIONS, comparable
-from transformers import DynamicCache, QuantizedCache, StaticCache, pipeline
+from test_quantization import converted, load
+from transformers import DynamicCache, PreTrainedTokenizerFast, QuantizedCache, StaticCache, pipeline
 
 from transformers_hybridctx import (
     ContextBudgetError,
@@ -358,6 +359,20 @@ def test_another_checkpoint_is_refused(
     change(fresh_pipe)
     with pytest.raises(ValueError, match=r"made by another checkpoint .* read the document again"):
         fresh_pipe(question=QUESTION, document=cache)
+
+
+def test_a_four_bit_checkpoint_keeps_its_own_cache(
+    tokenizer: PreTrainedTokenizerFast, render_config: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = converted(tmp_path, tokenizer, render_config)
+    processor = HybridCtxProcessor.from_pretrained(folder)
+    pipes = [LongDocQAPipeline(load(folder), processor, max_new_tokens=4) for _ in range(2)]
+    path = pipes[0].read(DOCUMENT, text_policy="anchors").save(tmp_path / "read.safetensors")
+    expected = comparable(pipes[0](question=QUESTION, document=DOCUMENT, text_policy="anchors"))
+    assert comparable(pipes[1](question=QUESTION, document=DocumentCache.load(path))) == expected
+    full = LongDocQAPipeline(HybridCtxForCausalLM.from_pretrained(folder), processor)
+    with pytest.raises(ValueError, match="made by another checkpoint"):
+        full(question=QUESTION, document=DocumentCache.load(path))
 
 
 def test_the_checksum_is_that_of_the_weights_not_of_the_object(checkpoint: Path) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
@@ -413,21 +414,20 @@ def checkpoint_checksum(model: Any) -> str:
 
     It is worked out again only where a tensor was changed or replaced.
     """
-    tensors = model.state_dict(keep_vars=True)
     settings = json.dumps(_without_incidentals(model.config.to_dict()), sort_keys=True)
     state: list[Any] = [
         (id(tensor), tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version)
-        for tensor in tensors.values()
-        if _is_plain(tensor)
+        for tensor in chain(model.parameters(), model.buffers())
+        if _is_in_memory(tensor)
     ]
     state.append(settings)
     known = _known_checksums.get(model)
     if known is not None and known[0] == state:
         return known[1]
     digest = hashlib.sha256(settings.encode())
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in sorted(model.state_dict().items()):
         line = f"{name} {tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else f"{name}"
-        if _is_plain(tensor):
+        if _is_in_memory(tensor):
             bits = tensor.detach().contiguous().view(_BITS[tensor.element_size()])
             line += f" {int(bits.sum(dtype=torch.int64))}"
         digest.update(line.encode())
@@ -435,8 +435,8 @@ def checkpoint_checksum(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _is_plain(tensor: Any) -> bool:
-    return isinstance(tensor, torch.Tensor) and not tensor.is_meta and not tensor.is_complex()
+def _is_in_memory(tensor: Any) -> bool:
+    return isinstance(tensor, torch.Tensor) and not tensor.is_meta
 
 
 def _without_incidentals(values: Any) -> Any:
