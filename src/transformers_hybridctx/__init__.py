@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from .document_cache import DocumentCache
     from .image_processing_hybridctx import HybridCtxImageProcessor
     from .modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
+    from .packing import DataCollatorWithPacking
     from .pipeline_long_doc_qa import LongDocQAPipeline
     from .processing_hybridctx import HybridCtxProcessor
+    from .quantization import four_bit_config
     from .rasterizing import PageRenderer, RenderedDocument
     from .typesetting import RenderConfig
 
@@ -36,8 +38,10 @@ _ROOMS = {
     "document_cache": ("DocumentCache",),
     "image_processing_hybridctx": ("HybridCtxImageProcessor",),
     "modeling_hybridctx": ("HybridCtxForCausalLM", "HybridCtxModel"),
+    "packing": ("DataCollatorWithPacking",),
     "pipeline_long_doc_qa": ("LongDocQAPipeline",),
     "processing_hybridctx": ("HybridCtxProcessor",),
+    "quantization": ("four_bit_config",),
     "rasterizing": ("PageRenderer", "RenderedDocument"),
     "typesetting": ("RenderConfig",),
 }
@@ -46,6 +50,7 @@ __all__ = [
     "ContextBudget",
     "ContextBudgetError",
     "ContextPlan",
+    "DataCollatorWithPacking",
     "DocumentCache",
     "HybridCtxConfig",
     "HybridCtxForCausalLM",
@@ -56,6 +61,7 @@ __all__ = [
     "PageRenderer",
     "RenderConfig",
     "RenderedDocument",
+    "four_bit_config",
 ]
 
 
