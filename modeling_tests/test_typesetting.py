@@ -17,6 +17,7 @@ from transformers_hybridctx.typesetting import (
     BUNDLED_MONO,
     BUNDLED_SANS,
     MISSING_GLYPH,
+    NO_GLYPH,
     FontChain,
     RenderConfig,
     Typesetter,
@@ -131,6 +132,8 @@ def test_boxes_and_spans_are_inverse(name, text, data):
         assert box[0] < box[2] and box[1] < box[3]
         for first, last in document.spans_in_box(page, box, scale=1.7):
             shown.update(range(first, last))
+    for position in range(start, min(end, start + 5)):
+        assert {page for page, _ in document.boxes(position, position + 1)} <= {document.page_of(position)}
     invisible = {position for position in range(start, end) if not document.boxes(position, position + 1)}
     assert set(range(start, end)) - invisible <= shown
 
@@ -150,6 +153,29 @@ def test_a_whole_page_shows_every_character_that_has_a_box(name, text):
         first, last = document.page_span(page)
         assert shown <= set(range(first, last))
         assert {at for at in range(first, last) if document.boxes(at, at + 1)} <= shown
+
+
+@pytest.mark.parametrize("name", TYPESETTERS)
+@given(text=texts)
+@settings(max_examples=25, deadline=None)
+def test_cells_to_draw_are_those_at_which_glyphs_are(name, text):
+    document = typeset(name, text)
+    if document is None:
+        return
+    lines = 0, len(document.lines)
+    every, drawn = document.cells(*lines), document.cells(*lines, drawn=True)
+    glyphs = (every.keys != NO_GLYPH) | np.isin(every.index, document.shaped.glyph_at)
+    for name in ("index", "line", "left", "keys"):
+        assert np.array_equal(getattr(every, name)[glyphs], getattr(drawn, name))
+
+
+def test_a_newline_is_on_the_page_that_shows_its_mark():
+    typesetter = Typesetter(replace(WORD_MARKED, page_height=12, page_width=48))
+    document = typesetter.typeset("abcdefg\nabcdefg\nabc\n")
+    for newline in (7, 15, 19):
+        [(page, _)] = document.boxes(newline, newline + 1)
+        assert document.page_of(newline) == page
+        assert document.page_span(page)[0] <= newline < document.page_span(page)[1]
 
 
 def greedy_lines(text, columns):

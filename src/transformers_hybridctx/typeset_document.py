@@ -445,7 +445,12 @@ class TypesetDocument:
         """The page of a character; white space dropped at a line break counts to the line before it."""
         if not 0 <= char_index < len(self.text):
             raise IndexError(f"character {char_index} does not exist; the text has {len(self.text)} characters")
-        line = int(np.searchsorted(self.line_starts, self._to_display(char_index), "right")) - 1
+        position = self._to_display(char_index)
+        if self._marks is not None and self.is_mark(np.array([position]))[0]:
+            # A newline is where its mark can be seen, whose outer spaces may end a line.
+            mark = self.config.newline_markup or ""
+            position += len(mark) - len(mark.lstrip())
+        line = int(np.searchsorted(self.line_starts, position, "right")) - 1
         return int(self.line_pages[max(line, 0)])
 
     def page_span(self, page: int) -> tuple[int, int]:
