@@ -124,7 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
     # What is asked
 
     def whoami(self, body: bytes) -> None:
-        self._send(200, {"type": "user", "name": "org", "orgs": []})
+        if not self._trusted:
+            return self._send(401, {"error": "Invalid username or password."})
+        return self._send(200, {"type": "user", "name": "org", "orgs": []})
 
     def create(self, body: bytes) -> None:
         asked = json.loads(body)

@@ -222,6 +222,21 @@ def test_figures_are_filled_into_the_card_of_the_reference_checkpoint(tmp_path: 
     assert card.read_text() == once
 
 
+def test_figures_are_added_to_a_card_that_has_no_table_yet(checkpoint: Path, tmp_path: Path) -> None:
+    rows, card = tmp_path / "rows.json", checkpoint / "README.md"
+    rows.write_text(json.dumps(ROWS))
+    before = ModelCard.load(card)
+    fill_benchmark_card(card, rows)
+    filled = ModelCard.load(card)
+    assert filled.text.startswith(before.text.rstrip()) and benchmark_table(ROWS) in filled.text
+    assert filled.data.model_name == "source, HybridCtx"
+    fill_benchmark_card(card, rows)
+    assert ModelCard.load(card).content == filled.content
+    card.write_text(card.read_text().replace("<!-- benchmark table: end -->", ""))
+    with pytest.raises(CheckpointError, match="has one of the lines"):
+        fill_benchmark_card(card, rows)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', '[{"num_tokens": 5}]'])
 def test_a_file_that_is_no_benchmark_leaves_the_card_alone(tmp_path: Path, content: str) -> None:
     card = tmp_path / "card.md"

@@ -132,7 +132,10 @@ CONVERT = """
 import sys
 from typer.testing import CliRunner
 from transformers_hybridctx.cli import app
-done = CliRunner().invoke(app, ["convert", "org/glm", sys.argv[1], "--push-to-hub", "org/converted", "--private"])
+push = ["--push-to-hub", "org/converted", "--private", "--dtype", "bfloat16"]
+interrupted = CliRunner().invoke(app, ["convert", "org/glm", sys.argv[1], *push])  # the test's server refuses a file
+assert interrupted.exit_code == 2 and "is complete, but was not uploaded" in interrupted.output, interrupted.output
+done = CliRunner().invoke(app, ["convert", "org/glm", sys.argv[1], "--overwrite", *push])
 assert done.exit_code == 0, done.output
 from transformers import pipeline
 assert pipeline("long-doc-qa", model="org/converted")(question=QUESTION, document=DOCUMENT, max_new_tokens=1)
@@ -152,6 +155,7 @@ assert "org/nowhere" in refused("org/nowhere")
 assert "no-such-branch" in refused("org/glm", "--revision", "no-such-branch")
 assert "config.json" in refused("org/empty")
 assert "org/secret-glm" in refused("org/secret-glm")  # with a wrong token
+assert "nvalid" in refused("org/glm", "--push-to-hub", "org/mine")  # before anything is converted
 pinned = CliRunner().invoke(app, ["convert", "org/glm", sys.argv[1], "--revision", "first"])
 assert pinned.exit_code == 0, pinned.output
 """
@@ -282,6 +286,7 @@ def test_a_checkpoint_on_the_hub_is_converted_and_pushed(users: Users, hub: HubS
     hub.repos["org/secret-glm"].private = True
     hub.add("org/empty", {"README.md": b"# Nothing yet"})
     users.run(CONVERT_REFUSED, users.folder / "pinned", cache="refused", token="hf_wrong")
+    hub.refused_uploads = 1
     users.run(CONVERT, users.folder / "converted", cache="converter")
     files = hub.files("org/converted")
     assert hub.repos["org/converted"].private

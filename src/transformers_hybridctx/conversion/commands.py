@@ -45,6 +45,7 @@ def convert(
         from ..render_config import RenderConfig
         from .convert import convert_checkpoint
 
+        _check_login(push_to_hub)
         report = convert_checkpoint(
             source,
             target,
@@ -58,7 +59,7 @@ def convert(
             verify=verify,
         )
         _tell(report, target, dry_run)
-        if push_to_hub and not dry_run:
+        if not dry_run:
             _upload(target, push_to_hub, private)
 
 
@@ -87,12 +88,27 @@ def _tell(report: dict[str, Any], target: Path, dry_run: bool) -> None:
     console.print("nothing was written (dry run)" if dry_run else f"checkpoint in {target}", markup=False)
 
 
-def _upload(folder: Path, repo_id: str, private: bool) -> None:
+def _check_login(repo_id: str | None) -> None:
+    """Raise before hours of work where nobody is logged in who could upload what comes of it."""
     from huggingface_hub import HfApi
 
+    if repo_id is not None:
+        HfApi().whoami()
+
+
+def _upload(folder: Path, repo_id: str | None, private: bool) -> None:
+    from huggingface_hub import HfApi
+
+    if repo_id is None:
+        return
     api = HfApi()
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload HybridCtx checkpoint")
+    try:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload HybridCtx checkpoint")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise OSError(
+            f"{folder} is complete, but was not uploaded ({error}); `hf upload {repo_id} {folder}` tries again"
+        ) from error
     console.print(f"uploaded to {repo_id} at {commit.oid}", markup=False)
 
 
@@ -111,6 +127,7 @@ def export(
     with clear_errors():
         from .export import export_checkpoint
 
+        _check_login(push_to_hub)
         report = export_checkpoint(
             source,
             target,
@@ -121,7 +138,7 @@ def export(
             dry_run=dry_run,
         )
         _tell(report, target, dry_run)
-        if push_to_hub and not dry_run:
+        if not dry_run:
             _upload(target, push_to_hub, private)
 
 
@@ -138,10 +155,10 @@ def merge_lora(
     with clear_errors():
         from .merge import merge_lora as merge
 
+        _check_login(push_to_hub)
         merge(base, adapter, target, revision=revision, overwrite=overwrite)
         console.print(f"checkpoint in {target}", markup=False)
-        if push_to_hub:
-            _upload(target, push_to_hub, private)
+        _upload(target, push_to_hub, private)
 
 
 def fill_card(

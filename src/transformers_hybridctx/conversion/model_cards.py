@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -164,12 +165,12 @@ def fill_benchmark_card(card_file: Path, benchmark_file: Path) -> None:
     """Write a benchmark's figures into a card: its table, and the evaluation results of its metadata.
 
     Args:
-        card_file: a card with a line for the table's begin and one for its end.
+        card_file: a card. Its table stands between two lines, which are added at the end where it has none.
         benchmark_file: JSON that `hybridctx evaluate --out` wrote: rows of `num_tokens`, `budget`, `context`,
             `examples`, `exact_match` {task: 0 to 1} and `prompt_tokens`.
 
     Raises:
-        CheckpointError: a card without those two lines, or a file of another form.
+        CheckpointError: a card with one of the two lines only, or a file of another form.
     """
     try:
         rows = json.loads(benchmark_file.read_text(encoding="utf-8"))
@@ -179,11 +180,15 @@ def fill_benchmark_card(card_file: Path, benchmark_file: Path) -> None:
             f"{benchmark_file} is not a table of `hybridctx evaluate --out` ({type(error).__name__}: {error})"
         ) from error
     card = ModelCard.load(card_file)
-    before, begin, rest = card.text.partition(_TABLE_BEGIN)
+    text = card.text
+    if _TABLE_BEGIN not in text and _TABLE_END not in text:
+        text = f"{text.rstrip()}\n\n## Benchmark\n\n{_TABLE_BEGIN}\n{_TABLE_END}\n"
+    before, begin, rest = text.partition(_TABLE_BEGIN)
     _, end, after = rest.partition(_TABLE_END)
     if not begin or not end:
-        raise CheckpointError(f"{card_file} lacks the lines {_TABLE_BEGIN!r} and {_TABLE_END!r}")
-    card.data.model_name = "hybridctx-tiny"
+        raise CheckpointError(f"{card_file} has one of the lines {_TABLE_BEGIN!r} and {_TABLE_END!r} only")
+    title = re.search(r"^# (.+)$", text, re.MULTILINE)
+    card.data.model_name = card.data.model_name or (title[1] if title else card_file.resolve().parent.name)
     card.data.eval_results = results
     body = f"{before}{begin}\n{table}\n{end}{after}".lstrip("\n")
     card_file.write_text(f"---\n{card.data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
