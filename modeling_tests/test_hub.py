@@ -163,7 +163,7 @@ assert pinned.exit_code == 0, pinned.output
 FOUR_BIT_PUSH = """
 import sys, torch, transformers_hybridctx
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-from transformers_hybridctx.quantization import four_bit_config
+from transformers_hybridctx import four_bit_config
 v1 = {"revision": "v1"}
 config = AutoConfig.from_pretrained("org/hybridctx", **v1)
 four_bits = four_bit_config(config, compute_dtype=torch.float32)

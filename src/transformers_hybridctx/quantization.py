@@ -65,13 +65,13 @@ def four_bit_config(
 
     Raises:
         ValueError: the decoder has no layer that can take 4 bits. A layer whose `in_features` is no multiple of
-            [`BLOCK_SIZE`] cannot: bitsandbytes expands its rows to wrong numbers on a CPU. Where some layers can and
-            some cannot, a warning names those that stay in full precision.
+            [`BLOCK_SIZE`] cannot: on a CPU with AVX-512, bitsandbytes 0.50 expands its rows to wrong numbers. Where
+            some layers can and some cannot, a warning says so, and the others stay in full precision.
 
     Example:
     ```python
     >>> from transformers import AutoModelForImageTextToText
-    >>> from transformers_hybridctx.quantization import four_bit_config
+    >>> from transformers_hybridctx import four_bit_config
 
     >>> model = AutoModelForImageTextToText.from_pretrained(
     ...     "org/name", quantization_config=four_bit_config("org/name")
@@ -134,8 +134,8 @@ def settle_four_bit(model: Any) -> None:
         if layer.in_features % BLOCK_SIZE:
             raise ValueError(
                 f"{name} has in_features={layer.in_features}, no multiple of {BLOCK_SIZE}: bitsandbytes computes wrong "
-                "numbers with it in 4 bits on a CPU; let transformers_hybridctx.quantization.four_bit_config choose "
-                "the layers, or name this one in llm_int8_skip_modules"
+                "numbers with it in 4 bits on a CPU; let transformers_hybridctx.four_bit_config choose the layers, or "
+                "name this one in llm_int8_skip_modules"
             )
         layer.support_avx512bf16_for_cpu = False
         # The device that a checkpoint was written for need not be this one.
