@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from safetensors.torch import load_file, save_file
 from tiny_checkpoints import FAMILIES, FOUR_BIT_TEXT, all_tensors, edit_json, save_source
 from torch import nn
 from transformers import (
@@ -197,6 +198,32 @@ def test_a_model_is_saved_as_it_is_also_after_it_was_used(
     assert reloaded.dtype == dtype and torch.equal(logits(reloaded, features), before)
     text = AutoModel.from_pretrained(tmp_path / "used").language_model.layers[1].mlp.down_proj
     assert is_four_bit(text)
+
+
+@pytest.mark.parametrize("part", ["", ".absmax", ".nested_absmax", ".nested_quant_map", ".quant_map"])
+@pytest.mark.parametrize("damage", ["half", "gone"])
+@pytest.mark.filterwarnings("ignore")
+def test_codes_and_scales_that_do_not_belong_together_are_refused(
+    full: Path, tmp_path: Path, part: str, damage: str
+) -> None:
+    load(full).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    key = f"model.language_model.layers.1.mlp.down_proj.weight{part}"
+    whole = tensors.pop(key)
+    if damage == "half":
+        tensors[key] = whole[: len(whole) // 2].clone()
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises((ValueError, RuntimeError), match=r"the checkpoint is damaged|conversion of the weights"):
+        HybridCtxForCausalLM.from_pretrained(tmp_path)
+
+
+def test_a_weight_that_is_missing_with_all_its_parts_is_refused(full: Path, tmp_path: Path) -> None:
+    load(full).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    kept = {key: tensor for key, tensor in tensors.items() if "layers.1.mlp.down_proj" not in key}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lacks weights that its config says are quantised"):
+        HybridCtxForCausalLM.from_pretrained(tmp_path)
 
 
 def test_the_pipeline_reads_a_four_bit_checkpoint(full: Path, tmp_path: Path) -> None:

@@ -38,10 +38,15 @@ class CompleteLoading:
             ValueError: 4-bit layers that a CPU would compute wrong numbers with, see [`settle_four_bit`].
         """
         kwargs.setdefault("use_safetensors", True)  # a pickle can run any code when it is read
-        model, info = super().from_pretrained(  # type: ignore[misc]
-            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
-        )
         where = repr(str(pretrained_model_name_or_path))
+        try:
+            model, info = super().from_pretrained(  # type: ignore[misc]
+                pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+            )
+        except NotImplementedError as error:  # torch has no random 4-bit codes for what is missing
+            raise ValueError(
+                f"the checkpoint {where} lacks weights that its config says are quantised ({error}); fetch it again"
+            ) from error
         missing = sorted(info["missing_keys"])
         fresh = [key for key in missing if key.removeprefix("model.").startswith(_IDENTITY_AT_START)]
         lost = [key for key in missing if key not in fresh]

@@ -7,6 +7,7 @@ the weights, and the tower's errors would be in every visual token that the deco
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterable
@@ -116,7 +117,9 @@ def _decoder_widths(config: PreTrainedConfig) -> dict[str, int]:
 
 def settle_four_bit(model: Any) -> None:
     """
-    Make a model's 4-bit layers compute what their weights say where they are on a CPU. [`CompleteLoading`] does it.
+    See that a model's 4-bit layers compute what their weights say. [`CompleteLoading`] does it after loading.
+
+    Codes and scales have to belong together: bitsandbytes reads on beyond the end of what is too short.
 
     With AVX512-BF16 instructions, bitsandbytes repacks a layer at its first use for a kernel of its own. That kernel
     has no gradient, so what is trained after an evaluation gets wrong gradients without a word; and its scales are
@@ -124,12 +127,16 @@ def settle_four_bit(model: Any) -> None:
     longer, a prompt of hundreds of tokens does not (`benchmarks/checkpoint_memory.py` measures both).
 
     Raises:
-        ValueError: a layer whose rows are no whole blocks, which would compute wrong numbers without a word.
+        ValueError: codes or scales of the wrong number; or, on a CPU, a layer whose rows are no whole blocks, which
+            would compute wrong numbers without a word.
     """
     is_stored_so = getattr(getattr(model, "hf_quantizer", None), "pre_quantized", False)
     for name, layer in model.named_modules():
         weight: Any = getattr(layer, "weight", None)
-        if getattr(weight, "quant_state", None) is None or weight.device.type != "cpu":
+        if getattr(weight, "quant_state", None) is None:
+            continue
+        _check_codes(name, layer)
+        if weight.device.type != "cpu":
             continue
         if layer.in_features % BLOCK_SIZE:
             raise ValueError(
@@ -141,3 +148,29 @@ def settle_four_bit(model: Any) -> None:
         # The device that a checkpoint was written for need not be this one.
         if is_stored_so and not computes_natively(layer.compute_dtype):
             layer.compute_dtype = torch.float32
+
+
+def _check_codes(name: str, layer: Any) -> None:
+    state = layer.weight.quant_state
+    num_weights = layer.in_features * layer.out_features
+    num_scales = math.ceil(num_weights / state.blocksize)
+    found = {
+        "weight.quant_state": (tuple(state.shape), (layer.out_features, layer.in_features)),
+        "weight (bytes)": (layer.weight.nbytes, math.ceil(num_weights / 2)),
+        "weight.quant_map": (state.code.numel(), 16),
+        "weight.absmax": (state.absmax.numel(), num_scales),
+    }
+    if state.nested:
+        found["weight.nested_absmax"] = (state.state2.absmax.numel(), math.ceil(num_scales / state.state2.blocksize))
+        found["weight.nested_quant_map"] = (state.state2.code.numel(), 256)
+    elif not state.absmax.is_floating_point():
+        found["weight.nested_absmax"] = (
+            0,
+            math.ceil(num_scales / 256),
+        )  # codes of scales, and not what they stand for
+    for key, (held, due) in found.items():
+        if held != due:
+            raise ValueError(
+                f"{name}.{key} is {held} where {due} is due for {layer.out_features} x {layer.in_features} weights in 4 "
+                "bits; the checkpoint is damaged, fetch it again"
+            )
