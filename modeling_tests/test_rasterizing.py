@@ -175,7 +175,7 @@ def test_coverage_is_the_area_inside_the_outline(points, with_curve_like_detail,
         if y0 == y1:
             continue
         crosses = (y >= min(y0, y1)) & (y < max(y0, y1))
-        at = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+        at = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
         winding += np.where(crosses[:, None] & (x[None, :] > at[:, None]), np.sign(y1 - y0), 0)
     mean_winding = winding.reshape(height, samples, width, samples).mean(axis=(1, 3))
     expected = np.minimum(np.abs(mean_winding), 1) * 255

@@ -33,6 +33,7 @@ GLYPH = replace(
     PROPORTIONAL, line_breaking="reportlab", frame_padding=6, lines_per_paragraph=3, space_before=2, font_size=9
 )
 GLYPH_MARKED = replace(GLYPH, newline_markup=" \\n ", alignment="JUSTIFY", lines_per_paragraph=4)
+CROPPED = replace(GLYPH, auto_crop_width=True, auto_crop_last_page=True, margin_x=0, margin_y=0, line_height=20)
 INDENTED = replace(PROPORTIONAL, first_line_indent=12, left_indent=6, alignment="RIGHT", space_after=3)
 TYPESETTERS = {
     name: Typesetter(config)
@@ -44,6 +45,7 @@ TYPESETTERS = {
         "glyph": GLYPH,
         "glyph-marked": GLYPH_MARKED,
         "indented": INDENTED,
+        "cropped": CROPPED,
     }.items()
 }
 
@@ -129,7 +131,8 @@ def test_boxes_and_spans_are_inverse(name, text, data):
     shown = set()
     for page, box in boxes:
         assert 0 <= page < document.num_pages
-        assert box[0] < box[2] and box[1] < box[3]
+        height, width = document.page_size(page, 1.7)
+        assert 0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height
         for first, last in document.spans_in_box(page, box, scale=1.7):
             shown.update(range(first, last))
     for position in range(start, min(end, start + 5)):

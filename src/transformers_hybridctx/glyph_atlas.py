@@ -108,8 +108,8 @@ def fill_outlines(
         return np.zeros((len(which), 1, 1), dtype=np.uint8), np.zeros(len(which), dtype=np.int64), 0
     # Pieces in one row each, which all images of an outline share.
     edge, ya, yb, _ = _cut(y0, y1)
-    lean = ((x1 - x0) / (y1 - y0))[edge]
-    xa, xb = (x0[edge] + lean * (y - y0[edge]) for y in (ya, yb))
+    fall, across = (y1 - y0)[edge], (x1 - x0)[edge]
+    xa, xb = (x0[edge] + across * ((y - y0[edge]) / fall) for y in (ya, yb))
     row = np.floor((ya + yb) / 2).astype(np.int64)
     top = int(row.min())
     height = int(row.max()) + 1 - top

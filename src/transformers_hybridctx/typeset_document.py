@@ -466,7 +466,8 @@ class TypesetDocument:
         """[(page, (left, top, right, bottom)), ...] of characters [start, end), top to bottom, in pixels.
 
         One box a line, more where right-to-left script puts neighbours apart; none for white space at a line break.
-        A character inside a cluster (a letter with its accents, a ligature) has the cluster's box.
+        A character inside a cluster (a letter with its accents, a ligature) has the cluster's box. Boxes end where the
+        page does, which a crop may put inside a line's height.
         """
         if not 0 <= start <= end <= len(self.text):
             raise ValueError(f"[{start}, {end}) is not within the text's {len(self.text)} characters")
@@ -501,7 +502,14 @@ class TypesetDocument:
                 else:
                     pieces.append([left, right])
             found += [(page, self._pixels(number, left, right, scale)) for left, right in pieces]
-        return found
+        sizes = {page: self.page_size(page, scale) for page, _ in found}
+        on_page = []
+        for page, (left, top, right, bottom) in found:
+            height, width = sizes[page]
+            box = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+            if box[0] < box[2] and box[1] < box[3]:
+                on_page.append((page, box))
+        return on_page
 
     def _is_attached(self, position: int) -> bool:
         where = int(np.searchsorted(self._attached, position))
