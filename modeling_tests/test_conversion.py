@@ -245,6 +245,16 @@ def cut_in_the_header(folder: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:100])
 
 
+def odd_offsets(folder: Path) -> None:
+    shard = next(folder.glob("*-00001-of-*.safetensors"))
+    data = shard.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header[max(header)]["data_offsets"] = []
+    changed = json.dumps(header).encode()
+    shard.write_bytes(len(changed).to_bytes(8, "little") + changed + data[8 + length :])
+
+
 def not_safetensors(folder: Path) -> None:
     next(folder.glob("*-00001-of-*.safetensors")).write_bytes(b"<html>Too many requests</html>")
 
@@ -373,6 +383,7 @@ def broken_config(folder: Path) -> None:
 REFUSED: dict[Callable[[Path], None], str] = {
     cut_short: r"model-00002-of-.* promises .*cut short",
     cut_in_the_header: r"model-00002-of-.*not a whole safetensors file",
+    odd_offsets: r"header of .*model-00001-of-.* cannot be read",
     not_safetensors: r"model-00001-of-.*not a whole safetensors file",
     empty_file: r"model-00001-of-.*\(0 bytes\) is not a whole",
     shard_gone: r"model-00002-of-.* is missing",

@@ -87,7 +87,9 @@ def read_header(file: Path) -> list[Tensor]:
             header = json.loads(stream.read(length))
             header.pop("__metadata__", None)
             tensors = [_entry(file, name, values, 8 + length) for name, values in header.items()]
-        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        except CheckpointError:
+            raise
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"the safetensors header of {file} cannot be read ({error}); fetch it again"
             ) from error
