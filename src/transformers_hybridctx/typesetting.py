@@ -96,7 +96,10 @@ class Typesetter:
             source = code_points(text)
             fonts.learn(source)
         self._check_visible(text, source)
-        widths = fonts.advances.take(codes)
+        # Advances become their own prefix sums, which a long text needs too much memory to have beside them.
+        pen = np.zeros(len(codes) + 1, dtype=np.int64)
+        widths = pen[1:]
+        fonts.advances.take(codes, out=widths, mode="clip")
         attached = np.zeros(len(codes) + 1, dtype=bool)
         if plain:
             # CRLF is one newline: its first half takes no room, and no line ends between the halves.
@@ -118,8 +121,7 @@ class Typesetter:
             widths[doubled] = 0
         shaped = self._shape(display, codes, flags, widths, attached)
         undrawable = self._source(np.flatnonzero((flags & UNDRAWABLE) != 0), marks)
-        pen = np.zeros(len(codes) + 1, dtype=np.int64)
-        np.cumsum(widths, out=pen[1:])
+        np.cumsum(widths, out=widths)
 
         newline = (flags & NEWLINE) != 0
         paragraph_ends = np.append(np.flatnonzero(newline & ~attached[:-1]), len(codes))
