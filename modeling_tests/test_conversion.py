@@ -498,7 +498,12 @@ def test_too_small_a_disk_is_known_before(source: Path, tmp_path: Path, monkeypa
     assert leftovers(tmp_path) == []
 
 
-def test_a_disk_that_fills_up_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), Exception("No space left on device (os error 28)")]
+)
+def test_a_disk_that_fills_up_leaves_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     from transformers_hybridctx.conversion import convert
 
     write, calls = convert.write_tensors, []
@@ -506,7 +511,7 @@ def test_a_disk_that_fills_up_leaves_nothing(source: Path, tmp_path: Path, monke
     def full_at_second(file: Path, pairs: Any) -> str:
         calls.append(file)
         if len(calls) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise error
         return write(file, pairs)
 
     monkeypatch.setattr(convert, "write_tensors", full_at_second)

@@ -101,7 +101,9 @@ def complete_folder(target: Path, fingerprint: str, num_bytes: int, overwrite: b
         partial.move_to(target)
     except Exception as error:
         shutil.rmtree(partial.path, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # Writers in Rust (tokenizers, safetensors) have an error of their own, which says it in words only.
+        codes = (errno.ENOSPC, errno.EDQUOT)
+        if getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes):
             raise CheckpointError(
                 f"the disk of {target} is full; nothing was left there: make room and run it again"
             ) from error
