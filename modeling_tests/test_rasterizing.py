@@ -93,6 +93,12 @@ RENDERERS = {
 }
 
 
+def draw(atlas, key, phase):
+    """One glyph with its pen `phase` quarters into a pixel: (uint8 [h, w], left, top) relative to the pen."""
+    images, lefts, top = fill_outlines(*atlas.outlines([key]), np.array([0]), np.array([phase / PHASES]))
+    return images[0], int(lefts[0]), top
+
+
 def naive_page(renderer, document, page, scale):
     """The definition of a page: one glyph after the other laid on a canvas (black on white)."""
     height, width = document.page_size(page, scale)
@@ -106,7 +112,7 @@ def naive_page(renderer, document, page, scale):
     def lay(key, left, baseline, raised):
         nearest = 1e-4 if config.line_breaking == "reportlab" else 0.5
         quarter = int(np.floor(left * down * config.horizontal_scale * PHASES + nearest))
-        image, x, y = atlas.draw(key, quarter % PHASES)
+        image, x, y = draw(atlas, key, quarter % PHASES)
         row = baseline - int(np.floor(raised * down + 0.5)) + y
         column = quarter // PHASES + x
         for (down_by, right_by), value in np.ndenumerate(image):
@@ -194,7 +200,7 @@ def test_glyphs_look_as_freetype_draws_them_large(character):
     config = RenderConfig(font_size=size, line_height=12)
     chain = FontChain(config)
     atlas = GlyphAtlas(chain, size)
-    image, left, top = atlas.draw(chain.nominal(ord(character))[0], 0)
+    image, left, top = draw(atlas, chain.nominal(ord(character))[0], 0)
     font = ImageFont.truetype(BUNDLED_MONO, size * factor, layout_engine=ImageFont.Layout.BASIC)
     mask, offset = font.getmask2(character, mode="L", anchor="ls")
     large = np.zeros((24 * factor, 24 * factor), dtype=np.float64)
@@ -224,7 +230,7 @@ def test_boxes_lie_on_the_ink_of_their_words(word, scale):
     atlas = renderer._atlas(document.fonts, document.pixels_per_point * scale)
     for row, column, key, owner in zip(glyphs.rows, glyphs.quarters, glyphs.keys, glyphs.index, strict=True):
         if start <= owner < start + len(word):
-            image, x, y = atlas.draw(int(key), int(column) % PHASES)
+            image, x, y = draw(atlas, int(key), int(column) % PHASES)
             x, y = int(column) // PHASES + x, int(row) + y
             alone[y : y + image.shape[0], x : x + image.shape[1]] += image
     inked_rows, inked_columns = np.nonzero(alone > 40)

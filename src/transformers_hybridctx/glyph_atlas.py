@@ -181,11 +181,6 @@ class GlyphAtlas:
         across, down = edges.real * self.horizontal_scale, -edges.imag
         return np.stack([across[0], down[0], across[1], down[1]]), glyph
 
-    def draw(self, key: int, phase: int) -> tuple[np.ndarray, int, int]:
-        """One glyph with its pen `phase` quarters into a pixel: (uint8 [h, w], left, top) relative to the pen."""
-        images, lefts, top = fill_outlines(*self.outlines([key]), np.array([0]), np.array([phase / PHASES]))
-        return images[0], int(lefts[0]), top
-
     def find(self, keys: np.ndarray, phases: np.ndarray) -> np.ndarray:
         """The first tiles of glyphs (key, phase), drawing those that are new. int64 [n]."""
         codes = (keys.astype(np.int64) - MISSING_GLYPH) * PHASES + phases
@@ -262,9 +257,8 @@ def lay_glyphs(
 ) -> np.ndarray:
     """The ink of glyphs with their pens at (rows, pens): uint8 [height, width]; where glyphs meet their ink adds up.
 
-    tiles: what `GlyphAtlas.find` gave. Glyphs on one baseline make a strip, kept column by column, so that a tile is
-    one stretch of memory. Tiles are laid from left to right, the blank rest of each under the next; what lies under
-    another's is added again. Strips then are turned into rows, which are laid in the same way.
+    tiles: what `GlyphAtlas.find` gave. Glyphs on one baseline make a strip, kept column by column like the tiles; then
+    the rows of all strips are laid on the page.
     """
     ink = np.zeros((height, width), dtype=np.uint8)
     if atlas.parts.max(initial=1) > 1:
@@ -284,12 +278,31 @@ def lay_glyphs(
     # Room for a tile at both sides.
     pitch = span + width + span
     places = ((np.cumsum(present) - 1) * pitch + span)[rows - base] + begins
+    strips = _lay_tiles(atlas, tiles, places, len(baselines) * pitch).reshape(-1, pitch, tall)
+    lined = np.ascontiguousarray(strips[:, span : span + width].transpose(0, 2, 1)).reshape(-1, width)
+    at = (baselines[:, None] + np.arange(atlas.top, atlas.bottom)).reshape(-1)
+    if at[0] < 0 or at[-1] >= height:
+        inside = (at >= 0) & (at < height)
+        at, lined = at[inside], lined[inside]
+    _whole(ink)[at] = _whole(lined)
+    again = _again(at, height)
+    _add(ink, at[again], lined[again])
+    return ink
+
+
+def _lay_tiles(atlas: GlyphAtlas, tiles: np.ndarray, places: np.ndarray, columns: int) -> np.ndarray:
+    """Tiles whose first columns are at `places` of so many: uint8 [columns, rows].
+
+    A tile is one stretch of memory, moved whole, from left to right: its blank rest comes under the next. What of a
+    glyph comes under the next is added again.
+    """
+    span, tall = atlas.tiles.shape[1:]
     if np.any(places[1:] < places[:-1]):
         order = np.argsort(places, kind="stable")
         tiles, places = tiles[order], places[order]
-    strips = np.zeros((len(baselines) * pitch, tall), dtype=np.uint8)
-    windows = np.ndarray(len(strips) - span + 1, np.dtype((np.void, span * tall)), strips, strides=(tall,))
+    strips = np.zeros((columns, tall), dtype=np.uint8)
     images = _whole(atlas.tiles.reshape(-1, span * tall))
+    windows = np.ndarray(columns - span + 1, images.dtype, strips, strides=(tall,))
     for first in range(0, len(tiles), _TILES_AT_ONCE):
         part = slice(first, first + _TILES_AT_ONCE)
         windows[places[part]] = images[tiles[part]]
@@ -299,16 +312,7 @@ def lay_glyphs(
     covered = covered[meeting]
     source = joined_ranges((tiles * span + counts)[meeting] - covered, covered)
     _add(strips, joined_ranges(places[meeting + 1], covered), atlas.tiles.reshape(-1, tall).take(source, axis=0))
-    lined = strips.reshape(-1, pitch, tall)[:, span : span + width].transpose(0, 2, 1)
-    lined = np.ascontiguousarray(lined).reshape(-1, width)
-    at = (baselines[:, None] + np.arange(atlas.top, atlas.bottom)).reshape(-1)
-    if base + atlas.top < 0 or int(at[-1]) >= height:
-        inside = (at >= 0) & (at < height)
-        at, lined = at[inside], lined[inside]
-    _whole(ink)[at] = _whole(lined)
-    again = _again(at, height)
-    _add(ink, at[again], lined[again])
-    return ink
+    return strips
 
 
 def _whole(items: np.ndarray) -> np.ndarray:

@@ -75,40 +75,36 @@ class LineBreaker:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(start, end, paragraph) of every line, int64. A paragraph without units is one empty line."""
         number = np.arange(len(paragraph_starts))
+        rooms = np.where(number % self.group == 0, self.first_room, self.room)
         firsts = np.searchsorted(self.starts, paragraph_starts)
         lasts = np.searchsorted(self.starts, paragraph_ends)
-        filled = lasts > firsts
+        begins, stops = paragraph_starts.copy(), paragraph_starts.copy()
+        long = np.zeros(len(number), dtype=bool)
         if self.by_characters:
-            filled = paragraph_ends > paragraph_starts
-            begins, stops = paragraph_starts, paragraph_ends
-        else:
-            begins = paragraph_starts.copy()
-            if not self.plain:
-                begins[filled] = self.starts[firsts[filled]]
-            stops = paragraph_starts.copy()
-            stops[filled] = self.ends[lasts[filled] - 1]
-        rooms = np.where(number % self.group == 0, self.first_room, self.room)
-        if self.by_characters:
+            stops = paragraph_ends
             long = self.pen[stops] - self.pen[begins] > rooms
         else:
-            long = np.zeros(len(number), dtype=bool)
-            limits = (self.pen[begins] + rooms)[filled] * self.parts - self.spaces[firsts[filled]]
-            long[filled] = self.reach[lasts[filled] - 1] > limits
-        simple = ~(filled & long)
+            filled = np.flatnonzero(lasts > firsts)
+            first, last = firsts[filled], lasts[filled] - 1
+            if not self.plain:
+                begins[filled] = self.starts[first]
+            stops[filled] = self.ends[last]
+            limits = (self.pen[begins] + rooms)[filled] * self.parts - self.spaces[first]
+            long[filled] = self.reach[last] > limits
         lines: list[tuple[int, int]] = []
         counts = []
-        broken = np.flatnonzero(~simple)
+        broken = np.flatnonzero(long)
         for paragraph in broken.tolist():
             before, room = len(lines), int(rooms[paragraph])
             if self.by_characters:
                 lines += self._break_by_characters(int(begins[paragraph]), int(stops[paragraph]), room)
             else:
-                first, last = int(firsts[paragraph]), int(lasts[paragraph])
-                lines += self._break_by_units(int(begins[paragraph]), first, last, room)
+                units = int(firsts[paragraph]), int(lasts[paragraph])
+                lines += self._break_by_units(int(begins[paragraph]), *units, room)
             counts.append(len(lines) - before)
         spans = np.array(lines, dtype=np.int64).reshape(-1, 2)
-        start, end = np.append(begins[simple], spans[:, 0]), np.append(stops[simple], spans[:, 1])
-        owner = np.append(number[simple], np.repeat(broken, counts))
+        start, end = np.append(begins[~long], spans[:, 0]), np.append(stops[~long], spans[:, 1])
+        owner = np.append(number[~long], np.repeat(broken, counts))
         order = np.argsort(start, kind="stable")
         return start[order], end[order], owner[order]
 
