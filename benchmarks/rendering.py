@@ -219,15 +219,15 @@ def measure_memory(prose: Path) -> dict[str, float]:
     }
 
 
-def time_workers(config: RenderConfig, text: str, workers: list[int], documents: int = 96) -> list[dict[str, Any]]:
-    """A batch of documents of 100,000 characters by processes, and the first of them, which waits for their start."""
+def time_workers(config: RenderConfig, text: str, workers: list[int], documents: int = 192) -> list[dict[str, Any]]:
+    """A batch of documents of 100,000 characters by so many processes, this one among them; their start counts."""
     size = 100_000
     texts = [text[start : start + size] for start in range(0, len(text) - size, size)]
     texts = (texts * (documents // len(texts) + 1))[:documents]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for count in workers:
         checksum, pages, first = 0, 0, 0.0
-        caller, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        this, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         start = time.perf_counter()
         for document in PageRenderer(config).render_documents(texts, num_workers=count):
             first = first or time.perf_counter() - start
@@ -236,15 +236,16 @@ def time_workers(config: RenderConfig, text: str, workers: list[int], documents:
                 checksum = zlib.crc32(page.data, checksum)
         seconds = time.perf_counter() - start
         row: dict[str, Any] = {"workers": count, "documents": documents, "pages": pages, "crc32": checksum}
-        row |= {"seconds": seconds, "first_document_seconds": first}
+        row |= {"seconds": seconds, "first_document_seconds": first, "pages_per_second": pages / seconds}
         for name, who, before in (
-            ("caller_cpu_seconds", resource.RUSAGE_SELF, caller),
-            ("workers_cpu_seconds", resource.RUSAGE_CHILDREN, children),
+            ("this_process_cpu_seconds", resource.RUSAGE_SELF, this),
+            ("other_processes_cpu_seconds", resource.RUSAGE_CHILDREN, others),
         ):
             used = resource.getrusage(who)
             row[name] = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-        row["pages_per_second_after_first"] = pages * (documents - 1) / documents / (seconds - first)
         rows.append(row)
+    for row in rows:
+        row["times_as_fast"] = rows[0]["seconds"] / row["seconds"]
     return rows
 
 
