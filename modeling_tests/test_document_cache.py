@@ -174,6 +174,22 @@ def test_many_questions_are_answered_as_each_alone(
         assert [comparable(answer) for answer in found] == expected
 
 
+def test_questions_that_share_no_prefix_still_share_the_pages(
+    pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans for each question stand before the pages."""
+    options: dict[str, Any] = {"text_policy": {"name": "bm25", "top_k": 1}, "fusion_order": "tokens_first"}
+    expected = [comparable(pipe(question=one, document=DOCUMENT, **options)) for one in QUESTIONS]
+    readings: list[int] = []
+    read = pipe.model.get_image_features
+    monkeypatch.setattr(
+        pipe.model, "get_image_features", lambda *args, **kwargs: readings.append(1) or read(*args, **kwargs)
+    )
+    found = pipe(question=QUESTIONS, document=DOCUMENT, batch_size=2, **options)
+    assert [comparable(answer) for answer in found] == expected
+    assert len(readings) == 1
+
+
 def test_a_question_costs_only_its_own_tokens(pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = pipe.read(DOCUMENT, text_policy="anchors")
     seen: list[int] = []

@@ -137,10 +137,11 @@ def read(
         console.print(line, highlight=False, markup=False)
     rows = [
         ("kept", f"{len(cache):,} tokens, which no question has to pay again"),
+        ("later", f"policy {cache.text_policy.name!r} copies spans for each question"),
         ("written to", f"{out}, {out.stat().st_size / 1e6:,.1f} MB"),
         ("in all", _in_seconds(seconds)),
     ]
-    _print_rows(console, rows)
+    _print_rows(console, [row for row in rows if row[0] != "later" or cache.text_policy.looks_at_question])
 
 
 @app.command()
