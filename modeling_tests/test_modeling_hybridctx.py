@@ -701,6 +701,27 @@ def test_lora_trains_one_step_and_comes_back_from_disk(targets, tmp_path):
         torch.testing.assert_close(loaded(**inputs).logits, after, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_adapters_in_the_tower_learn_under_gradient_checkpointing(use_reentrant):
+    ours = get_peft_model(make_model(), LoraConfig(target_modules=["qkv", "q_proj"]))
+    ours.train()
+    inputs = make_inputs(PAGES_FIRST)
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+
+    def gradients_of_adapters():
+        ours.zero_grad()
+        ours(**inputs, labels=labels).loss.backward()
+        return {name: p.grad.clone() for name, p in ours.named_parameters() if p.requires_grad}
+
+    expected = gradients_of_adapters()
+    ours.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+    ours.enable_input_require_grads()
+    found = gradients_of_adapters()
+    assert any("visual" in name for name in found)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_trainer_takes_one_step(tmp_path):
     ours = make_model()
     before = {name: parameter.clone() for name, parameter in ours.named_parameters()}

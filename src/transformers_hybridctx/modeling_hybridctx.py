@@ -75,6 +75,8 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
         PreTrainedModel.__init__(self, config)  # not Glm4vModel's, which would build its own two towers
         self.visual: Any = AutoModel.from_config(config.vision_config)
         self.visual.patch_embed = HybridCtxVisionPatchEmbed(self.visual.patch_embed, config)
+        # where gradients begin, for adapters in the tower under (reentrant) checkpointing; the family names no such place
+        self.visual._input_embed_layer = "patch_embed"
         for block in self.visual.blocks:
             block.attn = HybridCtxVisionAttention(block.attn)
         self.language_model: Any = AutoModel.from_config(config.text_config)
