@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
+from transformers_hybridctx import glyph_atlas, rasterizing
 from transformers_hybridctx.glyph_atlas import PHASES, GlyphAtlas, fill_outlines
 from transformers_hybridctx.rasterizing import PageRenderer, mark_boxes
 from transformers_hybridctx.typesetting import (
@@ -281,6 +282,17 @@ def test_the_same_text_gives_the_same_bytes_whatever_was_drawn_before():
         used.render(text, scale)
     travelled = pickle.loads(pickle.dumps(used))
     assert digest(fresh.pages) == digest(used.render(SAMPLE, 1.3).pages) == digest(travelled.render(SAMPLE, 1.3).pages)
+
+
+def test_bytes_do_not_depend_on_how_much_is_done_at_once(monkeypatch):
+    expected = {scale: digest(PageRenderer(SMALL).render(SAMPLE * 9, scale).pages) for scale in (1.0, 2.3)}
+    for name, value in (("_GLYPHS_AT_ONCE", 3), ("_CELLS_AT_ONCE", 1), ("_TILES_AT_ONCE", 7)):
+        monkeypatch.setattr(glyph_atlas, name, value)
+    monkeypatch.setattr(rasterizing, "_PAGES_AT_ONCE", 2)
+    for scale, pages in expected.items():
+        document = PageRenderer(SMALL).render(SAMPLE * 9, scale)
+        assert document.num_pages > 2
+        assert digest(document.pages) == pages
 
 
 def test_pages_come_one_at_a_time():

@@ -16,9 +16,8 @@ from .typeset_document import joined_ranges
 
 # Horizontal positions within a pixel at which a glyph is drawn.
 PHASES = 4
-# Cells of the pixel grid that are filled at once, so that a thousand large glyphs need little memory.
-_CELLS_AT_ONCE = 1 << 20
-# Tiles that are laid at once, so that they pass through the processor's cache.
+# What is filled, and laid, at once, so that it stays in the processor's cache: glyphs and cells of the pixel grid; tiles.
+_GLYPHS_AT_ONCE, _CELLS_AT_ONCE = 200, 1 << 18
 _TILES_AT_ONCE = 1 << 10
 
 _Point = tuple[float, float]
@@ -198,7 +197,7 @@ class GlyphAtlas:
         return slots.astype(np.int64) - 1
 
     def _draw_new(self, codes: np.ndarray) -> None:
-        at_once = max(1, int(_CELLS_AT_ONCE / (2 * self.pixels_per_em) ** 2))
+        at_once = max(1, min(_GLYPHS_AT_ONCE, int(_CELLS_AT_ONCE / (2 * self.pixels_per_em) ** 2)))
         drawn = [(self.top, self.tiles)]
         for number in range(0, len(codes), at_once):
             part = codes[number : number + at_once]

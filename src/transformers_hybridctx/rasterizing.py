@@ -25,7 +25,7 @@ from .typeset_document import Box, TypesetDocument, check_scale
 from .typesetting import Typesetter
 
 # Pages whose glyphs are placed together.
-PAGES_AT_ONCE = 16
+_PAGES_AT_ONCE = 16
 # Scales whose glyphs a renderer keeps at a time.
 _ATLASES_KEPT = 8
 _LARGEST_PAGE = 1 << 28
@@ -130,8 +130,8 @@ class PageRenderer:
         check_workers(num_workers)
         pages = range(typeset.num_pages) if pages is None else pages
         if num_workers == 1:
-            for first in range(0, len(pages), PAGES_AT_ONCE):
-                yield from self._draw(typeset, pages[first : first + PAGES_AT_ONCE], scale)
+            for first in range(0, len(pages), _PAGES_AT_ONCE):
+                yield from self._draw(typeset, pages[first : first + _PAGES_AT_ONCE], scale)
         else:
             yield from draw_pages_in_parallel(self, typeset, pages, scale, num_workers)
 
