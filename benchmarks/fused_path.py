@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""From pages to the first token: ours and transformers' own GLM-4V path, of the same random weights, in one run.
+
+    OMP_NUM_THREADS=1 python benchmarks/fused_path.py [inputs vision_tower training first_token attention] [--full]
+
+- inputs: a text's pages to model inputs, seconds and bytes. Both sides get the same drawn pages: ours as arrays,
+  `Glm4vImageProcessorPil` as PIL images.
+- vision_tower: `get_image_features` against the number of pages, with `vision_batch_bytes` set to what 8 of them take.
+  Memory: bytes of tensors at the most (`MemoryMeter`, or `torch.cuda.max_memory_allocated`), beyond inputs and outputs;
+  and, on a CPU, the resident memory of a process of its own, at the most beyond what it had before.
+- training: the same with a backward pass through all of it, with gradient checkpointing.
+- first_token: `generate(max_new_tokens=1)` against the length of the context, all of it pages but 32 tokens.
+- attention: one forward pass of 8 pages and 32 tokens with each attention implementation.
+
+Sides take turns on one thread; `s` are the fewest seconds of several runs: those that the process computed, on a CPU,
+and those that went by, on a GPU. Medians and wall-clock seconds are in the JSON file. Results:
+`benchmarks/results/fused_path_<name>.json` and `.png`. `difference` is the largest between the two sides' outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import re
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib import pyplot
+from PIL import Image
+from side_by_side import (
+    LARGE,
+    MIB,
+    SETTINGS,
+    SMALL,
+    Clock,
+    Row,
+    Setting,
+    draw_pages,
+    make_pair,
+    page_inputs,
+    peak_bytes,
+    plot_lines,
+    print_table,
+    prompt_inputs,
+    save_plot,
+    settings_at_hand,
+    take_turns,
+    write_results,
+)
+from transformers import Glm4vImageProcessorPil
+
+from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
+from transformers_hybridctx.vision_tower import activation_bytes
+
+SIDES = ("ours", "transformers")
+SMALL_PAGE, GLYPH_PAGE = (308, 420), (588, 840)
+PAGES_AT_ONCE = 8
+WHERE = {"device": "device|", "dtype": "dtype|", "attention": "attention|", "side": "side|"}
+
+
+def nbytes(values: Any) -> int:
+    return sum(value.nbytes for value in values)
+
+
+def inputs(full: bool) -> None:
+    counts, repeats = (1, 4, 16, 64), 5 if full else 2
+    rows: list[Row] = []
+    for colour in (False, True):
+        pages, drawing = draw_pages(max(counts), *GLYPH_PAGE, colour=colour)
+        pictures = [Image.fromarray(page) for page in pages]
+        ours, theirs = HybridCtxImageProcessor(), Glm4vImageProcessorPil()
+        for count in counts:
+            calls: dict[str, Callable[[], Any]] = {
+                "ours": lambda n=count: ours(pages[:n], return_tensors="pt"),
+                "transformers": lambda n=count: theirs(images=pictures[:n], return_tensors="pt"),
+            }
+            seconds = take_turns(calls, repeats)
+            for side in SIDES:
+                row = {"page": "colour" if colour else "grey", "pages": count, "side": side, **seconds[side]}
+                row["seconds_per_page"] = row["seconds"] / count
+                row["drawing_per_page"] = drawing / len(pages)
+                row["bytes_per_page"] = nbytes(calls[side]().values()) / count
+                rows.append(row)
+            row["times_faster"] = row["seconds"] / rows[-2]["seconds"]
+            row["times_the_bytes"] = row["bytes_per_page"] / rows[-2]["bytes_per_page"]
+    columns = {
+        "page": "pages|",
+        "pages": "number|",
+        "side": "side|",
+        "seconds_per_page": "s a page|.5f",
+        "drawing_per_page": "drawing, s a page|.5f",
+        "bytes_per_page": "bytes a page|,.0f",
+        "times_faster": "ours faster, times|.1f",
+        "times_the_bytes": "times our bytes|.2f",
+    }
+    print_table(f"Pages of {GLYPH_PAGE[0]} x {GLYPH_PAGE[1]} pixels to model inputs", columns, rows)
+    write_results("inputs", rows, {"page": GLYPH_PAGE, "repeats": repeats})
+    grey = [row for row in rows if row["page"] == "grey"]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6))
+    plot_lines(
+        left, [{**row, "total": row["bytes_per_page"] * row["pages"]} for row in grey], "pages", "total", 1 / MIB
+    )
+    left.set_ylabel("inputs, MiB")
+    plot_lines(right, grey, "pages", "seconds")
+    right.set_ylabel("seconds")
+    save_plot(figure, "inputs", "Grey pages to model inputs")
+
+
+def limit_tower(model: Any, grids: torch.Tensor) -> int:
+    """Let ours take 8 pages at a time; the limit in bytes."""
+    _, height, width = grids[0].tolist()
+    model.config.vision_batch_bytes = PAGES_AT_ONCE * activation_bytes(model.model.visual, height * width)
+    return model.config.vision_batch_bytes
+
+
+def read_pages(model: Any, pixels: Row) -> tuple[torch.Tensor, ...]:
+    with torch.no_grad():
+        return tuple(model.get_image_features(**pixels, return_dict=True).pooler_output)
+
+
+def resident(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+def resident_peak(side: str, count: int, page: tuple[int, int], shape: Row) -> int:
+    """In a process of its own: bytes of memory at the most while it reads pages, beyond those before and the outputs."""
+    torch.set_num_threads(1)
+    model = make_pair(shape, SETTINGS[0])[side]
+    pixels = page_inputs(side, draw_pages(count, *page)[0])
+    if side == "ours":
+        limit_tower(model, pixels["image_grid_thw"])
+    one = int(pixels["image_grid_thw"][0].prod())
+    read_pages(model, {"pixel_values": pixels["pixel_values"][:one], "image_grid_thw": pixels["image_grid_thw"][:1]})
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident("VmRSS")
+    output = read_pages(model, pixels)
+    return resident("VmHWM") - before - nbytes(output)
+
+
+def in_its_own_process(call: Callable[..., int], *args: Any) -> int | None:
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(call, *args).result()
+
+
+def growth(rows: list[Row], key: str, few: int, many: int) -> Row:
+    """How many times the memory of few pages many pages take."""
+    found = {(row["side"], row["pages"]): row[key] for row in rows if row.get(key) is not None}
+    return {side: found[side, many] / found[side, few] for side in SIDES if (side, many) in found}
+
+
+def vision_tower(full: bool) -> None:
+    shape, page = (LARGE, GLYPH_PAGE) if full else (SMALL, SMALL_PAGE)
+    counts, repeats = (2, 8, 64), 3 if full else 2
+    drawn, _ = draw_pages(max(counts), *page)
+    rows: list[Row] = []
+    for setting in settings_at_hand(rows):
+        models = make_pair(shape, setting)
+        for count in counts:
+            pixels = {side: page_inputs(side, drawn[:count], setting.device) for side in SIDES}
+            limit_tower(models["ours"], pixels["ours"]["image_grid_thw"])
+            calls = {side: lambda side=side, at=pixels: read_pages(models[side], at[side]) for side in SIDES}
+            embeddings = {side: torch.cat(calls[side]()) for side in SIDES}
+            difference = (embeddings["ours"] - embeddings["transformers"]).abs().max().item()
+            seconds = take_turns(calls, repeats, setting.device)
+            for side in SIDES:
+                peak, output = peak_bytes(calls[side], setting.device)
+                row = {**asdict(setting), "side": side, "pages": count, **seconds[side]}
+                row |= {"input_bytes": nbytes(pixels[side].values()), "output_bytes": nbytes(output)}
+                row |= {"peak_bytes": peak, "activation_bytes": peak - row["output_bytes"], "difference": difference}
+                if setting.device == "cpu" and count >= PAGES_AT_ONCE:
+                    row["resident_bytes"] = in_its_own_process(resident_peak, side, count, page, shape)
+                rows.append(row)
+            row["times_faster"] = row["seconds"] / rows[-2]["seconds"]
+    shown = [
+        {**row, **{key: row[key] / MIB for key in row if key.endswith("_bytes") and row[key] is not None}}
+        for row in rows
+    ]
+    columns = WHERE | {
+        "pages": "pages|",
+        "seconds": "s|.3f",
+        "times_faster": "ours faster, times|.2f",
+        "input_bytes": "inputs MiB|,.1f",
+        "output_bytes": "outputs MiB|,.1f",
+        "activation_bytes": "peak beyond them, MiB|,.1f",
+        "resident_bytes": "resident peak beyond them, MiB|,.1f",
+        "difference": "embeddings differ by|.1e",
+    }
+    print_table(f"Vision tower, pages of {page[0]} x {page[1]} pixels", columns, shown)
+    run = [row for row in rows if "not_run" not in row and row["device"] == "cpu"]
+    grown = {key: growth(run, key, 8, 64) for key in ("activation_bytes", "resident_bytes")}
+    for key, name in (("activation_bytes", "tensors"), ("resident_bytes", "the process")):
+        told = ", ".join(f"{side} {ratio:.2f}" for side, ratio in grown[key].items())
+        print(f"peak of 64 pages / peak of 8, beyond inputs and outputs, {name}: {told}")
+    write_results("vision_tower", rows, {"page": page, "shape": shape, "full": full}, peak_64_over_peak_8=grown)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6))
+    plot_lines(left, run, "pages", "activation_bytes", 1 / MIB)
+    left.set_ylabel("peak beyond inputs and outputs, MiB")
+    plot_lines(right, run, "pages", "seconds")
+    right.set_ylabel("seconds")
+    save_plot(figure, "vision_tower", "Vision tower (CPU, fp32, sdpa)")
+
+
+def training_step(model: Any, pixels: Row) -> None:
+    model.zero_grad(set_to_none=True)
+    output = model.get_image_features(**pixels, return_dict=True).pooler_output
+    torch.stack([embeddings.square().mean() for embeddings in output]).mean().backward()
+
+
+def training(full: bool) -> None:
+    shape, page = (LARGE, GLYPH_PAGE) if full else (SMALL, SMALL_PAGE)
+    counts, repeats = (8, 32), 1
+    drawn, _ = draw_pages(max(counts), *page)
+    rows: list[Row] = []
+    for setting in settings_at_hand(rows):
+        models = make_pair(shape, setting)
+        for model in models.values():
+            model.train()
+            model.activation_checkpointing_enable()
+        for count in counts:
+            pixels = {side: page_inputs(side, drawn[:count], setting.device) for side in SIDES}
+            limit_tower(models["ours"], pixels["ours"]["image_grid_thw"])
+            calls = {side: lambda side=side, at=pixels: training_step(models[side], at[side]) for side in SIDES}
+            peaks = {side: peak_bytes(calls[side], setting.device)[0] for side in SIDES}
+            gradients = [
+                torch.cat([p.grad.flatten().float() for _, p in sorted(model.model.visual.named_parameters())])
+                for model in models.values()
+            ]
+            difference = ((gradients[0] - gradients[1]).norm() / gradients[1].norm()).item()
+            gradient_bytes = nbytes(p.grad for p in models["ours"].parameters() if p.grad is not None)
+            seconds = take_turns(calls, repeats, setting.device)
+            for side in SIDES:
+                row = {**asdict(setting), "side": side, "pages": count, **seconds[side]}
+                row |= {"peak_bytes": peaks[side], "activation_bytes": peaks[side] - gradient_bytes}
+                rows.append({**row, "difference": difference})
+            rows[-1]["times_faster"] = rows[-1]["seconds"] / rows[-2]["seconds"]
+    shown = [{**row, "activation_bytes": row.get("activation_bytes", 0) / MIB or None} for row in rows]
+    columns = WHERE | {
+        "pages": "pages|",
+        "seconds": "s|.3f",
+        "times_faster": "ours faster, times|.2f",
+        "activation_bytes": "peak beyond inputs and gradients, MiB|,.1f",
+        "difference": "gradients differ by (relative)|.1e",
+    }
+    print_table("Training step through the vision tower, with gradient checkpointing", columns, shown)
+    run = [row for row in rows if "not_run" not in row and row["device"] == "cpu"]
+    grown = growth(run, "activation_bytes", 8, 32)
+    print("peak of 32 pages / peak of 8:", ", ".join(f"{side} {ratio:.2f}" for side, ratio in grown.items()))
+    write_results("training", rows, {"page": page, "shape": shape, "full": full}, peak_32_over_peak_8=grown)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6))
+    plot_lines(left, run, "pages", "activation_bytes", 1 / MIB)
+    left.set_ylabel("peak beyond inputs and gradients, MiB")
+    plot_lines(right, run, "pages", "seconds")
+    right.set_ylabel("seconds")
+    save_plot(figure, "training", "Training step through the vision tower (CPU, fp32, sdpa)")
+
+
+def first_token(full: bool) -> None:
+    shape, page, chunk = (LARGE if full else SMALL), SMALL_PAGE, 1024
+    tokens_a_page = page[0] * page[1] // 28**2 + 2
+    rows: list[Row] = []
+    lengths = {1024: 3, 4096: 1, 16384: 0}  # context tokens: repeats besides the one that is metered
+    drawn, _ = draw_pages((max(lengths) - 32) // tokens_a_page, *page)
+    for setting in settings_at_hand(rows):
+        models = make_pair(shape, setting)
+        for length, repeats in lengths.items():
+            pages = drawn[: (length - 32) // tokens_a_page]
+            prompts = {side: prompt_inputs(page_inputs(side, pages, setting.device), 32) for side in SIDES}
+            limit_tower(models["ours"], prompts["ours"]["image_grid_thw"])
+
+            def ask(side: str, chunk_size: int | None = None, prompts: Row = prompts, models: Row = models) -> Any:
+                return models[side].generate(
+                    **prompts[side],
+                    max_new_tokens=1,
+                    do_sample=False,
+                    prefill_chunk_size=chunk_size,
+                    return_dict_in_generate=True,
+                    output_logits=True,
+                )
+
+            calls: dict[str, Callable[[], Any]] = {
+                "ours": lambda: ask("ours"),
+                "ours, in chunks": lambda: ask("ours", chunk),
+                "transformers": lambda: ask("transformers"),
+                "transformers, in chunks": lambda: ask("transformers", chunk),
+            }
+            seconds = take_turns(calls, repeats, setting.device) if repeats else {}
+            logits: dict[str, torch.Tensor] = {}
+            for name, call in calls.items():
+                clock = Clock(setting.device)
+                peak, output = peak_bytes(lambda clock=clock, call=call: clock.time(call), setting.device)
+                logits[name] = output.logits[0]
+                side = "ours" if name.startswith("ours") else "transformers"
+                row = {**asdict(setting), "side": name, "pages": len(pages)}
+                row |= {"context_tokens": prompts[side]["input_ids"].shape[1], **seconds.get(name, clock.figures)}
+                row |= {"input_bytes": nbytes(prompts[side].values()), "peak_bytes": peak}
+                cache = [states for layer in output.past_key_values.layers for states in (layer.keys, layer.values)]
+                rows.append({**row, "cache_bytes": nbytes(cache)})
+                del output, cache
+            plain = next(row["seconds"] for row in rows[-len(calls) :] if row["side"] == "transformers")
+            for row in rows[-len(calls) :]:
+                row["times_faster"] = plain / row["seconds"]
+                row["difference"] = (logits[row["side"]] - logits["transformers"]).abs().max().item()
+    shown = [
+        {**row, **{key: row[key] / MIB for key in row if key.endswith("_bytes") and row[key] is not None}}
+        for row in rows
+    ]
+    columns = WHERE | {
+        "context_tokens": "context tokens|,",
+        "pages": "pages|",
+        "seconds": "s|.3f",
+        "times_faster": "times as fast as transformers|.2f",
+        "input_bytes": "inputs MiB|,.1f",
+        "cache_bytes": "cache MiB|,.1f",
+        "peak_bytes": "peak beyond inputs, MiB|,.1f",
+        "difference": "logits differ by|.1e",
+    }
+    print_table(f"First token; chunks of {chunk} tokens", columns, shown)
+    arguments = {"page": page, "shape": shape, "chunk": chunk, "full": full}
+    write_results("first_token", rows, arguments)
+    run = [row for row in rows if "not_run" not in row and row["device"] == "cpu"]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6))
+    plot_lines(left, run, "context_tokens", "seconds")
+    left.set_ylabel("seconds to the first token")
+    plot_lines(right, run, "context_tokens", "peak_bytes", 1 / MIB)
+    right.set_ylabel("peak beyond inputs, MiB")
+    save_plot(figure, "first_token", "First token (CPU, fp32, sdpa)")
+
+
+def attention(full: bool) -> None:
+    shape = LARGE if full else SMALL
+    drawn, _ = draw_pages(8, *SMALL_PAGE)
+    rows: list[Row] = []
+    choices = [Setting("cpu", "float32", name) for name in ("sdpa", "eager")]
+    choices += [Setting("cuda", "bfloat16", name) for name in ("sdpa", "eager", "flash_attention_2")]
+    for setting in settings_at_hand(rows, choices):
+        models = make_pair(shape, setting)
+        prompts = {side: prompt_inputs(page_inputs(side, drawn, setting.device), 32) for side in SIDES}
+
+        def forward(side: str, models: Row = models, prompts: Row = prompts) -> torch.Tensor:
+            with torch.no_grad():
+                return models[side](**prompts[side], use_cache=False, logits_to_keep=1).logits
+
+        calls = {side: lambda side=side, forward=forward: forward(side) for side in SIDES}
+        difference = (calls["ours"]() - calls["transformers"]()).abs().max().item()
+        seconds = take_turns(calls, 2, setting.device)
+        for side in SIDES:
+            row = {**asdict(setting), "side": side, **seconds[side], "difference": difference}
+            rows.append({**row, "peak_bytes": peak_bytes(calls[side], setting.device)[0]})
+        rows[-1]["times_faster"] = rows[-1]["seconds"] / rows[-2]["seconds"]
+    shown = [{**row, "peak_bytes": row.get("peak_bytes", 0) / MIB or None} for row in rows]
+    columns = WHERE | {
+        "seconds": "s|.3f",
+        "times_faster": "ours faster, times|.2f",
+        "peak_bytes": "peak beyond inputs, MiB|,.1f",
+        "difference": "logits differ by|.1e",
+    }
+    print_table("Attention implementations: a forward pass of 8 pages and 32 tokens", columns, shown)
+    write_results("attention", rows, {"page": SMALL_PAGE, "shape": shape, "full": full})
+
+
+BENCHMARKS = {bench.__name__: bench for bench in (inputs, vision_tower, training, first_token, attention)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=[], help=f"which of {', '.join(BENCHMARKS)}; all unless given")
+    parser.add_argument("--full", action="store_true", help="wider and deeper towers, pages of Glyph's size")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.names) - BENCHMARKS.keys()):
+        parser.error(f"there is no benchmark {unknown[0]!r}; choose from {', '.join(BENCHMARKS)}")
+    torch.set_num_threads(1)
+    for name in options.names or BENCHMARKS:
+        BENCHMARKS[name](options.full)
+
+
+if __name__ == "__main__":
+    main()
