@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""From pages to the first token: ours and transformers' own GLM-4V path, of the same random weights, in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/fused_path.py [inputs vision_tower training first_token attention] [--full]
+    OMP_NUM_THREADS=1 python benchmarks/fused_path.py [inputs vision_tower training first_token attention four_bit] \
+        [--full]
 
 - inputs: a text's pages to model inputs, seconds and bytes. Both sides get the same drawn pages: ours as arrays,
   `Glm4vImageProcessorPil` as PIL images.
 - vision_tower: `get_image_features` against the number of pages, with `vision_batch_bytes` set to what 8 of them take.
   Memory: bytes of tensors at the most (`MemoryMeter`, or `torch.cuda.max_memory_allocated`), beyond inputs and outputs;
-  and, on a CPU, the resident memory of a process of its own, at the most beyond what it had before.
+  and, on a CPU, the resident memory of a process of its own, at the most beyond what it had before. That depends
+  on what the C library keeps of freed memory, so it is told with glibc's defaults and with
+  `MALLOC_MMAP_THRESHOLD_=65536`, which returns tensors' memory at once.
 - training: the same with a backward pass through all of it, with gradient checkpointing.
 - first_token: `generate(max_new_tokens=1)` against the length of the context, all of it pages but 32 tokens.
 - attention: one forward pass of 8 pages and 32 tokens with each attention implementation.
+- four_bit: bytes of weights and seconds of a prompt and of one token, at GLM-OCR's widths (`--full`: GLM-4.1V-9B's) and
+  few layers; ours by `four_bit_config`, transformers by a `BitsAndBytesConfig` that names no modules, so that its tower
+  takes 4 bits, too. (`checkpoint_memory.py` has whole checkpoints.)
 
 Sides take turns on one thread; `s` are the fewest seconds of several runs: those that the process computed, on a CPU,
 and those that went by, on a GPU. Medians and wall-clock seconds are in the JSON file. Results:
@@ -21,10 +27,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import re
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -50,11 +59,14 @@ from side_by_side import (
     save_plot,
     settings_at_hand,
     take_turns,
+    towers,
     write_results,
 )
-from transformers import Glm4vImageProcessorPil
+from transformers import BitsAndBytesConfig, Glm4vImageProcessorPil
+from transformers.utils import logging
 
 from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
+from transformers_hybridctx.quantization import four_bit_config
 from transformers_hybridctx.vision_tower import activation_bytes
 
 SIDES = ("ours", "transformers")
@@ -76,8 +88,8 @@ def inputs(full: bool) -> None:
         ours, theirs = HybridCtxImageProcessor(), Glm4vImageProcessorPil()
         for count in counts:
             calls: dict[str, Callable[[], Any]] = {
-                "ours": lambda n=count: ours(pages[:n], return_tensors="pt"),
-                "transformers": lambda n=count: theirs(images=pictures[:n], return_tensors="pt"),
+                "ours": partial(ours, pages[:count], return_tensors="pt"),
+                "transformers": partial(theirs, pictures[:count], return_tensors="pt"),
             }
             seconds = take_turns(calls, repeats)
             for side in SIDES:
@@ -144,11 +156,14 @@ def resident_peak(side: str, count: int, page: tuple[int, int], shape: Row) -> i
     return resident("VmHWM") - before - nbytes(output)
 
 
-def in_its_own_process(call: Callable[..., int], *args: Any) -> int | None:
+def in_its_own_process(call: Callable[..., int], *args: Any, return_at_once: bool = False) -> int | None:
     if not Path("/proc/self/clear_refs").exists():
         return None
+    os.environ.update({"MALLOC_MMAP_THRESHOLD_": "65536"} if return_at_once else {})
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(call, *args).result()
+        peak = pool.submit(call, *args).result()
+    os.environ.pop("MALLOC_MMAP_THRESHOLD_", None)
+    return peak
 
 
 def growth(rows: list[Row], key: str, few: int, many: int) -> Row:
@@ -167,17 +182,20 @@ def vision_tower(full: bool) -> None:
         for count in counts:
             pixels = {side: page_inputs(side, drawn[:count], setting.device) for side in SIDES}
             limit_tower(models["ours"], pixels["ours"]["image_grid_thw"])
-            calls = {side: lambda side=side, at=pixels: read_pages(models[side], at[side]) for side in SIDES}
-            embeddings = {side: torch.cat(calls[side]()) for side in SIDES}
-            difference = (embeddings["ours"] - embeddings["transformers"]).abs().max().item()
+            calls = {side: partial(read_pages, models[side], pixels[side]) for side in SIDES}
+            metered = {side: peak_bytes(calls[side], setting.device) for side in SIDES}
+            pairs = zip(*(output for _, output in metered.values()))
+            difference = max((one - other).abs().max().item() for one, other in pairs)
             seconds = take_turns(calls, repeats, setting.device)
             for side in SIDES:
-                peak, output = peak_bytes(calls[side], setting.device)
+                peak, output = metered[side]
                 row = {**asdict(setting), "side": side, "pages": count, **seconds[side]}
                 row |= {"input_bytes": nbytes(pixels[side].values()), "output_bytes": nbytes(output)}
                 row |= {"peak_bytes": peak, "activation_bytes": peak - row["output_bytes"], "difference": difference}
                 if setting.device == "cpu" and count >= PAGES_AT_ONCE:
-                    row["resident_bytes"] = in_its_own_process(resident_peak, side, count, page, shape)
+                    process = partial(in_its_own_process, resident_peak, side, count, page, shape)
+                    row["resident_bytes"] = process()
+                    row["returned_bytes"] = process(return_at_once=True)
                 rows.append(row)
             row["times_faster"] = row["seconds"] / rows[-2]["seconds"]
     shown = [
@@ -191,13 +209,15 @@ def vision_tower(full: bool) -> None:
         "input_bytes": "inputs MiB|,.1f",
         "output_bytes": "outputs MiB|,.1f",
         "activation_bytes": "peak beyond them, MiB|,.1f",
-        "resident_bytes": "resident peak beyond them, MiB|,.1f",
+        "resident_bytes": "the process, MiB|,.1f",
+        "returned_bytes": "freed at once, MiB|,.1f",
         "difference": "embeddings differ by|.1e",
     }
     print_table(f"Vision tower, pages of {page[0]} x {page[1]} pixels", columns, shown)
     run = [row for row in rows if "not_run" not in row and row["device"] == "cpu"]
-    grown = {key: growth(run, key, 8, 64) for key in ("activation_bytes", "resident_bytes")}
-    for key, name in (("activation_bytes", "tensors"), ("resident_bytes", "the process")):
+    grown = {key: growth(run, key, 8, 64) for key in ("activation_bytes", "resident_bytes", "returned_bytes")}
+    names = ("tensors", "the process", "the process, with freed memory returned at once")
+    for key, name in zip(grown, names):
         told = ", ".join(f"{side} {ratio:.2f}" for side, ratio in grown[key].items())
         print(f"peak of 64 pages / peak of 8, beyond inputs and outputs, {name}: {told}")
     write_results("vision_tower", rows, {"page": page, "shape": shape, "full": full}, peak_64_over_peak_8=grown)
@@ -228,7 +248,7 @@ def training(full: bool) -> None:
         for count in counts:
             pixels = {side: page_inputs(side, drawn[:count], setting.device) for side in SIDES}
             limit_tower(models["ours"], pixels["ours"]["image_grid_thw"])
-            calls = {side: lambda side=side, at=pixels: training_step(models[side], at[side]) for side in SIDES}
+            calls = {side: partial(training_step, models[side], pixels[side]) for side in SIDES}
             peaks = {side: peak_bytes(calls[side], setting.device)[0] for side in SIDES}
             gradients = [
                 torch.cat([p.grad.flatten().float() for _, p in sorted(model.model.visual.named_parameters())])
@@ -263,40 +283,39 @@ def training(full: bool) -> None:
     save_plot(figure, "training", "Training step through the vision tower (CPU, fp32, sdpa)")
 
 
+def ask(model: Any, prompt: Row, chunk_size: int | None = None) -> Any:
+    return model.generate(
+        **prompt,
+        max_new_tokens=1,
+        do_sample=False,
+        prefill_chunk_size=chunk_size,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+
+
 def first_token(full: bool) -> None:
     shape, page, chunk = (LARGE if full else SMALL), SMALL_PAGE, 1024
     tokens_a_page = page[0] * page[1] // 28**2 + 2
     rows: list[Row] = []
     lengths = {1024: 3, 4096: 1, 16384: 0}  # context tokens: repeats besides the one that is metered
-    drawn, _ = draw_pages((max(lengths) - 32) // tokens_a_page, *page)
+    drawn, _ = draw_pages(round(max(lengths) / tokens_a_page), *page)
     for setting in settings_at_hand(rows):
         models = make_pair(shape, setting)
         for length, repeats in lengths.items():
-            pages = drawn[: (length - 32) // tokens_a_page]
+            pages = drawn[: round(length / tokens_a_page)]
             prompts = {side: prompt_inputs(page_inputs(side, pages, setting.device), 32) for side in SIDES}
             limit_tower(models["ours"], prompts["ours"]["image_grid_thw"])
 
-            def ask(side: str, chunk_size: int | None = None, prompts: Row = prompts, models: Row = models) -> Any:
-                return models[side].generate(
-                    **prompts[side],
-                    max_new_tokens=1,
-                    do_sample=False,
-                    prefill_chunk_size=chunk_size,
-                    return_dict_in_generate=True,
-                    output_logits=True,
-                )
-
-            calls: dict[str, Callable[[], Any]] = {
-                "ours": lambda: ask("ours"),
-                "ours, in chunks": lambda: ask("ours", chunk),
-                "transformers": lambda: ask("transformers"),
-                "transformers, in chunks": lambda: ask("transformers", chunk),
-            }
+            calls: dict[str, Callable[[], Any]] = {}
+            for side in SIDES:
+                calls[side] = partial(ask, models[side], prompts[side])
+                calls[f"{side}, in chunks"] = partial(ask, models[side], prompts[side], chunk)
             seconds = take_turns(calls, repeats, setting.device) if repeats else {}
             logits: dict[str, torch.Tensor] = {}
             for name, call in calls.items():
                 clock = Clock(setting.device)
-                peak, output = peak_bytes(lambda clock=clock, call=call: clock.time(call), setting.device)
+                peak, output = peak_bytes(partial(clock.time, call), setting.device)
                 logits[name] = output.logits[0]
                 side = "ours" if name.startswith("ours") else "transformers"
                 row = {**asdict(setting), "side": name, "pages": len(pages)}
@@ -335,6 +354,11 @@ def first_token(full: bool) -> None:
     save_plot(figure, "first_token", "First token (CPU, fp32, sdpa)")
 
 
+def last_logits(model: Any, prompt: Row) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**prompt, use_cache=False, logits_to_keep=1).logits
+
+
 def attention(full: bool) -> None:
     shape = LARGE if full else SMALL
     drawn, _ = draw_pages(8, *SMALL_PAGE)
@@ -345,11 +369,7 @@ def attention(full: bool) -> None:
         models = make_pair(shape, setting)
         prompts = {side: prompt_inputs(page_inputs(side, drawn, setting.device), 32) for side in SIDES}
 
-        def forward(side: str, models: Row = models, prompts: Row = prompts) -> torch.Tensor:
-            with torch.no_grad():
-                return models[side](**prompts[side], use_cache=False, logits_to_keep=1).logits
-
-        calls = {side: lambda side=side, forward=forward: forward(side) for side in SIDES}
+        calls = {side: partial(last_logits, models[side], prompts[side]) for side in SIDES}
         difference = (calls["ours"]() - calls["transformers"]()).abs().max().item()
         seconds = take_turns(calls, 2, setting.device)
         for side in SIDES:
@@ -367,7 +387,96 @@ def attention(full: bool) -> None:
     write_results("attention", rows, {"page": SMALL_PAGE, "shape": shape, "full": full})
 
 
-BENCHMARKS = {bench.__name__: bench for bench in (inputs, vision_tower, training, first_token, attention)}
+WIDE = towers(  # GLM-OCR's widths
+    {"depth": 2, "hidden_size": 1024, "num_heads": 16, "intermediate_size": 4096},
+    {
+        "hidden_size": 1536,
+        "intermediate_size": 4608,
+        "head_dim": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+    },
+)
+WIDER = towers(  # GLM-4.1V-9B's widths
+    {"depth": 1, "hidden_size": 1536, "num_heads": 12, "intermediate_size": 13696},
+    {
+        "hidden_size": 4096,
+        "intermediate_size": 13696,
+        "head_dim": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 2,
+    },
+)
+
+
+def weight_bytes(model: Any) -> int:
+    """Parameters, and what 4-bit ones need beside them: scales of blocks, and the scales of these."""
+    total = 0
+    for parameter in model.parameters():
+        total += parameter.nbytes
+        state = getattr(parameter, "quant_state", None)
+        while state is not None:
+            parts = [getattr(state, name, None) for name in ("absmax", "code", "offset")]
+            total += nbytes(part for part in parts if part is not None)
+            state = getattr(state, "state2", None)
+    return total
+
+
+def four_bit(full: bool) -> None:
+    shape = WIDER if full else WIDE
+    drawn, _ = draw_pages(2, *SMALL_PAGE)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for setting in settings_at_hand(rows, SETTINGS[:2]):
+            sources = make_pair(shape, setting)
+            models: Row = {f"{side}, {setting.dtype}": model for side, model in sources.items()}
+            for side, model in sources.items():
+                model.save_pretrained(Path(folder) / side)
+                config = BitsAndBytesConfig(
+                    load_in_4bit=True,
+                    bnb_4bit_quant_type="nf4",
+                    bnb_4bit_use_double_quant=True,
+                    bnb_4bit_compute_dtype=getattr(torch, setting.dtype),
+                )
+                if side == "ours":
+                    config = four_bit_config(model.config, compute_dtype=getattr(torch, setting.dtype))
+                models[f"{side}, 4-bit"] = type(model).from_pretrained(
+                    Path(folder) / side,
+                    quantization_config=config,
+                    dtype=getattr(torch, setting.dtype),
+                    device_map=setting.device,
+                    attn_implementation=setting.attention,
+                )
+            prompts = {side: prompt_inputs(page_inputs(side, drawn, setting.device), 182) for side in SIDES}
+            prefill = {
+                name: partial(last_logits, model, prompts[name.split(",")[0]]) for name, model in models.items()
+            }
+            token = {"input_ids": torch.full((1, 1), 20, device=setting.device)}
+            token |= {"attention_mask": torch.ones_like(token["input_ids"])}
+            step = {name: partial(last_logits, model, token) for name, model in models.items()}
+            expected = prefill[f"transformers, {setting.dtype}"]()
+            differences = {name: (call() - expected).norm() / expected.norm() for name, call in prefill.items()}
+            seconds, token_seconds = (take_turns(calls, 2, setting.device) for calls in (prefill, step))
+            for name, model in models.items():
+                row = {**asdict(setting), "side": name, "tokens": prompts["ours"]["input_ids"].shape[1]}
+                row |= {"weight_bytes": weight_bytes(model), "decoder_bytes": weight_bytes(model.model.language_model)}
+                row |= {**seconds[name], "token_seconds": token_seconds[name]["seconds"]}
+                rows.append({**row, "difference": differences[name].item()})
+    shown = [{**row, **{key: row[key] / MIB for key in row if key.endswith("_bytes")}} for row in rows]
+    columns = WHERE | {
+        "weight_bytes": "weights MiB|,.1f",
+        "decoder_bytes": "decoder's MiB|,.1f",
+        "seconds": "prompt s|.3f",
+        "token_seconds": "one token s|.4f",
+        "difference": "logits differ by (relative)|.1e",
+    }
+    print_table("4-bit weights: a prompt of 2 pages and 182 tokens", columns, shown)
+    write_results("four_bit", rows, {"page": SMALL_PAGE, "shape": shape, "full": full})
+
+
+BENCHMARKS = {bench.__name__: bench for bench in (inputs, vision_tower, training, first_token, attention, four_bit)}
 
 
 def main() -> None:
@@ -378,6 +487,7 @@ def main() -> None:
     if unknown := sorted(set(options.names) - BENCHMARKS.keys()):
         parser.error(f"there is no benchmark {unknown[0]!r}; choose from {', '.join(BENCHMARKS)}")
     torch.set_num_threads(1)
+    logging.disable_progress_bar()
     for name in options.names or BENCHMARKS:
         BENCHMARKS[name](options.full)
 

@@ -22,7 +22,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 from PIL import Image
 from transformers import Glm4vConfig, Glm4vForConditionalGeneration, Glm4vImageProcessorPil
 
@@ -304,12 +304,16 @@ def plot_lines(axes: Any, rows: list[Row], x: str, y: str, scale: float = 1.0, b
     for side in dict.fromkeys(row[by] for row in rows):
         points = [(row[x], row[y] * scale) for row in rows if row[by] == side and row.get(y) is not None]
         axes.plot(*zip(*points), marker="o", label=side, color=COLOURS.get(side))
+        axes.annotate(f" {points[-1][1]:.3g}", points[-1], xytext=(5, -3), textcoords="offset points", fontsize=8)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted({row[x] for row in rows})
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.minorticks_off()
-    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.margins(x=0.15)
     axes.set_xlabel(x.replace("_", " "))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
