@@ -300,11 +300,10 @@ def write_results(name: str, rows: Any, arguments: Row, **more: Any) -> None:
 
 
 def plot_lines(axes: Any, rows: list[Row], x: str, y: str, scale: float = 1.0, by: str = "side") -> None:
-    """One line for each side, both axes logarithmic, a tick at each measured x."""
+    """One line for each side, both axes logarithmic, a tick at each measured x; the last values in the legend."""
     for side in dict.fromkeys(row[by] for row in rows):
         points = [(row[x], row[y] * scale) for row in rows if row[by] == side and row.get(y) is not None]
-        axes.plot(*zip(*points), marker="o", label=side, color=COLOURS.get(side))
-        axes.annotate(f" {points[-1][1]:.3g}", points[-1], xytext=(5, -3), textcoords="offset points", fontsize=8)
+        axes.plot(*zip(*points), marker="o", label=f"{side}: {points[-1][1]:.3g}", color=COLOURS.get(side))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted({row[x] for row in rows})
@@ -313,10 +312,10 @@ def plot_lines(axes: Any, rows: list[Row], x: str, y: str, scale: float = 1.0, b
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(ticker.NullLocator())
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.margins(x=0.15)
     axes.set_xlabel(x.replace("_", " "))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    title = f"at {ticks[-1]:,} {x.replace('_', ' ')}"
+    axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, alignment="left", labelspacing=0.3)
 
 
 def save_plot(figure: Any, name: str, title: str) -> None:
