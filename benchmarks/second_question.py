@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""A second question about a document that was read once, beside a first one, with the bundled checkpoint on a CPU.
+r"""A second question about a document that was read once, beside a first one, with the bundled checkpoint.
 
     OMP_NUM_THREADS=1 python benchmarks/second_question.py [--context-tokens 4096 16384] [--policies none bm25 anchors]
 
@@ -14,8 +14,8 @@ given number of tokens. Everything is measured through `pipeline("long-doc-qa")`
 - `difference`: the largest between the first token's logits with the cache and those of transformers without one;
 - save, load (which ends when the cache is attached to the model) and the size of the file.
 
-Seconds are those that the process computed, on one thread. Results: `benchmarks/results/fused_path_second_question.json`
-and `.png`.
+Seconds are those that the process computed, on one thread, or on a GPU those that went by. Results:
+`benchmarks/results/fused_path_second_question.json` and `.png`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import argparse
 import gc
 import statistics
 import tempfile
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from typing import Any
 import torch
 from matplotlib import pyplot
 from PIL import Image
-from side_by_side import COLOURS, MIB, Clock, Row, print_table, save_plot, write_results
+from side_by_side import COLOURS, MIB, Clock, Row, Setting, print_table, save_plot, settings_at_hand, write_results
 from transformers import Glm4vConfig, Glm4vForConditionalGeneration, Glm4vImageProcessorPil, pipeline
 from transformers.utils import logging
 
@@ -50,7 +51,7 @@ def transformers_model(model: Any) -> Any:
     fields = ("text_config", "vision_config", "image_token_id", "image_start_token_id", "image_end_token_id")
     values = model.config.to_dict()
     config = Glm4vConfig(**{name: values[name] for name in fields}, tie_word_embeddings=True)
-    theirs = Glm4vForConditionalGeneration(config).eval()
+    theirs = Glm4vForConditionalGeneration(config).to(model.device, model.dtype).eval()
     theirs.load_state_dict(model.state_dict())
     theirs.set_attn_implementation(model.config._attn_implementation)
     return theirs
@@ -69,20 +70,25 @@ def answer_without_cache(theirs: Any, processor: Any, input_ids: list[int], pict
 
 def first_logits(model: Any, features: Row) -> torch.Tensor:
     output = model.generate(
-        **features, max_new_tokens=1, do_sample=False, return_dict_in_generate=True, output_logits=True
+        **{name: value.to(model.device) if torch.is_tensor(value) else value for name, value in features.items()},
+        max_new_tokens=1,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_logits=True,
     )
     return output.logits[0]
 
 
-def once(call: Any) -> tuple[float, Any]:
-    clock = Clock("cpu")
-    output = clock.time(call)
-    return clock.cpu[0], output
+def measure(
+    setting: Setting, pipe: Any, theirs: Any, text: str, policy: str, later_questions: int, folder: Path
+) -> Row:
+    def once(call: Any) -> tuple[float, Any]:
+        clock = Clock(setting.device)
+        output = clock.time(call)
+        return clock.figures["seconds"], output
 
-
-def measure(pipe: Any, theirs: Any, text: str, policy: str, later_questions: int, folder: Path) -> Row:
     processor = pipe.processor
-    row: Row = {"policy": policy, "characters": len(text)}
+    row: Row = {**asdict(setting), "policy": policy, "characters": len(text)}
     row["read_seconds"], cache = once(lambda: pipe.read(text, text_policy=policy))
     row["cache_bytes"] = cache.prefix.num_bytes
     for new_tokens in (1, 16):
@@ -121,17 +127,22 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable_progress_bar()
-    pipe = pipeline("long-doc-qa", device="cpu")
-    theirs = transformers_model(pipe.model)
     words = TEXT.read_text(encoding="utf-8")
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for tokens in options.context_tokens:
-            characters = int(tokens * CHARACTERS_A_TOKEN)
-            text = (words * (characters // len(words) + 1))[:characters]
-            for policy in options.policies:
-                rows.append(measure(pipe, theirs, text, policy, options.later_questions, Path(folder)))
+    rows: list[Row] = []
+    for setting in settings_at_hand(rows):
+        pipe = pipeline("long-doc-qa", device=setting.device, dtype=getattr(torch, setting.dtype))
+        pipe.model.set_attn_implementation(setting.attention)
+        theirs = transformers_model(pipe.model)
+        with tempfile.TemporaryDirectory() as folder:
+            for tokens in options.context_tokens:
+                characters = int(tokens * CHARACTERS_A_TOKEN)
+                text = (words * (characters // len(words) + 1))[:characters]
+                for policy in options.policies:
+                    rows.append(measure(setting, pipe, theirs, text, policy, options.later_questions, Path(folder)))
     columns = {
+        "device": "device|",
+        "dtype": "dtype|",
+        "attention": "attention|",
         "policy": "policy|",
         "prompt_tokens": "prompt tokens|,",
         "pages": "pages|",
@@ -150,9 +161,13 @@ def main() -> None:
         "file_mib": "file MiB|.1f",
         "difference": "logits differ by|.1e",
     }
-    shown = [{**row, "file_mib": row["file_bytes"] / MIB} for row in rows]
-    print_table("Questions with hybridctx-tiny (CPU, fp32, sdpa)", columns, shown)
+    shown = [{**row, "file_mib": row.get("file_bytes", 0) / MIB or None} for row in rows]
+    print_table("Questions with hybridctx-tiny", columns, shown)
     write_results("second_question", rows, vars(options))
+    plot([row for row in rows if row.get("file_bytes") and row["device"] == "cpu"])
+
+
+def plot(rows: list[Row]) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 3.8), sharey=True)
     labels = [f"{row['policy']}\n{row['prompt_tokens']:,}" for row in rows]
     for axis, new_tokens in zip(axes, (1, 16)):
