@@ -169,6 +169,28 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
                 batches.append(((t, h, w), pages[start : start + limit // needed]))
         return batches
 
+    def _read_batch(
+        self, pixel_values: torch.Tensor, grid: tuple[int, int, int], num_pages: int, kwargs: dict[str, Any]
+    ) -> torch.Tensor:
+        """Visual embeddings `[visual tokens, hidden]` of pages of one grid."""
+        t, h, w = grid
+        num_frames, frame = t * num_pages, torch.tensor([[1, h, w]], device=pixel_values.device)
+        # found once for all frames, as they are alike, where the tower would go from frame to frame
+        precomputed = {
+            "position_ids": get_vision_position_ids(frame, self.visual.spatial_merge_size).repeat(num_frames, 1),
+            "cu_seqlens": torch.arange(num_frames + 1, dtype=torch.int32, device=frame.device) * (h * w),
+            "max_seqlen": h * w,
+        }
+        outputs = self.visual(
+            pixel_values, grid_thw=frame.expand(num_frames, -1), **kwargs | precomputed | {"return_dict": True}
+        )
+        hidden_states = self.phi(outputs.pooler_output)
+        if self.modality_embedding is not None:
+            # forward() adds the text row to every position, and so undoes its subtraction here
+            text, page = self.modality_embedding(torch.arange(2, device=hidden_states.device))
+            hidden_states = hidden_states + (page - text)
+        return hidden_states
+
     @accepts_precomputed_kwargs(modality="image")
     @can_return_tuple
     def get_image_features(
@@ -198,25 +220,9 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
         grids = image_grid_thw.tolist()
         patches = pixel_values.split([t * h * w for t, h, w in grids])
         embeddings: dict[int, torch.Tensor] = {}
-        for (t, h, w), pages in self._page_batches(grids):
-            num_frames, frame = t * len(pages), image_grid_thw.new_tensor([[1, h, w]])
-            # found once for all frames, as they are alike, where the tower would go from frame to frame
-            precomputed = {
-                "position_ids": get_vision_position_ids(frame, self.visual.spatial_merge_size).repeat(num_frames, 1),
-                "cu_seqlens": torch.arange(num_frames + 1, dtype=torch.int32, device=frame.device) * (h * w),
-                "max_seqlen": h * w,
-            }
-            outputs = self.visual(
-                torch.cat([patches[page] for page in pages]),
-                grid_thw=frame.expand(num_frames, -1),
-                **kwargs | precomputed | {"return_dict": True},
-            )
-            hidden_states = self.phi(outputs.pooler_output)
-            if self.modality_embedding is not None:
-                # forward() adds the text row to every position, and so undoes its subtraction here
-                text, page = self.modality_embedding(torch.arange(2, device=hidden_states.device))
-                hidden_states = hidden_states + (page - text)
-            embeddings |= zip(pages, hidden_states.chunk(len(pages)))
+        for grid, pages in self._page_batches(grids):
+            visual_embeds = self._read_batch(torch.cat([patches[page] for page in pages]), grid, len(pages), kwargs)
+            embeddings |= zip(pages, visual_embeds.chunk(len(pages)))
         # as in the family, a tuple: one tensor for each page
         return BaseModelOutputWithPooling(pooler_output=tuple(embeddings[page] for page in range(len(grids))))
 
