@@ -278,7 +278,11 @@ def test_document_tokens_are_what_the_text_costs_however_long_it_is(processor: H
         ({"document": "text", "question": " "}, ValueError, "empty question"),
         ({"document": "text", "question": []}, ValueError, "empty list"),
         ({"document": "text", "question": 5}, TypeError, "not int: 5"),
-        ({"document": "text", "question": "?", "text_policy": "magic"}, ValueError, "known policies: anchors, attention, bm25"),
+        (
+            {"document": "text", "question": "?", "text_policy": "magic"},
+            ValueError,
+            "known policies: anchors, attention, bm25",
+        ),
         ({"document": "text", "question": "?", "budget": {"tokens": 5}}, ValueError, "unknown ContextBudget field"),
         ({"document": "text", "question": "?", "max_length": 5}, TypeError, "max_length"),
         ({"document": [np.zeros((0, 9), np.uint8)], "question": "?"}, ValueError, "page image 1 has no pixels"),
