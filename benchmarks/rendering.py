@@ -28,11 +28,9 @@ import argparse
 import difflib
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import random
 import re
 import resource
@@ -46,6 +44,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import describe_machine
 from PIL import Image
 
 from transformers_hybridctx.font_chain import load_face
@@ -255,27 +254,6 @@ def time_workers(config: RenderConfig, text: str, workers: list[int], documents:
     return rows
 
 
-def machine() -> dict[str, Any]:
-    versions = {}
-    for package in ("numpy", "pillow", "uharfbuzz", "reportlab", "pdf2image", "scikit-image"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            found = re.search(r"model name\s*: (.*)", file.read())
-        model = found.group(1) if found else model
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "load_average_at_start": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--glyph-script", type=Path, help="Glyph's scripts/word2png_function.py")
@@ -292,7 +270,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[], help="times a batch of documents by processes")
     parser.add_argument("--out", type=Path, default=RESULTS / "rendering.json")
     options = parser.parse_args()
-    results: dict[str, Any] = {"machine": machine(), "comparison": []}
+    packages = ("numpy", "pillow", "uharfbuzz", "reportlab", "pdf2image", "scikit-image")
+    results: dict[str, Any] = {"machine": describe_machine(packages), "comparison": []}
     prose = options.prose.read_text(encoding="utf-8")
     if options.workers:
         config = RenderConfig() if options.config is None else our_config(options.config, options.font)

@@ -7,9 +7,6 @@ import gc
 import importlib.metadata
 import importlib.util
 import json
-import os
-import platform
-import re
 import statistics
 import sys
 import time
@@ -22,6 +19,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
+from machine import describe_machine
 from matplotlib import pyplot, ticker
 from PIL import Image
 from transformers import Glm4vConfig, Glm4vForConditionalGeneration, Glm4vImageProcessorPil
@@ -243,26 +241,12 @@ def peak_bytes(call: Callable[[], Any], device: str = "cpu") -> tuple[int, Any]:
 
 
 def machine() -> Row:
-    versions = {}
-    for package in ("torch", "transformers", "numpy", "pillow", "bitsandbytes", "flash-attn"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            found = re.search(r"model name\s*: (.*)", file.read())
-        model = found.group(1) if found else model
+    """As `describe_machine`, and what torch computes with."""
     return {
-        "processor": model,
-        "cores": os.cpu_count(),
+        **describe_machine(("torch", "transformers", "numpy", "pillow", "bitsandbytes", "flash-attn")),
         "threads_used": torch.get_num_threads(),
         "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device",
         "cuda": torch.version.cuda,
-        "python": platform.python_version(),
-        "versions": versions,
-        "load_average": os.getloadavg()[0],
     }
 
 

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from .image_processing_hybridctx import HybridCtxImageProcessor
     from .modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
     from .packing import DataCollatorWithPacking
+    from .page_styles import StyleSampler, patch_aligned_config
     from .pipeline_long_doc_qa import LongDocQAPipeline
     from .processing_hybridctx import HybridCtxProcessor
     from .quantization import four_bit_config
     from .rasterizing import PageRenderer, RenderedDocument
     from .typesetting import RenderConfig
+    from .visual_token_maps import characters_of_visual_token, visual_tokens_of_characters
 
 __version__ = "0.1.0"
 
@@ -39,11 +41,13 @@ _ROOMS = {
     "image_processing_hybridctx": ("HybridCtxImageProcessor",),
     "modeling_hybridctx": ("HybridCtxForCausalLM", "HybridCtxModel"),
     "packing": ("DataCollatorWithPacking",),
+    "page_styles": ("StyleSampler", "patch_aligned_config"),
     "pipeline_long_doc_qa": ("LongDocQAPipeline",),
     "processing_hybridctx": ("HybridCtxProcessor",),
     "quantization": ("four_bit_config",),
     "rasterizing": ("PageRenderer", "RenderedDocument"),
     "typesetting": ("RenderConfig",),
+    "visual_token_maps": ("characters_of_visual_token", "visual_tokens_of_characters"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
@@ -61,7 +65,11 @@ __all__ = [
     "PageRenderer",
     "RenderConfig",
     "RenderedDocument",
+    "StyleSampler",
+    "characters_of_visual_token",
     "four_bit_config",
+    "patch_aligned_config",
+    "visual_tokens_of_characters",
 ]
 
 
