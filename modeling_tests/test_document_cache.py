@@ -323,6 +323,24 @@ def test_a_quantized_cache_holds_the_prefix_quantized(pipe: LongDocQAPipeline) -
     )
 
 
+def test_a_cache_is_used_whatever_use_cache_says(pipe: LongDocQAPipeline) -> None:
+    cache = pipe.read(DOCUMENT)
+    expected = comparable(pipe(question=QUESTION, document=DOCUMENT))
+    assert comparable(pipe(question=QUESTION, document=cache, use_cache=False)) == expected
+    with pytest.raises(ValueError, match="use_cache=False contradicts past_key_values"):
+        pipe.model.generate(**cache.inputs(pipe.processor, QUESTION), use_cache=False)
+
+
+def test_drafted_tokens_change_no_answer(pipe: LongDocQAPipeline) -> None:
+    text = "The best age is the age of pages. " * 30
+    questions = ["The best age is the", "What is the best age?"]
+    expected = [comparable(pipe(question=one, document=text)) for one in questions]
+    found = pipe(question=questions, document=text, prompt_lookup_num_tokens=3)
+    assert [comparable(answer) for answer in found] == expected
+    with pytest.raises(ValueError, match=r"assisted generation .* cannot begin from past_key_values"):
+        pipe(question=questions, document=pipe.read(text), prompt_lookup_num_tokens=3)
+
+
 def test_an_unknown_cache_implementation_is_named(pipe: LongDocQAPipeline) -> None:
     with pytest.raises(ValueError, match="cache_implementation='fast' is not one of"):
         pipe(question=QUESTION, document=pipe.read(DOCUMENT), cache_implementation="fast")

@@ -21,6 +21,7 @@ from transformers import (
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
+from transformers.generation.configuration_utils import GenerationMode
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     BaseModelOutputWithPooling,
@@ -441,6 +442,23 @@ class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditional
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict[str, Any], generation_mode: Any, *args: Any
+    ) -> Any:
+        # both would read the whole prompt again behind what the cache holds, and answer wrongly without a word
+        cache = model_kwargs.get("past_key_values")
+        if cache is not None and cache.get_seq_length():
+            if generation_mode == GenerationMode.ASSISTED_GENERATION:
+                raise ValueError(
+                    "transformers' assisted generation (prompt_lookup_num_tokens, assistant_model) cannot begin from "
+                    f"past_key_values, which hold {int(cache.get_seq_length())} tokens: leave out one of them."
+                )
+            if generation_config.use_cache is False:
+                raise ValueError(
+                    "use_cache=False contradicts past_key_values that hold tokens: leave out one of them."
+                )
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, generation_mode, *args)
 
     def _prepare_position_ids_for_generation(
         self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]

@@ -268,7 +268,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
                 seconds |= {"draw": drawn - started, "vision": time.perf_counter() - drawn}
             length = common_length([prompt.input_ids for prompt in prompts])
             prefix = prompts[0].input_ids[:length]
-            if len(prompts) == 1 or not length or prefix.count(self.processor.image_token_id) < plan.visual_tokens:
+            has_pages = prefix.count(self.processor.image_token_id) == plan.visual_tokens
+            if len(prompts) == 1 or not length or not has_pages or self._is_assisted(generate_kwargs):
                 return seen, None
             started = time.perf_counter()
             chunk_size = self._option(generate_kwargs, "prefill_chunk_size")
@@ -303,6 +304,10 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             cache = self._cache_to_fill(features["input_ids"], generate_kwargs)
             sequences = [self._option(generate_kwargs, name) or 1 for name in ("num_beams", "num_return_sequences")]
             features["past_key_values"] = prefix.past_key_values(length, len(rows) * max(sequences), cache)
+            generate_kwargs["use_cache"] = True
+        if self._is_assisted(generate_kwargs) and self._option(generate_kwargs, "suppress_tokens") is None:
+            # what is drafted is copied from the prompt, where a page's tokens are, too
+            generate_kwargs["suppress_tokens"] = [self.processor.image_token_id]
         output = self.model.generate(**features, return_dict_in_generate=True, output_logits=True, **generate_kwargs)
         answers = self._new_tokens(output, features["input_ids"], len(prompts))
         seconds = (time.perf_counter() - started) / len(prompts)
@@ -352,6 +357,12 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         new_tokens = self._option(generate_kwargs, "max_new_tokens") or 0
         max_length = max(input_ids.shape[1] + new_tokens, self._option(generate_kwargs, "max_length") or 0)
         return empty_cache(self.model.config, implementation, options, max_length)
+
+    def _is_assisted(self, generate_kwargs: dict[str, Any]) -> bool:
+        """Whether tokens are drafted, by another model or from the prompt."""
+        return bool(
+            generate_kwargs.get("assistant_model") or self._option(generate_kwargs, "prompt_lookup_num_tokens")
+        )
 
     def _option(self, generate_kwargs: dict[str, Any], name: str) -> Any:
         """A generation parameter of a call, or else of the pipeline, or else of the model."""
