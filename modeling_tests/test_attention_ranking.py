@@ -72,7 +72,7 @@ def test_a_passage_scores_what_its_visual_tokens_get(
     assert ranked.ranking is not None
     document = cache.plan.document
     assert [document.page_of(start) for start, _ in ranked.ranking] == [1]
-    scores = passage_scores(pipe.model, pipe.processor, cache, QUESTION, 60, [(0, 1), (1, 3)])
+    scores = passage_scores(pipe.model, pipe.processor, cache, QUESTION, passages_of(DOCUMENT, 60), [(0, 1), (1, 3)])
     assert scores.shape == (2, len(passages_of(DOCUMENT, 60)))
     whole = [document.page_of(start) == document.page_of(end - 1) == 1 for start, end in passages_of(DOCUMENT, 60)]
     np.testing.assert_allclose(scores[0][whole], 1)
@@ -96,8 +96,8 @@ def test_the_answer_comes_from_the_pages_and_the_best_passages(pipe: LongDocQAPi
 
 
 def test_chosen_heads_are_listened_to(pipe: LongDocQAPipeline, cache: DocumentCache) -> None:
-    everything = passage_scores(pipe.model, pipe.processor, cache, QUESTION, 60, None)
-    some = passage_scores(pipe.model, pipe.processor, cache, QUESTION, 60, [(1, 2), (0, 0)])
+    everything = passage_scores(pipe.model, pipe.processor, cache, QUESTION, passages_of(DOCUMENT, 60), None)
+    some = passage_scores(pipe.model, pipe.processor, cache, QUESTION, passages_of(DOCUMENT, 60), [(1, 2), (0, 0)])
     np.testing.assert_allclose(some, everything[[6, 0]])
     with pytest.raises(ValueError, match=r"no head \(2, 0\): it has 2 layers of 4 heads"):
         pipe(question=QUESTION, document=cache, text_policy={**POLICY, "heads": [[2, 0]]})

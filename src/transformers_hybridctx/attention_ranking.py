@@ -50,8 +50,8 @@ def rank_by_attention(
     if not isinstance(document, TypesetDocument):
         return replace(policy, ranking=())  # page pictures have no text to copy
     heads = policy.heads or model.config.retrieval_heads
-    scores = passage_scores(model, processor, cache, question, policy.passage_chars, heads).mean(0)
     passages = passages_of(document.text, policy.passage_chars)
+    scores = passage_scores(model, processor, cache, question, passages, heads).mean(0)
     best = np.argsort(-scores, kind="stable")[: policy.top_k]
     return replace(policy, ranking=tuple(passages[index] for index in best.tolist()))
 
@@ -61,17 +61,18 @@ def passage_scores(
     processor: Any,
     cache: DocumentCache,
     question: str,
-    passage_chars: int,
+    passages: Sequence[CharRange],
     heads: Sequence[Sequence[int]] | None,
 ) -> np.ndarray:
     """
     Mean attention of each head to the visual tokens of each passage, more than a question that asks nothing pays them.
 
     Args:
+        passages: characters [start, end) of the document's text.
         heads: (layer, head) of those to listen to; None: all.
 
     Returns:
-        float64 `[heads, passages]`, the passages as `passages_of(text, passage_chars)` gives them.
+        float64 `[heads, passages]`.
     """
     grids_thw = cache.prefix.image_grid_thw
     if grids_thw is None:
@@ -86,8 +87,7 @@ def passage_scores(
     grids = [(h // merge_size, w // merge_size) for _, h, w in grids_thw.tolist()]
     firsts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
     scores = [
-        to_tokens[:, _tokens_of(document, passage, grids, firsts, cache.plan.scale)].mean(1)
-        for passage in passages_of(document.text, passage_chars)
+        to_tokens[:, _tokens_of(document, passage, grids, firsts, cache.plan.scale)].mean(1) for passage in passages
     ]
     return np.stack(scores, axis=1)
 
@@ -103,15 +103,15 @@ def attention_to_pages(model: Any, prefix: PrefixCache, input_ids: Sequence[int]
     Returns:
         float32 `[layers, heads, visual tokens]` on the CPU.
     """
-    length = prefix.shared_length(input_ids)
+    ours = model.get_base_model() if hasattr(model, "get_base_model") else model
+    features = prefix.features([input_ids], None).to(ours.device)
+    past = features["past_key_values"]
+    length = past.get_seq_length()
     if not length:
         raise ValueError("the prompt does not begin with the pages that were read: build it with DocumentCache.prompt")
-    ours = model.get_base_model() if hasattr(model, "get_base_model") else model
-    features = prefix.features([input_ids], length, None).to(ours.device)
     ids, types = features["input_ids"], features["mm_token_type_ids"]
     positions, _ = ours.model.get_rope_index(ids, types, image_grid_thw=features["image_grid_thw"])
     listener = _Listener((prefix.input_ids[:length] == prefix.image_token_id).nonzero().flatten())
-    past = prefix.past_key_values(length)
     with torch.no_grad(), _listening(ours.model.language_model.config):
         for start in range(length, len(input_ids), _TOKENS_AT_ONCE):
             chunk = slice(start, start + _TOKENS_AT_ONCE)

@@ -25,7 +25,7 @@ from transformers import BatchFeature
 
 from .checkpoint_fonts import portable_config
 from .context_planning import ContextBudget, ContextBudgetError, ContextPlan, Span, resolve_text_policy
-from .prefix_cache import PrefixCache
+from .prefix_cache import PrefixCache, prompt_features
 from .scanned_pages import ScannedPages
 from .text_policies import MiddlePolicy, NonePolicy, PagedDocument, Selection, SpanCosts, TextPolicy
 from .typesetting import TypesetDocument
@@ -162,9 +162,7 @@ class DocumentCache:
         )
         laid_out = processor.read_document(document)
         input_ids, plan = request.plan(processor, laid_out)
-        features: dict[str, Any] = {"input_ids": torch.tensor([input_ids])}
-        features["attention_mask"] = torch.ones_like(features["input_ids"])
-        features["mm_token_type_ids"] = (features["input_ids"] == model.config.image_token_id).long()
+        features: dict[str, Any] = prompt_features([input_ids], model.config.image_token_id)
         if plan.num_pages:
             features |= processor.draw_pages(plan, return_tensors="pt")
         features = {name: value.to(model.device) for name, value in features.items()}
@@ -279,10 +277,7 @@ class DocumentCache:
         """
         questions = [question] if isinstance(question, str) else question
         prompts = [self.prompt(processor, one, **options)[0] for one in questions]
-        length = min(map(self.prefix.shared_length, prompts))
-        features = self.prefix.features(prompts, length, processor.tokenizer.pad_token_id)
-        features["past_key_values"] = self.prefix.past_key_values(length)
-        return features
+        return self.prefix.features(prompts, processor.tokenizer.pad_token_id)
 
     # Files
 

@@ -24,7 +24,7 @@ from .context_planning import ContextBudget, ContextPlan, resolve_text_policy
 from .document_cache import DocumentCache
 from .document_files import names_a_file, read_document_file
 from .evidence import find_evidence, mark_evidence, split_reasoning
-from .prefix_cache import PrefixCache, common_length, empty_cache
+from .prefix_cache import PrefixCache, common_length, empty_cache, not_finite_error, prompt_features
 from .processing_hybridctx import HybridCtxProcessor
 from .quantization import computes_natively
 from .ranked_policies import AttentionPolicy
@@ -187,7 +187,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
                 document = self.read(document, **preprocess)
         prompts = [self.preprocess({"document": document, "question": one}, **preprocess) for one in questions]
         answers = dict(self._answer(prompts, document, batch_size, forward, postprocess))
-        ordered = [answers[id(prompt)] for prompt in prompts]
+        ordered = [answers[prompt] for prompt in prompts]
         return ordered[0] if isinstance(question, str) else ordered
 
     def lay_out(self, document: Any) -> PagedDocument:
@@ -236,8 +236,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         batch_size: int,
         forward: dict[str, Any],
         postprocess: dict[str, Any],
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The answer to each prompt, by the prompt's id: those that show the same pages after one another."""
+    ) -> Iterator[tuple[_Prompt, dict[str, Any]]]:
+        """Each prompt and its answer, those that show the same pages after one another."""
         with logging.tqdm(desc="questions", unit="question", total=len(prompts), disable=len(prompts) < 2) as progress:
             for _, same_pages in groupby(sorted(prompts, key=_pages_of), key=_pages_of):
                 group = list(same_pages)
@@ -248,7 +248,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
                     batch = group[start : start + step]
                     inputs = {"prompts": batch, "prefix": prefix, "seen": seen}
                     for prompt, output in zip(batch, self.forward(inputs, **forward)["answers"], strict=True):
-                        yield id(prompt), self.postprocess(output, **postprocess)
+                        yield prompt, self.postprocess(output, **postprocess)
                     progress.update(len(batch))
 
     def _read_ahead(
@@ -279,12 +279,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
 
     def _features(self, input_ids: list[int], seen: dict[str, Any]) -> dict[str, Any]:
         """One prompt as `generate` takes it."""
-        ids = torch.tensor([input_ids], device=self.device)
-        features: dict[str, Any] = {
-            "input_ids": ids,
-            "attention_mask": torch.ones_like(ids),
-            "mm_token_type_ids": (ids == self.processor.image_token_id).long(),
-        }
+        plain = prompt_features([input_ids], self.processor.image_token_id)
+        features: dict[str, Any] = {name: value.to(self.device) for name, value in plain.items()}
         if seen:
             # a fresh output each time: beam search writes into it
             outputs = BaseModelOutputWithPooling(pooler_output=seen["page_embeddings"])
@@ -299,17 +295,16 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             features = self._features(prompts[0].input_ids, model_inputs["seen"])
         else:
             rows = [prompt.input_ids for prompt in prompts]
-            length = min(map(prefix.shared_length, rows))
-            features = dict(prefix.features(rows, length, self.processor.tokenizer.pad_token_id).to(self.device))
-            cache = self._cache_to_fill(features["input_ids"], generate_kwargs)
+            cache = self._cache_to_fill(max(map(len, rows)), generate_kwargs)
             sequences = [self._option(generate_kwargs, name) or 1 for name in ("num_beams", "num_return_sequences")]
-            features["past_key_values"] = prefix.past_key_values(length, len(rows) * max(sequences), cache)
+            pad_token_id = self.processor.tokenizer.pad_token_id
+            features = dict(prefix.features(rows, pad_token_id, cache, max(sequences)).to(self.device))
             generate_kwargs["use_cache"] = True
         if self._is_assisted(generate_kwargs) and self._option(generate_kwargs, "suppress_tokens") is None:
             # what is drafted is copied from the prompt, where a page's tokens are, too
             generate_kwargs["suppress_tokens"] = [self.processor.image_token_id]
         output = self.model.generate(**features, return_dict_in_generate=True, output_logits=True, **generate_kwargs)
-        answers = self._new_tokens(output, features["input_ids"], len(prompts))
+        answers = self._new_tokens(output, features["input_ids"])
         seconds = (time.perf_counter() - started) / len(prompts)
         return {
             "answers": [
@@ -324,20 +319,15 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             ]
         }
 
-    def _new_tokens(
-        self, output: Any, input_ids: torch.Tensor, num_prompts: int
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _new_tokens(self, output: Any, input_ids: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The first sequence of each prompt: what was generated, and the log probability of each token."""
         beams = getattr(output, "beam_indices", None)
         scores = self.model.compute_transition_scores(output.sequences, output.logits, beams, normalize_logits=True)
         if scores.isnan().any():
-            raise ValueError(
-                f"the model computes NaN: the checkpoint's weights hold NaN or infinity, or overflow in "
-                f"{self.model.dtype}; load it in float32 or bfloat16, or anew"
-            )
+            raise not_finite_error("the model computes NaN", self.model.dtype)
         ends = self._option({}, "eos_token_id")
         ends = torch.tensor([] if ends is None else ends, device=output.sequences.device).view(-1)
-        for row in range(0, len(output.sequences), len(output.sequences) // num_prompts):
+        for row in range(0, len(output.sequences), len(output.sequences) // len(input_ids)):
             new_tokens = output.sequences[row, input_ids.shape[1] :]
             if beams is not None:  # a beam that ended before the longest one is padded
                 length = int((beams[row] >= 0).sum())
@@ -346,7 +336,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
                 length = int(ended[0]) + 1 if len(ended) else len(new_tokens)
             yield new_tokens[:length], scores[row, :length]
 
-    def _cache_to_fill(self, input_ids: torch.Tensor, generate_kwargs: dict[str, Any]) -> Any:
+    def _cache_to_fill(self, prompt_length: int, generate_kwargs: dict[str, Any]) -> Any:
         """The kind of cache that the caller wishes for, taken out of the keyword arguments; None: the usual one."""
         given = generate_kwargs.pop("past_key_values", None)
         implementation = self._option(generate_kwargs, "cache_implementation")
@@ -355,7 +345,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             return given
         options = self._option(generate_kwargs, "cache_config")
         new_tokens = self._option(generate_kwargs, "max_new_tokens") or 0
-        max_length = max(input_ids.shape[1] + new_tokens, self._option(generate_kwargs, "max_length") or 0)
+        max_length = max(prompt_length + new_tokens, self._option(generate_kwargs, "max_length") or 0)
         return empty_cache(self.model.config, implementation, options, max_length)
 
     def _is_assisted(self, generate_kwargs: dict[str, Any]) -> bool:

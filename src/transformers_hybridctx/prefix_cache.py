@@ -18,7 +18,6 @@ from transformers.cache_utils import DynamicLayer
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 
-
 _ROOM = 256
 """Tokens by which a layer's memory grows at a time."""
 
@@ -132,9 +131,8 @@ class PrefixCache:
         states = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
         for index, layer in enumerate(states):
             if not all(part.isfinite().all() for part in layer):
-                raise ValueError(
-                    f"the decoder's layer {index} gives keys and values that are not finite: the checkpoint's weights "
-                    f"hold NaN or infinity, or overflow in {model.dtype}; load it in float32 or bfloat16, or anew"
+                raise not_finite_error(
+                    f"the decoder's layer {index} gives keys and values that are not finite", model.dtype
                 )
         return cls(
             input_ids=features["input_ids"][0].cpu(),
@@ -157,7 +155,7 @@ class PrefixCache:
 
     def shared_length(self, input_ids: Sequence[int]) -> int:
         """How many tokens of a prompt are already read: 0 where a page is not among them, as pages go all or none."""
-        length = common_length([self.input_ids.tolist(), input_ids])
+        length = common_length([self.input_ids.numpy(), input_ids])
         length = min(length, len(input_ids) - 1)  # something has to be left to predict the next token from
         return 0 if (self.input_ids[length:] == self.image_token_id).any() else length
 
@@ -191,38 +189,71 @@ class PrefixCache:
             into.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), index)
         return into
 
-    def features(self, prompts: Sequence[Sequence[int]], length: int, pad_token_id: int | None) -> BatchFeature:
+    def features(
+        self,
+        prompts: Sequence[Sequence[int]],
+        pad_token_id: int | None,
+        into: Cache | None = None,
+        sequences: int = 1,
+    ) -> BatchFeature:
         """
-        Prompts that share the first `length` tokens with the prefix, as `generate` takes them with
-        `past_key_values(length)`. Padding goes behind the prefix, which stands at the same place in every row.
+        Prompts as `generate` takes them, with `past_key_values` that hold what all of them share with the prefix.
+
+        Args:
+            into: as in [`PrefixCache.past_key_values`].
+            sequences: that `generate` makes of each prompt: beams, or sequences to return.
 
         Returns:
-            [`BatchFeature`]: `input_ids`, `attention_mask`, `mm_token_type_ids`, int64 `[prompts, sequence]` on the CPU;
-            where there are pages, `image_grid_thw` `[prompts * pages, 3]`.
+            [`BatchFeature`]: `input_ids`, `attention_mask`, `mm_token_type_ids`, int64 `[prompts, sequence]` on the CPU,
+            padded behind what is shared, which stands at the same place in every row; where there are pages,
+            `image_grid_thw` `[prompts * pages, 3]`; `past_key_values`.
 
         Raises:
             ValueError: prompts of different length and no `pad_token_id`.
         """
-        longest = max(map(len, prompts))
-        if pad_token_id is None and any(len(prompt) < longest for prompt in prompts):
-            raise ValueError("prompts of a batch differ in length and the tokenizer has no pad_token; set one")
-        rows, masks = [], []
-        for prompt in prompts:
-            padding = longest - len(prompt)
-            rows.append([*prompt[:length], *[pad_token_id] * padding, *prompt[length:]])
-            masks.append([1] * length + [0] * padding + [1] * (len(prompt) - length))
-        input_ids = torch.tensor(rows)
-        data = {
-            "input_ids": input_ids,
-            "attention_mask": torch.tensor(masks),
-            "mm_token_type_ids": (input_ids == self.image_token_id).long(),
-        }
+        length = min(map(self.shared_length, prompts))
+        data: dict[str, Any] = prompt_features(prompts, self.image_token_id, pad_token_id, pad_at=length)
         if self.image_grid_thw is not None:
             data["image_grid_thw"] = self.image_grid_thw.cpu().repeat(len(prompts), 1)
+        data["past_key_values"] = self.past_key_values(length, len(prompts) * sequences, into)
         return BatchFeature(data)
 
 
-def common_length(prompts: Sequence[Sequence[int]]) -> int:
+def prompt_features(
+    prompts: Sequence[Sequence[int]], image_token_id: int, pad_token_id: int | None = None, pad_at: int = 0
+) -> dict[str, torch.Tensor]:
+    """
+    Token ids as models take them: `input_ids`, `attention_mask` and `mm_token_type_ids`, int64 `[prompts, sequence]` on
+    the CPU. Shorter prompts are padded before their token number `pad_at`.
+
+    Raises:
+        ValueError: prompts of different length and no `pad_token_id`.
+    """
+    longest = max(map(len, prompts))
+    if pad_token_id is None and any(len(prompt) < longest for prompt in prompts):
+        raise ValueError("prompts of a batch differ in length and the tokenizer has no pad_token; set one")
+    rows, masks = [], []
+    for prompt in prompts:
+        padding = longest - len(prompt)
+        rows.append([*prompt[:pad_at], *[pad_token_id] * padding, *prompt[pad_at:]])
+        masks.append([1] * pad_at + [0] * padding + [1] * (len(prompt) - pad_at))
+    input_ids = torch.tensor(rows)
+    return {
+        "input_ids": input_ids,
+        "attention_mask": torch.tensor(masks),
+        "mm_token_type_ids": (input_ids == image_token_id).long(),
+    }
+
+
+def not_finite_error(what: str, dtype: torch.dtype) -> ValueError:
+    """`what` is what a model computes that is not finite."""
+    return ValueError(
+        f"{what}: the checkpoint's weights hold NaN or infinity, or overflow in {dtype}; load it in float32 or bfloat16, "
+        "or anew"
+    )
+
+
+def common_length(prompts: Sequence[Sequence[int] | np.ndarray]) -> int:
     """How many tokens all prompts begin with alike."""
     shortest = min(map(len, prompts))
     table = np.array([prompt[:shortest] for prompt in prompts])
@@ -254,4 +285,11 @@ def empty_cache(config: Any, implementation: str | None, options: dict[str, Any]
     )
 
 
-__all__ = ["PrefixCache", "PrefixLayer", "common_length", "empty_cache"]
+__all__ = [
+    "PrefixCache",
+    "PrefixLayer",
+    "common_length",
+    "empty_cache",
+    "not_finite_error",
+    "prompt_features",
+]

@@ -55,8 +55,8 @@ def measure_retrieval_heads(
             rng = Random(f"{seed} {num_tokens} {task} {number}")
             example = make_example(rng, draw(rng), task, held_out=held_out)
             cache = pipe.read(example.document, text_policy="none")
-            scores = passage_scores(pipe.model, pipe.processor, cache, example.question, passage_chars, None)
             passages = passages_of(example.document, passage_chars)
+            scores = passage_scores(pipe.model, pipe.processor, cache, example.question, passages, None)
             needle = [
                 index
                 for index, (start, end) in enumerate(passages)
