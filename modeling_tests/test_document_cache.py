@@ -331,6 +331,18 @@ def test_a_cache_is_used_whatever_use_cache_says(pipe: LongDocQAPipeline) -> Non
         pipe.model.generate(**cache.inputs(pipe.processor, QUESTION), use_cache=False)
 
 
+def test_an_answer_ends_where_the_call_says(pipe: LongDocQAPipeline) -> None:
+    said = pipe.model.generate(
+        **pipe.processor(document=DOCUMENT, question=QUESTION, text_policy="anchors", return_tensors="pt"),
+        max_new_tokens=6,
+    )[0, -6:]
+    ends = {"eos_token_id": int(said[1])}
+    expected = [comparable(pipe(question=one, document=DOCUMENT, text_policy="anchors", **ends)) for one in QUESTIONS]
+    assert expected[0]["usage"]["new_tokens"] == 2
+    found = pipe(question=QUESTIONS, document=DOCUMENT, text_policy="anchors", batch_size=3, **ends)
+    assert [comparable(answer) for answer in found] == expected
+
+
 def test_drafted_tokens_change_no_answer(pipe: LongDocQAPipeline) -> None:
     text = "The best age is the age of pages. " * 30
     questions = ["The best age is the", "What is the best age?"]

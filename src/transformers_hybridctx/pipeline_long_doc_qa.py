@@ -304,7 +304,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             # what is drafted is copied from the prompt, where a page's tokens are, too
             generate_kwargs["suppress_tokens"] = [self.processor.image_token_id]
         output = self.model.generate(**features, return_dict_in_generate=True, output_logits=True, **generate_kwargs)
-        answers = self._new_tokens(output, features["input_ids"])
+        answers = self._new_tokens(output, features["input_ids"], generate_kwargs)
         seconds = (time.perf_counter() - started) / len(prompts)
         return {
             "answers": [
@@ -319,13 +319,15 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             ]
         }
 
-    def _new_tokens(self, output: Any, input_ids: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _new_tokens(
+        self, output: Any, input_ids: torch.Tensor, generate_kwargs: dict[str, Any]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The first sequence of each prompt: what was generated, and the log probability of each token."""
         beams = getattr(output, "beam_indices", None)
         scores = self.model.compute_transition_scores(output.sequences, output.logits, beams, normalize_logits=True)
         if scores.isnan().any():
             raise not_finite_error("the model computes NaN", self.model.dtype)
-        ends = self._option({}, "eos_token_id")
+        ends = self._option(generate_kwargs, "eos_token_id")
         ends = torch.tensor([] if ends is None else ends, device=output.sequences.device).view(-1)
         for row in range(0, len(output.sequences), len(output.sequences) // len(input_ids)):
             new_tokens = output.sequences[row, input_ids.shape[1] :]
