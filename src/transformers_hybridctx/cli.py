@@ -52,6 +52,7 @@ Policy = Annotated[
 
 _LABEL_WIDTH = 12  # that of ContextPlan.summary
 _AROUND_EVIDENCE = 60  # characters
+_READ_SUFFIX = ".safetensors"  # of a document that was read
 
 
 @app.command()
@@ -80,12 +81,13 @@ def ask(
     console = _console()
     with clear_errors(), Console(stderr=True).status("") as status:
         seconds: dict[str, float] = {}
+        is_read = document.suffix == _READ_SUFFIX
         with _timed(seconds, "read the file", status):
-            content = _read_cache(document) if document.suffix == ".safetensors" else _read(document)
+            content = _read_cache(document) if is_read else _read(document)
         with _timed(seconds, "load the model", status):
             pipe = _pipeline(model)
         with _timed(seconds, "lay it out", status):
-            laid_out = content if document.suffix == ".safetensors" else pipe.lay_out(content)
+            laid_out = content if is_read else pipe.lay_out(content)
         with _timed(seconds, "answer", status):
             answers = pipe(
                 question=question,
@@ -122,8 +124,8 @@ def read(
     """
     console = _console()
     with clear_errors(), Console(stderr=True).status("") as status:
-        if out.suffix != ".safetensors":
-            raise ValueError(f"{out} does not end with .safetensors, by which `hybridctx ask` knows such a file")
+        if out.suffix != _READ_SUFFIX:
+            raise ValueError(f"{out} does not end with {_READ_SUFFIX}, by which `hybridctx ask` knows such a file")
         seconds: dict[str, float] = {}
         content = _read(document)
         with _timed(seconds, "load the model", status):
@@ -267,9 +269,7 @@ def evaluate(
     with clear_errors():
         from .evaluation.needle_benchmark import TASKS, run_needle_benchmark
 
-        text = _read(haystack)
-        if not isinstance(text, str):
-            raise ValueError(f"{haystack} holds pictures; needles are hidden in text")
+        text = _read_haystack(haystack)
         rows = run_needle_benchmark(_pipeline(model), text, num_tokens, budget_share, examples, seed)
     table = Table("document tokens", "budget", "context", *TASKS, "prompt tokens")
     for row in rows:
@@ -279,8 +279,7 @@ def evaluate(
         )
     _console().print(table)
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        _write_json(out, rows)
 
 
 @app.command()
@@ -296,9 +295,7 @@ def heads(
     with clear_errors():
         from .evaluation.retrieval_heads import measure_retrieval_heads
 
-        text = _read(haystack)
-        if not isinstance(text, str):
-            raise ValueError(f"{haystack} holds pictures; needles are hidden in text")
+        text = _read_haystack(haystack)
         found = measure_retrieval_heads(_pipeline(model), text, num_tokens, examples, seed)
     table = Table("head", "mean reciprocal rank", "among the first 4")
     rows = [(f"layer {layer}, head {head}", row) for row in found["heads"][:8] for layer, head in [row["head"]]]
@@ -306,8 +303,7 @@ def heads(
         table.add_row(name, f"{row['mean_reciprocal_rank']:.2f}", f"{row['hit_at_4']:.0%}")
     _console().print(table)
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        _write_json(out, found)
 
 
 @train_app.command("corpus")
@@ -385,6 +381,18 @@ def _processor(model: str | None) -> Any:
     from .processing_hybridctx import HybridCtxProcessor
 
     return HybridCtxProcessor.from_pretrained(_checked(model) or BUNDLED_CHECKPOINT)
+
+
+def _read_haystack(path: Path) -> str:
+    text = _read(path)
+    if not isinstance(text, str):
+        raise ValueError(f"{path} holds pictures; needles are hidden in text")
+    return text
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def _read_cache(path: Path) -> Any:
