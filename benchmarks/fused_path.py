@@ -50,6 +50,7 @@ from side_by_side import (
     Row,
     Setting,
     draw_pages,
+    in_mebibytes,
     make_pair,
     page_inputs,
     peak_bytes,
@@ -198,10 +199,7 @@ def vision_tower(full: bool) -> None:
                     row["returned_bytes"] = process(return_at_once=True)
                 rows.append(row)
             row["times_faster"] = row["seconds"] / rows[-2]["seconds"]
-    shown = [
-        {**row, **{key: row[key] / MIB for key in row if key.endswith("_bytes") and row[key] is not None}}
-        for row in rows
-    ]
+    shown = in_mebibytes(rows)
     columns = WHERE | {
         "pages": "pages|",
         "seconds": "s|.3f",
@@ -262,7 +260,7 @@ def training(full: bool) -> None:
                 row |= {"peak_bytes": peaks[side], "activation_bytes": peaks[side] - gradient_bytes}
                 rows.append({**row, "difference": difference})
             rows[-1]["times_faster"] = rows[-1]["seconds"] / rows[-2]["seconds"]
-    shown = [{**row, "activation_bytes": row.get("activation_bytes", 0) / MIB or None} for row in rows]
+    shown = in_mebibytes(rows)
     columns = WHERE | {
         "pages": "pages|",
         "seconds": "s|.3f",
@@ -328,10 +326,7 @@ def first_token(full: bool) -> None:
             for row in rows[-len(calls) :]:
                 row["times_faster"] = plain / row["seconds"]
                 row["difference"] = (logits[row["side"]] - logits["transformers"]).abs().max().item()
-    shown = [
-        {**row, **{key: row[key] / MIB for key in row if key.endswith("_bytes") and row[key] is not None}}
-        for row in rows
-    ]
+    shown = in_mebibytes(rows)
     columns = WHERE | {
         "context_tokens": "context tokens|,",
         "pages": "pages|",
@@ -376,7 +371,7 @@ def attention(full: bool) -> None:
             row = {**asdict(setting), "side": side, **seconds[side], "difference": difference}
             rows.append({**row, "peak_bytes": peak_bytes(calls[side], setting.device)[0]})
         rows[-1]["times_faster"] = rows[-1]["seconds"] / rows[-2]["seconds"]
-    shown = [{**row, "peak_bytes": row.get("peak_bytes", 0) / MIB or None} for row in rows]
+    shown = in_mebibytes(rows)
     columns = WHERE | {
         "seconds": "s|.3f",
         "times_faster": "ours faster, times|.2f",
@@ -464,7 +459,7 @@ def four_bit(full: bool) -> None:
                 row |= {"weight_bytes": weight_bytes(model), "decoder_bytes": weight_bytes(model.model.language_model)}
                 row |= {**seconds[name], "token_seconds": token_seconds[name]["seconds"]}
                 rows.append({**row, "difference": differences[name].item()})
-    shown = [{**row, **{key: row[key] / MIB for key in row if key.endswith("_bytes")}} for row in rows]
+    shown = in_mebibytes(rows)
     columns = WHERE | {
         "weight_bytes": "weights MiB|,.1f",
         "decoder_bytes": "decoder's MiB|,.1f",

@@ -253,6 +253,14 @@ def machine() -> Row:
 # Tables, plots and files
 
 
+def in_mebibytes(rows: list[Row]) -> list[Row]:
+    """The rows with MiB in place of bytes, for a table."""
+    return [
+        {**row, **{key: row[key] / MIB for key in row if key.endswith("_bytes") and row[key] is not None}}
+        for row in rows
+    ]
+
+
 def print_table(title: str, columns: dict[str, str], rows: list[Row]) -> None:
     """Columns are `{key: "heading|format"}`; a row that was not run says why in place of its figures."""
     headings = {key: column.split("|")[0] for key, column in columns.items()}
