@@ -19,7 +19,9 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import (
     FAMILIES,
     all_tensors,
+    convert_until_killed,
     edit_json,
+    leftovers,
     rename_keys,
     save_source,
 )
@@ -51,10 +53,6 @@ def source(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     save_source(tmp_path / "source", tokenizer)
     assert len(list((tmp_path / "source").glob("*.safetensors"))) > 2
     return tmp_path / "source"
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != "source")
 
 
 # What is kept
@@ -524,25 +522,8 @@ def test_a_disk_that_fills_up_leaves_nothing(
 def test_what_was_killed_goes_on_or_starts_anew(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
 ) -> None:
-    from transformers_hybridctx.conversion import convert
-
-    write, written = convert.write_tensors, []
-
-    def killed_at_third(file: Path, pairs: Any) -> str:
-        if len(written) == 2:
-            file.write_bytes(b"half")
-            raise KeyboardInterrupt
-        written.append(file.name)
-        return write(file, pairs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(convert, "write_tensors", killed_at_third)
-        with pytest.raises(KeyboardInterrupt):
-            convert_checkpoint(str(source), tmp_path / "target")
+    written, again = convert_until_killed(monkeypatch, source, tmp_path / "target")
     assert leftovers(tmp_path) == [".target.partial"]
-
-    again = []
-    monkeypatch.setattr(convert, "write_tensors", lambda file, pairs: (again.append(file.name), write(file, pairs))[1])
     convert_checkpoint(str(source), tmp_path / "target", dtype="bfloat16" if changed else None)
     assert bool(set(again) & set(written)) == changed
     assert leftovers(tmp_path) == ["target"]

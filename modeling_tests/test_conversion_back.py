@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import FAMILIES, IMAGE_SIZES, all_tensors, edit_json, randomize, save_source
+from tiny_checkpoints import FAMILIES, IMAGE_SIZES, all_tensors, edit_json, leftovers, randomize, save_source
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -41,10 +41,6 @@ def checkpoint(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     (tmp_path / "source" / "LICENSE").write_text("the licence")
     convert_checkpoint(str(tmp_path / "source"), tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name not in ("source", "checkpoint", "adapter"))
 
 
 # The way back
@@ -115,7 +111,7 @@ def test_a_model_type_can_be_chosen_among_those_that_fit(checkpoint: Path, tmp_p
         export_checkpoint(str(checkpoint), tmp_path / "no", model_type="glm_ocr")
     with pytest.raises(CheckpointError, match="model_type='glm4v', not 'hybridctx'"):
         export_checkpoint(str(tmp_path / "source"), tmp_path / "no")
-    assert leftovers(tmp_path) == []
+    assert leftovers(tmp_path, "source", "checkpoint", "adapter") == []
 
 
 @pytest.mark.parametrize(("asked", "loaded"), [(None, torch.float32), ("float16", torch.float16)])
@@ -177,7 +173,7 @@ def test_an_adapter_that_does_not_fit_is_refused(checkpoint: Path, adapter: Path
     message = "has no adapter_model.safetensors" if damage == "no weights" else "cannot be merged into"
     with pytest.raises(CheckpointError, match=message):
         merge_lora(str(checkpoint), adapter, tmp_path / "merged")
-    assert leftovers(tmp_path) == []
+    assert leftovers(tmp_path, "source", "checkpoint", "adapter") == []
 
 
 # Cards

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import FAMILIES, FOUR_BIT_TEXT, all_tensors, rename_keys, save_source
+from tiny_checkpoints import (
+    FAMILIES,
+    FOUR_BIT_TEXT,
+    all_tensors,
+    convert_until_killed,
+    leftovers,
+    rename_keys,
+    save_source,
+)
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
@@ -44,10 +52,6 @@ def source(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verification without processes of its own, which take seconds to start; one test has them."""
     monkeypatch.setattr(verification, "_apart", lambda function, *arguments: function(*arguments))
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != "source")
 
 
 # In 4 bits
@@ -185,22 +189,7 @@ def test_without_bitsandbytes_it_is_told_what_to_install(
 def test_what_was_killed_goes_on_in_four_bits_and_starts_anew_without(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers_hybridctx.conversion import convert
-
-    write, written = convert.write_tensors, []
-
-    def killed_at_third(file: Path, pairs: Any) -> str:
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(file.name)
-        return write(file, pairs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(convert, "write_tensors", killed_at_third)
-        with pytest.raises(KeyboardInterrupt):
-            convert_checkpoint(str(source), tmp_path / "target", load_in_4bit=True)
-    again: list[str] = []
-    monkeypatch.setattr(convert, "write_tensors", lambda file, pairs: again.append(file.name) or write(file, pairs))
+    _, again = convert_until_killed(monkeypatch, source, tmp_path / "target", load_in_4bit=True)
     done = convert_checkpoint(str(source), tmp_path / "target", load_in_4bit=True)
     assert len(again) == done["num_shards"] - 2 and leftovers(tmp_path) == ["target"]
     assert not (tmp_path / "target" / ".scratch").exists()

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -21,6 +22,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+
+from transformers_hybridctx.conversion import convert
 
 FAMILIES: dict[str, tuple[Any, Any, str]] = {
     "glm4v": (Glm4vConfig, Glm4vForConditionalGeneration, "glm4v"),
@@ -124,3 +127,39 @@ def rename_keys(folder: Path, rename: Any) -> None:
 
 def all_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {key: tensor for shard in folder.glob("*.safetensors") for key, tensor in load_file(shard).items()}
+
+
+def leftovers(folder: Path, *given: str) -> list[str]:
+    """What lies in a folder beside what a test put there, the source unless said."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in (given or ("source",)))
+
+
+def convert_until_killed(
+    monkeypatch: pytest.MonkeyPatch, source: Path, target: Path, **options: Any
+) -> tuple[list[str], list[str]]:
+    """Start a conversion that is killed while it writes the third shard.
+
+    Returns:
+        Names of the shards that were written; and a list that gets those which later conversions write.
+    """
+    write = convert.write_tensors
+    written: list[str] = []
+    again: list[str] = []
+
+    def killed_at_third(file: Path, pairs: Any) -> str:
+        if len(written) == 2:
+            file.write_bytes(b"half")
+            raise KeyboardInterrupt
+        written.append(file.name)
+        return write(file, pairs)
+
+    def noted(file: Path, pairs: Any) -> str:
+        again.append(file.name)
+        return write(file, pairs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "write_tensors", killed_at_third)
+        with pytest.raises(KeyboardInterrupt):
+            convert.convert_checkpoint(str(source), target, **options)
+    monkeypatch.setattr(convert, "write_tensors", noted)
+    return written, again
