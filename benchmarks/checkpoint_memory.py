@@ -40,8 +40,8 @@ from transformers_hybridctx.conversion.configs import hybridctx_config
 from transformers_hybridctx.conversion.four_bit import four_bit_bytes, four_bit_keys
 from transformers_hybridctx.conversion.key_layouts import parameter_shapes
 from transformers_hybridctx.conversion.tensor_files import Tensor
+from transformers_hybridctx.modules.quantization import four_bit_config
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
-from transformers_hybridctx.quantization import four_bit_config
 
 RESULTS = Path(__file__).parent / "results" / "checkpoint_memory.json"
 SETTINGS_BYTES = 192  # of each 4-bit weight in a file; in memory they are Python's

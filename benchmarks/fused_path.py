@@ -67,8 +67,8 @@ from transformers import BitsAndBytesConfig, Glm4vImageProcessorPil
 from transformers.utils import logging
 
 from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
-from transformers_hybridctx.quantization import four_bit_config
-from transformers_hybridctx.vision_tower import activation_bytes
+from transformers_hybridctx.modules.quantization import four_bit_config
+from transformers_hybridctx.modules.vision_tower import activation_bytes
 
 SIDES = ("ours", "transformers")
 SMALL_PAGE, GLYPH_PAGE = (308, 420), (588, 840)

@@ -47,9 +47,9 @@ import numpy as np
 from machine import describe_machine
 from PIL import Image
 
-from transformers_hybridctx.font_chain import load_face
-from transformers_hybridctx.rasterizing import PageRenderer
-from transformers_hybridctx.typesetting import BUNDLED_SANS, RenderConfig, TypesetDocument
+from transformers_hybridctx.rendering.fonts import load_face
+from transformers_hybridctx.rendering.rasterizing import PageRenderer
+from transformers_hybridctx.rendering.typesetting import BUNDLED_SANS, RenderConfig, TypesetDocument
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -185,8 +185,8 @@ def compare(name: str, text: str, glyph: GlyphSide, config: RenderConfig, repeat
 
 _MEMORY_SCRIPT = """
 import os, re, resource, sys, time
-from transformers_hybridctx.rasterizing import PageRenderer
-from transformers_hybridctx.typesetting import RenderConfig
+from transformers_hybridctx.rendering.rasterizing import PageRenderer
+from transformers_hybridctx.rendering.typesetting import RenderConfig
 text = open(sys.argv[1], encoding="utf-8").read()
 text = (text * (10_000_000 // len(text) + 1))[:10_000_000]
 renderer = PageRenderer(RenderConfig())

@@ -36,7 +36,7 @@ from side_by_side import COLOURS, MIB, Clock, Row, Setting, print_table, save_pl
 from transformers import Glm4vConfig, Glm4vForConditionalGeneration, Glm4vImageProcessorPil, pipeline
 from transformers.utils import logging
 
-from transformers_hybridctx.document_cache import DocumentCache
+from transformers_hybridctx.caching.document_cache import DocumentCache
 from transformers_hybridctx.processing_hybridctx import drawn_pages
 
 TEXT = Path(__file__).parents[1] / "examples" / "nordic_factbook.txt"

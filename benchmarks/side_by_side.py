@@ -28,8 +28,8 @@ from transformers_hybridctx.configuration_hybridctx import HybridCtxConfig
 from transformers_hybridctx.evaluation.memory_meter import MemoryMeter
 from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
 from transformers_hybridctx.modeling_hybridctx import HybridCtxForCausalLM
-from transformers_hybridctx.rasterizing import PageRenderer
-from transformers_hybridctx.render_config import RenderConfig
+from transformers_hybridctx.rendering.rasterizing import PageRenderer
+from transformers_hybridctx.rendering.settings import RenderConfig
 
 RESULTS = Path(__file__).parent / "results"
 TEXT = Path(__file__).parents[1] / "examples" / "persuasion.txt"

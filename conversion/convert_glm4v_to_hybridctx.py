@@ -4,7 +4,7 @@
 
 import typer
 
-from transformers_hybridctx.conversion.commands import convert
+from transformers_hybridctx.cli.conversion import convert
 
 if __name__ == "__main__":
     typer.run(convert)

@@ -4,7 +4,7 @@
 
 import typer
 
-from transformers_hybridctx.conversion.commands import export
+from transformers_hybridctx.cli.conversion import export
 
 if __name__ == "__main__":
     typer.run(export)

@@ -4,7 +4,7 @@
 
 import typer
 
-from transformers_hybridctx.conversion.commands import merge_lora
+from transformers_hybridctx.cli.conversion import merge_lora
 
 if __name__ == "__main__":
     typer.run(merge_lora)

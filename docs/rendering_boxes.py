@@ -13,9 +13,9 @@ import argparse
 import re
 from pathlib import Path
 
-from transformers_hybridctx.page_styles import patch_aligned_config
-from transformers_hybridctx.rasterizing import PageRenderer, mark_boxes
-from transformers_hybridctx.typesetting import BUNDLED_SANS, RenderConfig
+from transformers_hybridctx.rendering.rasterizing import PageRenderer, mark_boxes
+from transformers_hybridctx.rendering.styles import patch_aligned_config
+from transformers_hybridctx.rendering.typesetting import BUNDLED_SANS, RenderConfig
 
 FOLDER = Path(__file__).parent
 SCRIPTS = (

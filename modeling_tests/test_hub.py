@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from transformers_hybridctx import RenderConfig
 from transformers_hybridctx.conversion.convert import convert_checkpoint
-from transformers_hybridctx.remote_code import travelling_files
+from transformers_hybridctx.remote_code import travelling_code
 
 ASK = """
 from transformers import logging
@@ -131,7 +131,7 @@ pipe.push_to_hub("org/again")
 CONVERT = """
 import sys
 from typer.testing import CliRunner
-from transformers_hybridctx.cli import app
+from transformers_hybridctx.cli.app import app
 push = ["--push-to-hub", "org/converted", "--private", "--dtype", "bfloat16"]
 interrupted = CliRunner().invoke(app, ["convert", "org/glm", sys.argv[1], *push])  # the test's server refuses a file
 assert interrupted.exit_code == 2 and "is complete, but was not uploaded" in interrupted.output, interrupted.output
@@ -143,7 +143,7 @@ assert pipeline("long-doc-qa", model="org/converted")(question=QUESTION, documen
 CONVERT_REFUSED = """
 import os, sys
 from typer.testing import CliRunner
-from transformers_hybridctx.cli import app
+from transformers_hybridctx.cli.app import app
 
 def refused(*arguments):
     asked = CliRunner().invoke(app, ["convert", *arguments, sys.argv[1]])
@@ -251,13 +251,11 @@ def users(
 
 def test_what_is_pushed_is_whole(users: Users, hub: HubServer) -> None:
     files = hub.files("org/hybridctx", "v1")
-    assert {path.name for path in travelling_files()} <= files.keys()
+    assert travelling_code().keys() <= files.keys()
     assert {"config.json", "processor_config.json", "chat_template.jinja", "tokenizer.json"} <= files.keys()
     assert len([name for name in files if name.endswith(".safetensors")]) > 1
     assert files["fonts/DejaVuSansMono.ttf"] == (users.folder / "checkpoint/fonts/DejaVuSansMono.ttf").read_bytes()
-    assert files["modeling_hybridctx.py"] == next(
-        path.read_bytes() for path in travelling_files() if path.name == "modeling_hybridctx.py"
-    )
+    assert files["modeling_hybridctx.py"].decode() == travelling_code()["modeling_hybridctx.py"]
     assert any(request.startswith("PUT /lfs/") for request in hub.requests)
     assert hub.repos["org/secret"].private and "processor_config.json" in hub.files("org/secret")
 
@@ -273,7 +271,7 @@ def test_loading_with_the_package_needs_no_trust_and_offline_no_hub(users: Users
 
 def test_loading_without_the_package_runs_the_code_that_travels(users: Users, hub: HubServer) -> None:
     users.run(WITHOUT_PACKAGE, users.folder / "expected", cache="stranger")
-    assert {path.name for path in travelling_files()} <= hub.files("org/again").keys()
+    assert travelling_code().keys() <= hub.files("org/again").keys()
     assert "fonts/DejaVuSansMono.ttf" in hub.files("org/again")
 
 

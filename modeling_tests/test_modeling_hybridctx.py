@@ -38,7 +38,7 @@ from transformers_hybridctx.configuration_hybridctx import HybridCtxConfig
 from transformers_hybridctx.evaluation.memory_meter import MemoryMeter
 from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
 from transformers_hybridctx.modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
-from transformers_hybridctx.vision_tower import activation_bytes
+from transformers_hybridctx.modules.vision_tower import activation_bytes
 
 PATCH, MERGE, VOCAB = 6, 2, 97
 IMAGE, IMAGE_START, IMAGE_END, PAD = 3, 4, 5, 0

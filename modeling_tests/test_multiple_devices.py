@@ -60,7 +60,7 @@ def model(folder: Path) -> HybridCtxForCausalLM:
 @pytest.fixture(scope="module")
 def found(folder: Path) -> dict[str, dict[str, Any]]:
     """What two processes found, by check. All checks share one start of the processes."""
-    script = Path(__file__).with_name("distributed_worker.py")
+    script = Path(__file__).parent / "support" / "distributed_worker.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command += ["--nproc-per-node", "2"]
     with open(folder / "output.txt", "w+") as output:

@@ -26,7 +26,7 @@ from transformers_hybridctx import (
     PageRenderer,
     quantization,
 )
-from transformers_hybridctx.evidence import MAX_PLACES, find_evidence, split_reasoning
+from transformers_hybridctx.grounding.evidence import MAX_PLACES, find_evidence, split_reasoning
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
 
 DOCUMENT = (

@@ -26,8 +26,8 @@ from transformers_hybridctx import (
     PageRenderer,
     RenderConfig,
 )
-from transformers_hybridctx.prompt_frames import PlainEncoder
-from transformers_hybridctx.typesetting import BUNDLED_SANS
+from transformers_hybridctx.prompting.frames import PlainEncoder
+from transformers_hybridctx.rendering.typesetting import BUNDLED_SANS
 
 DOCUMENT = (
     "It was the best of times, it was the worst of times. " * 6

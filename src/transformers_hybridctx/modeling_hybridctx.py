@@ -38,10 +38,10 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import accepts_precomputed_kwargs
 from transformers.vision_utils import get_vision_position_ids
 
-from .checkpoint_loading import CompleteLoading
 from .configuration_hybridctx import HybridCtxConfig
+from .modules.loading import CompleteLoading
+from .modules.vision_tower import HybridCtxVisionAttention, HybridCtxVisionPatchEmbed, activation_bytes
 from .remote_code import TravelsWithCode
-from .vision_tower import HybridCtxVisionAttention, HybridCtxVisionPatchEmbed, activation_bytes
 
 
 class HybridCtxResidualAdapter(nn.Module):

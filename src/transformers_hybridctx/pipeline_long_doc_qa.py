@@ -18,18 +18,18 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
 from transformers.utils import logging
 
-from .attention_ranking import rank_by_attention
+from .caching.attention_ranking import rank_by_attention
+from .caching.document_cache import DocumentCache
+from .caching.prefix import PrefixCache, common_length, empty_cache, not_finite_error, prompt_features
 from .configuration_hybridctx import HybridCtxConfig
-from .context_planning import ContextBudget, ContextPlan, resolve_text_policy
-from .document_cache import DocumentCache
-from .document_files import names_a_file, read_document_file
-from .evidence import find_evidence, mark_evidence, split_reasoning
-from .prefix_cache import PrefixCache, common_length, empty_cache, not_finite_error, prompt_features
+from .documents.files import names_a_file, read_document_file
+from .grounding.evidence import find_evidence, mark_evidence, split_reasoning
+from .modules.quantization import computes_natively
+from .planning.context_planning import ContextBudget, ContextPlan, resolve_text_policy
+from .planning.ranked_policies import AttentionPolicy
+from .planning.text_policies import PagedDocument, TextPolicy
 from .processing_hybridctx import HybridCtxProcessor
-from .quantization import computes_natively
-from .ranked_policies import AttentionPolicy
 from .remote_code import TravelsWithCode
-from .text_policies import PagedDocument, TextPolicy
 
 TASK = "long-doc-qa"
 BUNDLED_CHECKPOINT = Path(__file__).with_name("hybridctx-tiny")

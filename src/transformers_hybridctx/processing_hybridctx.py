@@ -14,22 +14,22 @@ import numpy as np
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
-from .checkpoint_fonts import checkpoint_font_loader, portable_config, save_fonts, with_loaded_fonts
 from .configuration_hybridctx import HybridCtxConfig
-from .context_planning import (
+from .documents.scans import ScannedPages, is_picture
+from .image_processing_hybridctx import HybridCtxImageProcessor
+from .planning.context_planning import (
     ContextBudget,
     ContextPlan,
     ContextPlanner,
     resolve_text_policy,
 )
-from .image_processing_hybridctx import HybridCtxImageProcessor
-from .prompt_frames import Conversation, DocumentPart, PlainEncoder, PromptRenderer
-from .prompt_writing import Prompt, PromptWriter
-from .rasterizing import PageRenderer, RenderedDocument
+from .planning.text_policies import PagedDocument, TextPolicy
+from .prompting.frames import Conversation, DocumentPart, PlainEncoder, PromptRenderer
+from .prompting.writing import Prompt, PromptWriter
 from .remote_code import TravelsWithCode
-from .scanned_pages import ScannedPages, is_picture
-from .text_policies import PagedDocument, TextPolicy
-from .typesetting import RenderConfig, TypesetDocument
+from .rendering.checkpoint_fonts import checkpoint_font_loader, portable_config, save_fonts, with_loaded_fonts
+from .rendering.rasterizing import PageRenderer, RenderedDocument
+from .rendering.typesetting import RenderConfig, TypesetDocument
 
 FusionOrder = Literal["pages_first", "tokens_first"]
 

@@ -16,9 +16,9 @@ from transformers import GenerationConfig
 
 from .. import __version__
 from ..configuration_hybridctx import HybridCtxConfig
-from ..quantization import four_bit_config
+from ..modules.quantization import four_bit_config
 from ..remote_code import write_remote_code
-from ..render_config import RenderConfig
+from ..rendering.settings import RenderConfig
 from .configs import check_not_quantised, hybridctx_config, num_extra_layers, own_config, source_config
 from .four_bit import clean_scratch, four_bit_bytes, four_bit_keys, in_four_bits
 from .key_layouts import KeyFate, key_fates, parameter_shapes, without_fusion

@@ -16,7 +16,7 @@ from transformers import BitsAndBytesConfig
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from ..configuration_hybridctx import HybridCtxConfig
-from ..quantization import BLOCK_SIZE
+from ..modules.quantization import BLOCK_SIZE
 from .tensor_files import CheckpointError, Tensor, read_chunks, read_header
 
 _SCALES_PER_BLOCK = 256  # of the second quantisation, that of the scales

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from ..configuration_hybridctx import HybridCtxConfig
 from ..image_processing_hybridctx import HybridCtxImageProcessor
 from ..processing_hybridctx import HybridCtxProcessor
-from ..render_config import RenderConfig
+from ..rendering.settings import RenderConfig
 from .sources import Checkpoint, read_json, readable
 from .tensor_files import CheckpointError
 

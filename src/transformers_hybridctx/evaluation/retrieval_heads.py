@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from transformers.utils import logging
 
-from ..attention_ranking import passage_scores
-from ..ranked_policies import BM25Policy, passages_of
+from ..caching.attention_ranking import passage_scores
+from ..planning.ranked_policies import BM25Policy, passages_of
 from .needle_benchmark import documents_of, environment
 from .needles import Task, make_example
 

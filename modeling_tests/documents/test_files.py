@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files as documents: what each kind becomes, and why a file is refused."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from document_samples import RED_SQUARE, pdf_file
+from PIL import Image
+
+from transformers_hybridctx import document_files
+from transformers_hybridctx.documents.files import PDF_PAGE_DPI, html_text, names_a_file, read_document_file
+
+TEXT = "Größe: 3 µm.\r\nمرحبا 你好\n"
+
+
+def write(folder: Path, name: str, data: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def pixels(pages: str | list[Image.Image]) -> list[np.ndarray]:
+    assert isinstance(pages, list)
+    return [np.asarray(page) for page in pages]
+
+
+# Text
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.log", "a.py", "no_suffix"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_is_read_to_the_character(tmp_path: Path, name: str, encoding: str) -> None:
+    assert read_document_file(write(tmp_path, name, TEXT.encode(encoding))) == TEXT
+
+
+def test_markdown_stays_as_it_is_written(tmp_path: Path) -> None:
+    text = "# Title\n\n* one\n* **two**\n\n```python\n    x = 1\n```\n"
+    assert read_document_file(write(tmp_path, "a.md", text)) == text
+
+
+def test_control_characters_are_text(tmp_path: Path) -> None:
+    assert read_document_file(write(tmp_path, "a.txt", "\x00\x01\x02")) == "\x00\x01\x02"
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("<h1>Big  news</h1>\n<p>One <b>bold</b> &amp; <i> wide</i>\n line</p>", "Big news\nOne bold & wide line"),
+        ("one<br>two<br/>three", "one\ntwo\nthree"),
+        ("<pre>\ndef f():\n\n    return 1\n</pre>", "def f():\n\n    return 1"),
+        ("<table><tr><td>a</td><td>b</td></tr><tr><th>c<td>d</table>", "a\tb\nc\td"),
+        ("<head><title>T</title><style>p {}</style></head><script>1 < 2</script><p>seen", "seen"),
+        ("<head><meta charset=utf-8><p>a head that is never closed", "a head that is never closed"),
+        ("<ul><li>one</li><li>two</li></ul>", "one\ntwo"),
+    ],
+)
+def test_markup_becomes_what_a_reader_sees(tmp_path: Path, markup: str, text: str) -> None:
+    assert html_text(markup) == text
+    assert read_document_file(write(tmp_path, "a.html", markup)) == text
+    assert read_document_file(write(tmp_path, "a.txt", markup)) == markup
+
+
+# PDF
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "A.PDF", "downloaded"])
+def test_a_pdf_with_text_is_its_text_with_a_form_feed_between_pages(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, name, pdf_file(["The code is 4821.\nKeep it.", "Second page."]))
+    assert read_document_file(path) == "The code is 4821.\nKeep it.\fSecond page."
+
+
+def test_a_hyphen_at_a_line_end_stays(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.pdf", pdf_file(["the key of green-\nlemur"]))
+    assert read_document_file(path) == "the key of green-\nlemur"
+
+
+def test_a_scanned_pdf_is_pictures_of_its_pages(tmp_path: Path) -> None:
+    scan = Image.new("L", (300, 200), 255)
+    scan.paste(0, (30, 20, 90, 60))
+    colour = Image.new("RGB", (150, 200), (255, 0, 0))
+    path = tmp_path / "scan.pdf"
+    scan.save(path, save_all=True, append_images=[colour], resolution=72)
+    grey, red = pixels(read_document_file(path))
+    scale = PDF_PAGE_DPI // 72
+    assert grey.shape == (200 * scale, 300 * scale)
+    assert red.shape == (200 * scale, 150 * scale, 3)
+    assert grey[40 * scale, 60 * scale] < 20 < 235 < grey[150 * scale, 200 * scale]
+
+
+def test_pages_of_pictures_among_pages_of_text_are_not_left_out_silently(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.pdf", pdf_file(["Text.", RED_SQUARE, ""]))
+    with pytest.warns(UserWarning, match="pages 2 hold pictures and no text, and are left out"):
+        assert read_document_file(path) == "Text.\f\f"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a blank page loses nothing
+        assert read_document_file(write(tmp_path, "b.pdf", pdf_file(["Text.", ""]))) == "Text.\f"
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp", "bmp"])
+def test_a_picture_is_one_page(tmp_path: Path, suffix: str) -> None:
+    page = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
+    page.save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    (read,) = pixels(read_document_file(tmp_path / f"a.{suffix}"))
+    assert np.array_equal(read, np.asarray(page))
+
+
+def test_every_frame_of_a_picture_is_a_page(tmp_path: Path) -> None:
+    frames = [Image.new("L", (20, 10), shade) for shade in (0, 100, 200)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    assert [page[0, 0] for page in pixels(read_document_file(tmp_path / "a.tif"))] == [0, 100, 200]
+
+
+@pytest.mark.parametrize(
+    ("picture", "shade"),
+    [
+        (Image.new("RGBA", (8, 8), (0, 0, 0, 0)), 255),
+        (Image.new("LA", (8, 8), (0, 0)), 255),
+        (Image.new("1", (8, 8), 1), 255),
+        (Image.fromarray(np.full((8, 8), 0x80FF, dtype=np.uint16)), 128),
+    ],
+    ids=["transparent", "transparent grey", "bilevel", "16 bits"],
+)
+def test_pictures_lie_on_white_paper_in_8_bits(tmp_path: Path, picture: Image.Image, shade: int) -> None:
+    picture.save(tmp_path / "a.png")
+    (page,) = pixels(read_document_file(tmp_path / "a.png"))
+    assert page.dtype == np.uint8
+    assert (page == shade).all()
+
+
+def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.new("L", (30, 10)).save(tmp_path / "a.jpg", exif=exif)
+    (page,) = pixels(read_document_file(tmp_path / "a.jpg"))
+    assert page.shape == (30, 10)
+
+
+# What cannot be read
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.txt", b"", "empty document: .*a.txt has no bytes"),
+        ("a.txt", b" \n\t\n", "empty document: .*a.txt has no text, only white space"),
+        ("a.html", b"<p> </p><script>x()</script>", "empty document: .*only white space and markup"),
+        ("a.txt", "naïve".encode("latin-1"), "not utf-8 text: byte 0xef at position 2; convert it to UTF-8"),
+        ("a.docx", b"PK\x03\x04\x14\x00\xff", "zip archive, as .docx.* save it as PDF"),
+        ("a.pdf", b"%PDF-1.4\nnothing", "cannot be read as a PDF: it is damaged"),
+        ("a.pdf", b"no PDF at all", "cannot be read as a PDF: it is damaged"),
+        ("a.pdf", pdf_file(["Text."])[:-200], "cannot be read as a PDF: it is damaged"),
+        ("a.pdf", pdf_file(["Text."], encrypted=True), "cannot be read as a PDF: it is encrypted; save it without"),
+        ("a.pdf", pdf_file(["", ""]), "empty document: the 2 pages of .*a.pdf are blank"),
+        ("a.png", b"no picture at all", "not a picture that can be read .* save it again, as PNG"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_by_name_with_the_way_out(
+    tmp_path: Path, name: str, data: bytes, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_document_file(write(tmp_path, name, data))
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    path = write(tmp_path, "half.png", (tmp_path / "whole.png").read_bytes()[:1500])
+    with pytest.raises(ValueError, match=r"half.png is not a picture that can be read .*truncated"):
+        read_document_file(path)
+
+
+def test_a_missing_file_a_folder_and_an_address_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"there is no file {tmp_path}/none.txt$"):
+        read_document_file(tmp_path / "none.txt")
+    with pytest.raises(FileNotFoundError, match="taken as text if it ends with a newline"):
+        read_document_file(str(tmp_path / "none.txt"))
+    with pytest.raises(IsADirectoryError, match="is a folder; name one file in it"):
+        read_document_file(tmp_path)
+    with pytest.raises(ValueError, match=r"https://a.org/b.pdf is an address.*download it"):
+        read_document_file("https://a.org/b.pdf")
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "a.txt", "x" * 1001)
+    monkeypatch.setattr(document_files, "MAX_BYTES", 1000)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("the file was read"))
+    with pytest.raises(ValueError, match="has 1,001 bytes, more than the 1,000"):
+        read_document_file(path)
+
+
+# Names and texts
+
+
+@pytest.mark.parametrize(
+    "name", ["report.pdf", "my report.md", "/data/report", "./report", "~/report", "http://a.b/c"]
+)
+def test_what_looks_like_a_file_is_one(name: str) -> None:
+    assert names_a_file(name)
+    assert names_a_file(Path(name))
+    assert not names_a_file(name + "\n")
+
+
+def test_the_name_of_an_existing_file_needs_no_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not names_a_file("notes")
+    write(tmp_path, "notes", "x")
+    assert names_a_file("notes")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        " ",
+        "A sentence.",
+        "x" * 5000,
+        "a\0b.txt",
+        "one line\nreport.pdf",
+        "and/or",
+        b"report.pdf",
+        7,
+        None,
+        ["a.pdf"],
+    ],
+)
+def test_other_documents_are_no_names(document: Any) -> None:
+    assert not names_a_file(document)

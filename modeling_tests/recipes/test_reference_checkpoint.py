@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checkpoint inside the package: its size, its precision, and that it finds needles that it has never seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, pipeline
+
+import transformers_hybridctx  # noqa: F401 (registers)
+from transformers_hybridctx.evaluation.needle_benchmark import run_needle_benchmark
+from transformers_hybridctx.evaluation.needles import draw_haystack, make_example
+from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Any:
+    return pipeline("long-doc-qa", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prose() -> str:
+    return (EXAMPLES / "persuasion.txt").read_text(encoding="utf-8")
+
+
+def test_the_checkpoint_is_small_and_computes_in_fp32(pipe: Any) -> None:
+    assert sum(file.stat().st_size for file in BUNDLED_CHECKPOINT.rglob("*") if file.is_file()) <= 16e6
+    assert not list(BUNDLED_CHECKPOINT.rglob("*.bin"))
+    assert pipe.model.dtype == torch.float32
+
+
+def test_auto_classes_load_it() -> None:
+    assert AutoConfig.from_pretrained(BUNDLED_CHECKPOINT).model_type == "hybridctx"
+    assert type(AutoModel.from_pretrained(BUNDLED_CHECKPOINT)).__name__ == "HybridCtxModel"
+    assert type(AutoModelForCausalLM.from_pretrained(BUNDLED_CHECKPOINT)).__name__ == "HybridCtxForCausalLM"
+    assert type(AutoProcessor.from_pretrained(BUNDLED_CHECKPOINT)).__name__ == "HybridCtxProcessor"
+
+
+def test_hybrids_find_held_out_needles_at_half_the_tokens(pipe: Any, prose: str) -> None:
+    rows = run_needle_benchmark(pipe, prose, [2048], 0.5, examples=12, seed=11, tasks=("single_number",))
+    found = {row["context"]: row["exact_match"]["single_number"] for row in rows}
+    assert found["hybrid, bm25"] >= 0.8
+    assert found["hybrid, anchors"] >= 0.8
+    for row in rows:
+        assert row["prompt_tokens"] <= row["budget"]
+
+
+def test_evidence_lies_on_the_needle(pipe: Any, prose: str) -> None:
+    example = make_example(Random("evidence"), draw_haystack(Random(5), prose, 9000), "single_number")
+    answer = pipe(question=example.question, document=example.document, return_pages=True)
+    assert answer["answer"] == example.answers[0]
+    (item,) = answer["evidence"]
+    assert (item["start"], item["end"]) == example.answer_spans[0]
+    assert answer["plan"].document.spans_in_box(item["page"], item["box"]) == [example.answer_spans[0]]
+    left, top, right, bottom = map(round, item["box"])
+    marked = answer["pages"][item["page"]].convert("L").crop((left, top, right, bottom))
+    assert min(marked.getdata()) < 80  # ink
+
+
+def test_saving_and_loading_gives_equal_logits(pipe: Any, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path)
+    again = pipeline("long-doc-qa", model=str(tmp_path), device="cpu")
+    inputs = pipe.processor(document="Ada has the code 4471. " * 20, question="Which code?", return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(pipe.model(**inputs).logits, again.model(**inputs).logits)
+    redrawn = again.processor(document="Ada has the code 4471. " * 20, question="Which code?", return_tensors="pt")
+    assert torch.equal(inputs["pixel_values"], redrawn["pixel_values"])

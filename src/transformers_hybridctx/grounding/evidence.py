@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an answer stands in its document: characters, lines, boxes, and pages with these marked."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from PIL import Image
+
+from ..planning.context_planning import ContextPlan
+from ..planning.sentences import RUN
+from ..rendering.rasterizing import PageRenderer, mark_boxes
+from ..rendering.typesetting import TypesetDocument
+
+_EVIDENCE_CONTEXT = 200
+"""Characters before and after a place that are compared with the question."""
+MAX_PLACES = 2000
+"""Places of one answer that are compared; an answer that stands in more of them ("the") says nothing by its place."""
+_PARTS = re.compile(r"[,;、，；\n]|\band\b")
+_JOINED_DIGITS = re.compile(r"\d[.,:]\d")
+_AROUND_WORDS = " .!?:。！？：'\"“”‘’()[]"
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """What a model says before its answer, and the answer, as GLM's thinking models mark them.
+
+    `<think>...</think>`, then the answer, which may stand in `<answer>...</answer>` or in a box. A text that was cut
+    while thinking has no answer.
+    """
+    reasoning, closed, answer = text.rpartition("</think>")
+    if not closed and "<think>" in text:
+        reasoning, answer = text, ""
+    answer = re.sub(r"</?answer>|<\|(?:begin|end)_of_box\|>", "", answer)
+    return reasoning.replace("<think>", "").strip(), answer.strip()
+
+
+def find_evidence(plan: ContextPlan, answer: str, question: str) -> list[dict[str, Any]]:
+    """Where `answer` stands in the document, or its parts (between commas and the like) where the whole does not.
+
+    Of several places the one whose surroundings share most with the question is taken, a rare word counting for more
+    than a frequent one, and one that was copied as tokens before one that was not. Nothing is returned for words that
+    the document does not have, nor for page pictures, whose text is not known.
+    """
+    document = plan.document
+    if not answer or not isinstance(document, TypesetDocument):
+        return []
+    evidence: list[dict[str, Any]] = []
+    parts = [answer] if _places(document.text, answer) else _PARTS.split(answer)
+    for part in dict.fromkeys(part.strip() for part in parts):
+        bare = part.strip(_AROUND_WORDS)
+        places = (part and _places(document.text, part)) or (bare and _places(document.text, bare)) or []
+        if places:
+            evidence += _on_lines(document, *_closest(document.text, places, question, plan), plan.scale)
+    return evidence
+
+
+def mark_evidence(plan: ContextPlan, evidence: Sequence[dict[str, Any]]) -> dict[int, Image.Image]:
+    """{page: picture} of the pages (from 0) that hold evidence, with its boxes marked."""
+    boxes: dict[int, list[tuple[float, float, float, float]]] = {}
+    for item in evidence:
+        boxes.setdefault(item["page"], []).append(item["box"])
+    renderer = PageRenderer(plan.document.config) if boxes else None
+    return {
+        page: mark_boxes(renderer.draw_page(plan.document, page, plan.scale), boxes[page])
+        for page in sorted(boxes)
+        if renderer
+    }
+
+
+def _places(text: str, part: str) -> list[tuple[int, int]]:
+    """Where `part` stands in `text` as whole words: as it is, else with any white space and in any case."""
+    words = r"\s+".join(map(re.escape, part.split()))
+    for pattern, flags in ((re.escape(part), 0), (words, re.IGNORECASE)):
+        found = []
+        for match in re.finditer(pattern, text, flags):
+            start, end = match.span()
+            if not _is_inside_word(text, start) and not _is_inside_word(text, end):
+                found.append((start, end))
+                if len(found) > MAX_PLACES:
+                    return []
+        if found:
+            return found
+    return []
+
+
+def _is_inside_word(text: str, position: int) -> bool:
+    """Whether the characters on both sides belong to one number, or to one word of a script that has blanks."""
+    if not 0 < position < len(text):
+        return False
+    if RUN.fullmatch(text, position - 1, position + 1):
+        return True
+    around = (text[max(0, position - 2) : position + 1], text[position - 1 : position + 2])
+    return any(_JOINED_DIGITS.fullmatch(piece) for piece in around)
+
+
+def _closest(text: str, places: list[tuple[int, int]], question: str, plan: ContextPlan) -> tuple[int, int]:
+    """The place whose surroundings share most with the question."""
+    asked = {word.lower() for word in RUN.findall(question)}
+    around = [
+        {
+            word.lower()
+            for word in RUN.findall(text, max(0, start - _EVIDENCE_CONTEXT), min(len(text), end + _EVIDENCE_CONTEXT))
+        }
+        & asked
+        for start, end in places
+    ]
+    frequency = Counter(word for words in around for word in words)
+
+    def rank(index: int) -> tuple[float, bool, int]:
+        start, end = places[index]
+        copied = any(span.start <= start and end <= span.end for span in plan.spans)
+        return -sum(1 / frequency[word] for word in around[index]), not copied, start
+
+    return places[min(range(len(places)), key=rank)]
+
+
+def _on_lines(document: TypesetDocument, start: int, end: int, scale: float) -> Iterator[dict[str, Any]]:
+    """Characters [start, end), an item for each line (for each stretch of it where scripts of both directions mix)."""
+    for page, box in document.boxes(start, end, scale):
+        shown = [
+            (max(start, first), min(end, last))
+            for first, last in document.spans_in_box(page, box, scale)
+            if first < end and last > start
+        ]
+        if shown:
+            first, last = min(shown)[0], max(shown)[1]
+            yield {"page": page, "start": first, "end": last, "box": box, "text": document.text[first:last]}
+
+
+__all__ = ["MAX_PLACES", "find_evidence", "mark_evidence", "split_reasoning"]

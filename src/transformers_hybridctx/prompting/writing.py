@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversations with documents become token ids: every document is planned, then all holes are filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..planning.context_planning import ContextBudget, ContextBudgetError, ContextPlan, ContextPlanner, span_block
+from .frames import Conversation, PlainEncoder, PromptRenderer, Segment
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A finished prompt: its segments, the ids of each, and the plan of each document in it."""
+
+    segments: list[Segment]
+    ids: list[list[int]]
+    plans: list[ContextPlan]
+
+    @property
+    def input_ids(self) -> list[int]:
+        return [token for ids in self.ids for token in ids]
+
+    @property
+    def generated(self) -> list[int]:
+        """1 for each token that the template marks as the model's own words."""
+        return [int(part.generated) for part, ids in zip(self.segments, self.ids, strict=True) for _ in ids]
+
+
+@dataclass(frozen=True)
+class PromptWriter:
+    """Plans and writes conversations.
+
+    Attributes:
+        renderer: where the holes are.
+        encode: token ids of what users write.
+        planner: what each document becomes.
+        image_token_id: stands for each visual token.
+    """
+
+    renderer: PromptRenderer
+    encode: PlainEncoder
+    planner: ContextPlanner
+    image_token_id: int
+
+    def write(self, talk: Conversation) -> Prompt:
+        """Plan the documents of a conversation one after the other, and write it."""
+        texts = self.encode(talk.texts)
+        question_tokens = sum(map(len, texts))
+        rendered: dict[tuple[tuple[bool, bool], ...], list[Segment]] = {}
+
+        def segments_of(in_prompt: Sequence[tuple[bool, bool]]) -> list[Segment]:
+            key = tuple(in_prompt)
+            if key not in rendered:
+                rendered[key] = self.renderer.render(talk, key)
+            return rendered[key]
+
+        def fixed_tokens(in_prompt: Sequence[tuple[bool, bool]]) -> int:
+            return sum(len(segment.ids) for segment in segments_of(in_prompt)) + sum(talk.image_tokens)
+
+        in_prompt = [(True, True)] * len(talk.documents)
+        plans: list[ContextPlan] = []
+        for index in range(len(talk.documents)):
+            spent = sum(plan.visual_tokens + plan.text_tokens for plan in plans)
+
+            def template_tokens(has_pages: bool, has_spans: bool, index: int = index, spent: int = spent) -> int:
+                return fixed_tokens([*in_prompt[:index], (has_pages, has_spans), *in_prompt[index + 1 :]]) + spent
+
+            plans.append(self._plan(talk, index, template_tokens, question_tokens))
+            in_prompt[index] = _in_prompt(plans[-1])
+        segments = segments_of(in_prompt)
+        ids = [self._ids(segment, texts, plans, talk) for segment in segments]
+        return Prompt(segments, ids, _with_totals(plans, segments, ids))
+
+    def as_text(self, talk: Conversation, plans: list[ContextPlan]) -> str:
+        """The prompt as one string, with one image token for each page and picture."""
+        spans = ["".join(span_block(span.page, span.text) for span in plan.spans) for plan in plans]
+        return self.renderer.text(talk, [_in_prompt(plan) for plan in plans], spans)
+
+    def _plan(
+        self, talk: Conversation, index: int, template_tokens: Callable[[bool, bool], int], question_tokens: int
+    ) -> ContextPlan:
+        part, left = talk.documents[index], len(talk.documents) - index
+        taken = template_tokens(True, True) + question_tokens
+        text = part.document.text
+        try:
+            return self.planner.plan(
+                part.document,
+                talk.question,
+                _fair_share(part.budget, taken, left),
+                part.policy,
+                template_tokens,
+                question_tokens,
+                self.encode.count(text) if text else 0,
+            )
+        except ContextBudgetError as error:
+            if len(talk.documents) == 1 or error.field != "max_context_tokens":
+                raise
+            whole = taken + max(0, error.smallest - taken) * left
+            message = f"document {index + 1} of {len(talk.documents)}, of its equal share: {error}; in all {whole}"
+            raise ContextBudgetError(message, whole) from error
+
+    def _ids(
+        self, segment: Segment, texts: list[list[int]], plans: list[ContextPlan], talk: Conversation
+    ) -> list[int]:
+        match segment.kind:
+            case "template":
+                return list(segment.ids)
+            case "text":
+                return texts[segment.index]
+            case "spans":
+                return [token for span in plans[segment.index].spans for token in span.input_ids]
+            case "page":
+                return [self.image_token_id] * plans[segment.index].page_tokens[segment.page]
+            case "image":
+                return [self.image_token_id] * talk.image_tokens[segment.index]
+
+
+def _in_prompt(plan: ContextPlan) -> tuple[bool, bool]:
+    """(pages, spans) of a document in its prompt."""
+    return bool(plan.num_pages), bool(plan.spans)
+
+
+def _fair_share(budget: ContextBudget, taken: int, documents_left: int) -> ContextBudget:
+    """What the next of several documents may use of a budget: what is taken, and an equal part of the rest."""
+    whole = budget.max_context_tokens
+    if whole is None or documents_left == 1:
+        return budget
+    return replace(budget, max_context_tokens=min(whole, taken + max(0, whole - taken) // documents_left))
+
+
+def _with_totals(plans: list[ContextPlan], segments: list[Segment], ids: list[list[int]]) -> list[ContextPlan]:
+    """The plans, with all that is neither a plan's own document nor a question counted as template."""
+    total = sum(map(len, ids))
+    last = max((index for index, part in enumerate(segments) if part.kind in ("page", "spans")), default=-1)
+    prefix = sum(map(len, ids[: last + 1]))
+    return [
+        replace(
+            plan,
+            template_tokens=total - plan.visual_tokens - plan.text_tokens - plan.question_tokens,
+            prefix_tokens=prefix,
+        )
+        for plan in plans
+    ]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fonts are part of a model: they are saved with its checkpoint, and a checkpoint draws with no others."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from transformers.utils import cached_file
+
+from .settings import RenderConfig
+
+
+def font_files(config: RenderConfig) -> dict[str, str]:
+    """All fonts that a config draws with, in order of preference: name in a checkpoint -> file at hand."""
+    fonts: dict[str, str] = {}
+    known: dict[str, str] = {}
+    for path in config.font_paths:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"font file {path!r} does not exist; give its path in render_config, or None")
+        digest = file_sha256(path)
+        if digest in known:
+            continue
+        name = f"fonts/{os.path.basename(path)}"
+        if name in fonts:
+            stem, ending = os.path.splitext(name)
+            name = f"{stem}-{digest[:8]}{ending}"
+        known[digest] = name
+        fonts[name] = path
+    return fonts
+
+
+def portable_config(config: RenderConfig) -> tuple[dict[str, Any], dict[str, str]]:
+    """(a config whose fonts are named as in a checkpoint, the sha256 of each font by that name)."""
+    fonts = font_files(config)
+    first, *others = fonts
+    values = {**config.to_dict(), "font_path": first, "fallback_font_paths": others}
+    return values, {name: file_sha256(path) for name, path in fonts.items()}
+
+
+def save_fonts(config: RenderConfig, folder: str | os.PathLike) -> None:
+    """Copy a config's fonts into `folder`/fonts, with the licence files that lie beside them."""
+    os.makedirs(os.path.join(folder, "fonts"), exist_ok=True)
+    for name, path in font_files(config).items():
+        _copy(path, os.path.join(folder, *name.split("/")))
+        for beside in sorted(os.listdir(os.path.dirname(path))):
+            if beside.upper().startswith("LICENSE"):
+                _copy(os.path.join(os.path.dirname(path), beside), os.path.join(folder, "fonts", beside))
+
+
+def _copy(source: str, target: str) -> None:
+    if not (os.path.exists(target) and os.path.samefile(source, target)):
+        shutil.copyfile(source, target)
+
+
+def with_loaded_fonts(values: dict[str, Any], load: Callable[[str], str]) -> dict[str, Any]:
+    """A checkpoint's render config, its font names replaced by the files that `load` finds for them."""
+    first = values.get("font_path")
+    return {
+        **values,
+        "font_path": None if first is None else load(first),
+        "fallback_font_paths": tuple(load(name) for name in values.get("fallback_font_paths", ())),
+    }
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, size: int, changed: int) -> str:
+    with open(path, "rb") as font:
+        return hashlib.file_digest(font, "sha256").hexdigest()
+
+
+def file_sha256(path: str) -> str:
+    status = os.stat(path)
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+def checkpoint_font_loader(name_or_path: str, digests: dict[str, str], kwargs: dict[str, Any]) -> Callable[[str], str]:
+    """A function from a font's name in a checkpoint to a file at hand that has the promised bytes.
+
+    Args:
+        name_or_path: a folder, or a repository on the Hub.
+        digests: sha256 of each font by name, as saved.
+        kwargs: those of `from_pretrained`, some of which say where and how to fetch files.
+    """
+    how = ("cache_dir", "force_download", "proxies", "token", "revision", "local_files_only", "subfolder")
+    hub_kwargs = {key: kwargs[key] for key in how if kwargs.get(key) is not None}
+
+    def load(name: str) -> str:
+        if name not in digests or not name.startswith("fonts/") or "/" in name[6:] or "\\" in name or ".." in name:
+            raise ValueError(
+                f"the processor config of {name_or_path!r} names the font {name!r}, which is not a font of the "
+                "checkpoint (fonts/<name> with its sha256); save the processor again with save_pretrained"
+            )
+        try:
+            path = cached_file(name_or_path, name, **hub_kwargs)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"the font {name!r} of the checkpoint {name_or_path!r} is missing; pages must be drawn with the font "
+                "that the model was trained on: copy the file back or fetch the checkpoint again"
+            ) from error
+        if file_sha256(path) != digests[name]:
+            raise ValueError(
+                f"the font {name!r} of the checkpoint {name_or_path!r} is not the file that it was saved with "
+                f"(sha256 {file_sha256(path)[:12]}… instead of {digests[name][:12]}…); fetch the checkpoint again"
+            )
+        return path
+
+    return load
