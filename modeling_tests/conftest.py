@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_checkpoints import TEXT_TOWER, VISION_TOWER
+from tiny_models import make_model
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -138,3 +139,9 @@ def checkpoint(processor: HybridCtxProcessor, tmp_path_factory: pytest.TempPathF
     HybridCtxForCausalLM(config).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def model() -> HybridCtxForCausalLM:
+    """A model with all optional parts. Tests must leave it as it is."""
+    return make_model(phi="residual_adapter", modality_embedding=True)

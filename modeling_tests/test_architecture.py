@@ -40,3 +40,27 @@ def test_a_row_imports_only_from_rows_below_it() -> None:
         if name != "__init__":
             above = sorted(other for other in imports(file) & row.keys() if row[other] < row[name])
             assert not above, f"{file.name} imports {above}, which the README's table has above it"
+
+
+TESTS = Path(__file__).parent
+LONG = {"test_context_planning.py", "test_document_cache.py", "test_processing_hybridctx.py", "test_typesetting.py"}
+"""Test files that are still to be split."""
+
+
+def test_no_test_imports_from_another_test() -> None:
+    """What tests share stands in `support/`: a test that is moved or split then breaks no other."""
+    tests = {path.stem for path in TESTS.rglob("test_*.py")} | {"conftest"}
+    for file in sorted(TESTS.rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        named = {node.module.split(".")[-1] for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+        named |= {alias.name.split(".")[-1] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        assert not named & tests, f"{file.name} imports {sorted(named & tests)}: move what they share to support/"
+
+
+def test_names_of_test_files_are_unique_and_no_file_is_long() -> None:
+    files = sorted(TESTS.rglob("*.py"))
+    names = [path.name for path in files if path.name != "conftest.py"]
+    assert len(names) == len(set(names))  # pytest knows test modules by their names alone
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    long = {name for name, length in lengths.items() if length > 500} - LONG
+    assert not long, f"{sorted(long)} have more than 500 lines: split them by subject"

@@ -14,8 +14,7 @@ import pytest
 import torch
 from distributed_worker import CHECKS, answer, train
 from PIL import Image
-from test_modeling_hybridctx import IMAGE, MERGE, PAGES_FIRST, PATCH, make_inputs, make_model, tower_configs
-from test_packing import make_examples
+from tiny_models import IMAGE, MERGE, PAGES_FIRST, PATCH, make_examples, make_inputs, make_model, tower_configs
 from torch import nn
 from transformers import AttentionInterface, AutoModel
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from document_samples import pdf_file
 from PIL import Image
+from sample_questions import DOCUMENT, QUESTION, QUESTIONS, comparable
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList, pipeline
 
 from transformers_hybridctx import (
@@ -24,19 +25,10 @@ from transformers_hybridctx import (
     HybridCtxProcessor,
     LongDocQAPipeline,
     PageRenderer,
-    quantization,
 )
 from transformers_hybridctx.grounding.evidence import MAX_PLACES, find_evidence, split_reasoning
+from transformers_hybridctx.modules import quantization
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
-
-DOCUMENT = (
-    "It was the best of times, it was the worst of times. " * 6
-    + "The special magic number for green-lemur is: 4821930. "
-    + "It was the age of wisdom, it was the age of foolishness. " * 6
-    + "The special magic number for blue-heron is: 7750112."
-)
-QUESTION = "What is the special magic number for green-lemur?"
-QUESTIONS = [QUESTION, "Which age was it?", "What is the special magic number for blue-heron, and whose is it?"]
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +70,6 @@ def say(pipe: LongDocQAPipeline) -> Callable[..., dict[str, Any]]:
         return pipe(question=question, document=document, generate_kwargs=said, max_new_tokens=99, **kwargs)
 
     return answer
-
-
-def comparable(answer: dict[str, Any]) -> dict[str, Any]:
-    """All but the time it took."""
-    usage = {name: value for name, value in answer["usage"].items() if name != "seconds"}
-    return {**answer, "score": pytest.approx(answer["score"], abs=1e-6), "usage": usage}
 
 
 # Answers

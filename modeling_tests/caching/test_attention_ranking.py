@@ -11,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from peft import LoraConfig, get_peft_model
-from test_pipeline_long_doc_qa import DOCUMENT, QUESTION, QUESTIONS, comparable
+from sample_questions import DOCUMENT, QUESTION, QUESTIONS, comparable
 from transformers import pipeline
 
 from transformers_hybridctx import DocumentCache, HybridCtxConfig, LongDocQAPipeline

@@ -13,9 +13,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from test_modeling_hybridctx import IMAGE, make_inputs, make_model
-from test_pipeline_long_doc_qa import DOCUMENT, QUESTION, QUESTIONS, comparable
-from test_quantization import converted, load
+from sample_questions import DOCUMENT, QUESTION, QUESTIONS, comparable
+from tiny_checkpoints import converted, load_in_four_bits
+from tiny_models import IMAGE, make_inputs, make_model
 from transformers import DynamicCache, PreTrainedTokenizerFast, QuantizedCache, StaticCache, pipeline
 
 from transformers_hybridctx import (
@@ -412,7 +412,7 @@ def test_a_four_bit_checkpoint_keeps_its_own_cache(
 ) -> None:
     folder = converted(tmp_path, tokenizer, render_config)
     processor = HybridCtxProcessor.from_pretrained(folder)
-    pipes = [LongDocQAPipeline(load(folder), processor, max_new_tokens=4) for _ in range(2)]
+    pipes = [LongDocQAPipeline(load_in_four_bits(folder), processor, max_new_tokens=4) for _ in range(2)]
     path = pipes[0].read(DOCUMENT, text_policy="anchors").save(tmp_path / "read.safetensors")
     expected = comparable(pipes[0](question=QUESTION, document=DOCUMENT, text_policy="anchors"))
     assert comparable(pipes[1](question=QUESTION, document=DocumentCache.load(path))) == expected

@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from safetensors.torch import load_file, save_file
-from tiny_checkpoints import FAMILIES, FOUR_BIT_TEXT, all_tensors, edit_json, save_source
+from tiny_checkpoints import FAMILIES, all_tensors, converted, edit_json, load_in_four_bits
 from torch import nn
 from transformers import (
     AutoModel,
@@ -24,8 +24,7 @@ from transformers import (
 )
 
 import transformers_hybridctx.modules.quantization as quantization
-from transformers_hybridctx import HybridCtxForCausalLM, HybridCtxProcessor, RenderConfig
-from transformers_hybridctx.conversion.convert import convert_checkpoint
+from transformers_hybridctx import HybridCtxForCausalLM, HybridCtxProcessor
 from transformers_hybridctx.conversion.export import export_checkpoint
 from transformers_hybridctx.conversion.merge import merge_lora
 from transformers_hybridctx.conversion.tensor_files import CheckpointError
@@ -36,18 +35,6 @@ TAKE_FOUR_BITS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_
 
 def is_four_bit(module: nn.Module) -> bool:
     return getattr(getattr(module, "weight", None), "quant_state", None) is not None
-
-
-def converted(
-    folder: Path,
-    tokenizer: PreTrainedTokenizerFast,
-    render_config: dict[str, Any],
-    family: str = "glm4v",
-    **kwargs: Any,
-) -> Path:
-    save_source(folder / "source", tokenizer, family, text_fields=FOUR_BIT_TEXT, **kwargs)
-    convert_checkpoint(str(folder / "source"), folder / "full", render_config=RenderConfig(**render_config))
-    return folder / "full"
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +53,6 @@ def features(full: Path) -> dict[str, Any]:
     found = processor(document=document, question="What is it?", text_policy="tail", return_tensors="pt")
     assert "pixel_values" in found
     return dict(found)
-
-
-def load(folder: Path, **kwargs: Any) -> HybridCtxForCausalLM:
-    config = four_bit_config(folder, compute_dtype=torch.float32)
-    return HybridCtxForCausalLM.from_pretrained(folder, quantization_config=config, **kwargs)
 
 
 def logits(model: nn.Module, features: dict[str, Any]) -> torch.Tensor:
@@ -109,7 +91,7 @@ def test_further_modules_stay_in_full_precision_where_asked(full: Path) -> None:
 
 def test_four_bits_compute_what_they_say(full: Path, features: dict[str, Any]) -> None:
     """Against a model in full precision, whose weights are the 4-bit ones expanded here, block by block."""
-    model, plain = load(full), HybridCtxForCausalLM.from_pretrained(full)
+    model, plain = load_in_four_bits(full), HybridCtxForCausalLM.from_pretrained(full)
     for name, module in model.named_modules():
         if is_four_bit(module):
             state, codes = module.weight.quant_state, module.weight.data.view(-1)
@@ -185,7 +167,7 @@ def test_a_stored_compute_dtype_gives_way_to_what_this_cpu_can(
 def test_a_model_is_saved_as_it_is_also_after_it_was_used(
     full: Path, tmp_path: Path, features: dict[str, Any], dtype: torch.dtype
 ) -> None:
-    model = load(full, dtype=dtype)
+    model = load_in_four_bits(full, dtype=dtype)
     model.save_pretrained(tmp_path / "unused")
     before = logits(model, features)
     model.generate(**features, max_new_tokens=3)
@@ -206,7 +188,7 @@ def test_a_model_is_saved_as_it_is_also_after_it_was_used(
 def test_codes_and_scales_that_do_not_belong_together_are_refused(
     full: Path, tmp_path: Path, part: str, damage: str
 ) -> None:
-    load(full).save_pretrained(tmp_path)
+    load_in_four_bits(full).save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     key = f"model.language_model.layers.1.mlp.down_proj.weight{part}"
     whole = tensors.pop(key)
@@ -218,7 +200,7 @@ def test_codes_and_scales_that_do_not_belong_together_are_refused(
 
 
 def test_a_weight_that_is_missing_with_all_its_parts_is_refused(full: Path, tmp_path: Path) -> None:
-    load(full).save_pretrained(tmp_path)
+    load_in_four_bits(full).save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     kept = {key: tensor for key, tensor in tensors.items() if "layers.1.mlp.down_proj" not in key}
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
@@ -227,7 +209,7 @@ def test_a_weight_that_is_missing_with_all_its_parts_is_refused(full: Path, tmp_
 
 
 def test_the_pipeline_reads_a_four_bit_checkpoint(full: Path, tmp_path: Path) -> None:
-    load(full).save_pretrained(tmp_path)
+    load_in_four_bits(full).save_pretrained(tmp_path)
     AutoProcessor.from_pretrained(full).save_pretrained(tmp_path)
     pipe = pipeline("long-doc-qa", model=str(tmp_path))
     assert pipe.model.is_loaded_in_4bit
@@ -244,7 +226,7 @@ def tuned(full: Path) -> Iterator[PeftModel]:
     # The reentrant kind, peft's default, would leave adapters of the vision tower without gradients.
     checkpointing = {"use_reentrant": False}
     model = prepare_model_for_kbit_training(
-        load(full, dtype=torch.bfloat16), gradient_checkpointing_kwargs=checkpointing
+        load_in_four_bits(full, dtype=torch.bfloat16), gradient_checkpointing_kwargs=checkpointing
     )
     torch.manual_seed(0)
     lora = LoraConfig(r=4, target_modules=["q_proj", "gate_up_proj", "qkv"], init_lora_weights=False)
@@ -289,7 +271,7 @@ def test_an_adapter_goes_into_the_full_weights_not_into_four_bits(
     full: Path, tmp_path: Path, tuned: PeftModel
 ) -> None:
     tuned.save_pretrained(tmp_path / "adapter")
-    load(full).save_pretrained(tmp_path / "four_bit")
+    load_in_four_bits(full).save_pretrained(tmp_path / "four_bit")
     AutoProcessor.from_pretrained(full).save_pretrained(tmp_path / "four_bit")
     with pytest.raises(CheckpointError, match="quantised; merge into the checkpoint that it was made from"):
         merge_lora(str(tmp_path / "four_bit"), tmp_path / "adapter", tmp_path / "merged")

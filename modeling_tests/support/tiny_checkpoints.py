@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from transformers_hybridctx import HybridCtxForCausalLM, RenderConfig, four_bit_config
 from transformers_hybridctx.conversion import convert
 
 FAMILIES: dict[str, tuple[Any, Any, str]] = {
@@ -105,6 +106,25 @@ def save_source(
     tokenizer.save_pretrained(folder)
     Glm4vImageProcessorPil(size=IMAGE_SIZES, patch_size=14, merge_size=2).save_pretrained(folder)
     return model
+
+
+def converted(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    render_config: dict[str, Any],
+    family: str = "glm4v",
+    **kwargs: Any,
+) -> Path:
+    """A checkpoint whose decoder can take 4 bits: the folder `full` in `folder`."""
+    save_source(folder / "source", tokenizer, family, text_fields=FOUR_BIT_TEXT, **kwargs)
+    convert.convert_checkpoint(str(folder / "source"), folder / "full", render_config=RenderConfig(**render_config))
+    return folder / "full"
+
+
+def load_in_four_bits(folder: Path, **kwargs: Any) -> HybridCtxForCausalLM:
+    """The checkpoint in a folder with nf4 weights that compute in float32."""
+    config = four_bit_config(folder, compute_dtype=torch.float32)
+    return HybridCtxForCausalLM.from_pretrained(folder, quantization_config=config, **kwargs)
 
 
 def edit_json(file: Path, **values: Any) -> None:

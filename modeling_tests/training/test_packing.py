@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from test_modeling_hybridctx import IMAGE, PATCH, make_inputs, make_model, tower_configs
+from tiny_models import IMAGE, PACKED_ROWS, PATCH, make_examples, make_inputs, make_model, tower_configs
 from torch import nn
 from transformers import AttentionInterface, Trainer, TrainingArguments
 
@@ -52,19 +52,6 @@ def attend_by_lengths(
 
 
 AttentionInterface.register("flash_by_lengths", attend_by_lengths)
-
-ROWS: list[list[Any]] = [[(2, 3), (1, 2), 9], [5, (3, 2), 2, (2, 2), 4], [7], [(2, 3), 3], [1]]
-
-
-def make_examples(rows: list[list[Any]] = ROWS, colour: tuple[int, ...] = (1,)) -> list[dict[str, torch.Tensor]]:
-    """An example for each row of page sizes and numbers of tokens; those in `colour` have colour pages."""
-    examples = []
-    for index, row in enumerate(rows):
-        inputs = make_inputs([row], seed=index, colour=index in colour)
-        labels = inputs["input_ids"].masked_fill(inputs["input_ids"] == IMAGE, -100)
-        labels[:, : labels.shape[1] // 3] = -100
-        examples.append(inputs | {"labels": labels})
-    return examples
 
 
 def in_attention(model: HybridCtxForCausalLM, text: str, vision: str | None = None) -> HybridCtxForCausalLM:
@@ -152,7 +139,7 @@ def test_nothing_of_one_document_reaches_another(attention):
     model = in_attention(make_model(), attention)
     collate = DataCollatorWithPacking(model.config)
     examples = make_examples()
-    other = make_inputs([ROWS[0]], seed=99)
+    other = make_inputs([PACKED_ROWS[0]], seed=99)
     length = other["input_ids"].shape[1]
     with torch.no_grad():
         before = model(**collate(examples)).logits[0]
@@ -409,7 +396,7 @@ def test_no_examples_and_no_length_are_refused():
 def test_every_choice_of_attention_gives_the_same_logits(towers, tmp_path):
     model = make_model(towers)
     model.save_pretrained(tmp_path)
-    inputs = make_inputs([ROWS[0], ROWS[3]])
+    inputs = make_inputs([PACKED_ROWS[0], PACKED_ROWS[3]])
     choices = ["eager", "sdpa", {"text_config": "eager", "vision_config": "sdpa"}, {"vision_config": "eager"}]
     with torch.no_grad():
         expected = model(**inputs).logits
