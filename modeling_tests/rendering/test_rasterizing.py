@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from transformers_hybridctx import glyph_atlas, rasterizing
+from transformers_hybridctx.rendering import atlas as glyph_atlas
+from transformers_hybridctx.rendering import rasterizing
 from transformers_hybridctx.rendering.atlas import PHASES, GlyphAtlas, fill_outlines
 from transformers_hybridctx.rendering.rasterizing import PageRenderer, mark_boxes
 from transformers_hybridctx.rendering.typesetting import (

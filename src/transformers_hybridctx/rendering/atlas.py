@@ -8,6 +8,8 @@ No hinting, no sampling, no rasteriser of the machine's own, so the same glyph g
 from __future__ import annotations
 
 import math
+import threading
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -140,13 +142,28 @@ def fill_outlines(
     return images.reshape(-1, height, width), lefts.astype(np.int64), top
 
 
+@dataclass(frozen=True)
+class TileSheet:
+    """Glyphs as tiles: uint8 [n, columns, rows], columns first since glyphs follow each other from left to right; rows
+    from `top` to `bottom`, relative to the baseline's row. A glyph wider than a tile has several, one after the other.
+
+    lefts, counts: int64 [n], where a tile begins relative to the pen's column, and how many of its columns are the
+    glyph's own. parts: int64 [n], how many tiles a glyph has, at its first one.
+    """
+
+    tiles: np.ndarray
+    lefts: np.ndarray
+    counts: np.ndarray
+    parts: np.ndarray
+    top: int
+    bottom: int
+
+
 class GlyphAtlas:
     """Every glyph that was needed at one size, drawn once for each phase and kept as tiles.
 
-    tiles: uint8 [n, columns, rows], columns first since glyphs follow each other from left to right; rows from `top`
-    to `bottom`, relative to the baseline's row. A glyph wider than a tile has several, one after the other.
-    lefts, counts: int64 [n], where a tile begins relative to the pen's column, and how many of its columns are the
-    glyph's own. parts: int64 [n], how many tiles a glyph has, at its first one.
+    sheet: all of them. A sheet never changes and tiles keep their numbers in the ones after it, so threads that share
+    an atlas lay what `find` gave them with whatever sheet they see afterwards.
     """
 
     def __init__(self, fonts: FontChain, pixels_per_em: float, horizontal_scale: float = 1.0) -> None:
@@ -155,9 +172,9 @@ class GlyphAtlas:
         self.horizontal_scale = horizontal_scale
         # By key and phase, the missing glyph first: tile + 1, or 0 while it was not drawn.
         self._slots = np.zeros(0, dtype=np.int32)
-        self.top, self.bottom = 0, 1
-        self.tiles = np.zeros((0, math.ceil(pixels_per_em * horizontal_scale) + 1, 1), dtype=np.uint8)
-        self.lefts, self.counts, self.parts = (np.zeros(0, dtype=np.int64) for _ in range(3))
+        tiles = np.zeros((0, math.ceil(pixels_per_em * horizontal_scale) + 1, 1), dtype=np.uint8)
+        self.sheet = TileSheet(tiles, *(np.zeros(0, dtype=np.int64) for _ in range(3)), top=0, bottom=1)
+        self._drawing = threading.Lock()
 
     def outlines(self, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """The glyphs' edges in pixels at phase 0, baseline at 0, y downwards: (float64 [4, n], the glyph of each)."""
@@ -185,57 +202,69 @@ class GlyphAtlas:
         codes = (keys.astype(np.int64) - MISSING_GLYPH) * PHASES + phases
         if not len(codes):
             return codes
-        if (most := int(codes.max())) >= len(self._slots):
-            more = max(most + 1, 2 * len(self._slots)) - len(self._slots)
-            self._slots = np.append(self._slots, np.zeros(more, dtype=np.int32))
-        slots = self._slots[codes]
-        if not slots.all():
-            new = np.zeros(len(self._slots), dtype=bool)
-            new[codes[slots == 0]] = True
+        most, slots = int(codes.max()), self._slots
+        if most < len(slots) and (found := slots[codes]).all():
+            return found.astype(np.int64) - 1
+        with self._drawing:
+            if most >= len(self._slots):
+                more = max(most + 1, 2 * len(self._slots)) - len(self._slots)
+                self._slots = np.append(self._slots, np.zeros(more, dtype=np.int32))
+            slots = self._slots
+            new = np.zeros(len(slots), dtype=bool)
+            new[codes[slots[codes] == 0]] = True
             self._draw_new(np.flatnonzero(new))
-            slots = self._slots[codes]
-        return slots.astype(np.int64) - 1
+        return slots[codes].astype(np.int64) - 1
 
     def _draw_new(self, codes: np.ndarray) -> None:
         at_once = max(1, min(_GLYPHS_AT_ONCE, int(_CELLS_AT_ONCE / (2 * self.pixels_per_em) ** 2)))
-        drawn = [(self.top, self.tiles)]
+        sheets, firsts = [self.sheet], []
+        first = len(self.sheet.parts)
         for number in range(0, len(codes), at_once):
             part = codes[number : number + at_once]
             keys, which = np.unique(part // PHASES + MISSING_GLYPH, return_inverse=True)
             images, lefts, top = fill_outlines(*self.outlines(keys.tolist()), which, part % PHASES / PHASES)
-            tiles, parts = self._keep(images, lefts)
-            drawn.append((top, tiles))
-            self._slots[part] = len(self.parts) - len(tiles) + np.cumsum(parts) - parts + 1
-        self.top = min(top for top, _ in drawn)
-        self.bottom = max(top + tiles.shape[2] for top, tiles in drawn)
-        self.tiles = np.zeros((len(self.parts), self.tiles.shape[1], self.bottom - self.top), dtype=np.uint8)
-        first = 0
-        for top, tiles in drawn:
-            rows = slice(top - self.top, top - self.top + tiles.shape[2])
-            self.tiles[first : first + len(tiles), :, rows] = tiles
-            first += len(tiles)
+            drawn, parts = _cut_into_tiles(images, lefts, top, self.sheet.tiles.shape[1])
+            sheets.append(drawn)
+            firsts.append(first + np.cumsum(parts) - parts)
+            first += len(drawn.parts)
+        if firsts:
+            self.sheet = _joined_sheets(sheets)
+            # Last: whoever finds a slot finds its tile.
+            self._slots[codes] = np.concatenate(firsts) + 1
 
-    def _keep(self, images: np.ndarray, lefts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cut images, uint8 [n, h, w], into tiles and note where these begin: (uint8 [m, columns, h], the parts of each
-        image). Without blank columns at their sides fewer glyphs meet.
-        """
-        count, height, width = images.shape
-        span = self.tiles.shape[1]
-        shown = np.any(images, axis=1)
-        begins = shown.argmax(axis=1)
-        ends = np.where(np.any(shown, axis=1), width - shown[:, ::-1].argmax(axis=1), begins)
-        parts = np.maximum(-((begins - ends) // span), 1)
-        owner = np.repeat(np.arange(count), parts)
-        starts = joined_ranges(np.zeros_like(parts), parts) * span + begins[owner]
-        counts = np.minimum(ends[owner] - starts, span)
-        columns = np.zeros((count * width + 1, height), dtype=np.uint8)
-        columns[:-1] = images.transpose(0, 2, 1).reshape(-1, height)
-        nth = np.arange(span)
-        source = np.where(nth < counts[:, None], (owner * width + starts)[:, None] + nth, count * width)
-        self.lefts = np.append(self.lefts, lefts[owner] + starts)
-        self.counts = np.append(self.counts, counts)
-        self.parts = np.append(self.parts, parts[owner])
-        return columns.take(source, axis=0), parts
+
+def _joined_sheets(sheets: list[TileSheet]) -> TileSheet:
+    top, bottom = min(sheet.top for sheet in sheets), max(sheet.bottom for sheet in sheets)
+    lefts, counts, parts = (
+        np.concatenate([getattr(sheet, name) for sheet in sheets]) for name in ("lefts", "counts", "parts")
+    )
+    tiles = np.zeros((len(parts), sheets[0].tiles.shape[1], bottom - top), dtype=np.uint8)
+    first = 0
+    for sheet in sheets:
+        rows = slice(sheet.top - top, sheet.bottom - top)
+        tiles[first : first + len(sheet.tiles), :, rows] = sheet.tiles
+        first += len(sheet.tiles)
+    return TileSheet(tiles, lefts, counts, parts, top, bottom)
+
+
+def _cut_into_tiles(images: np.ndarray, lefts: np.ndarray, top: int, span: int) -> tuple[TileSheet, np.ndarray]:
+    """Images, uint8 [n, h, w], as tiles of `span` columns: (these, the parts of each image). Without blank columns at
+    their sides fewer glyphs meet.
+    """
+    count, height, width = images.shape
+    shown = np.any(images, axis=1)
+    begins = shown.argmax(axis=1)
+    ends = np.where(np.any(shown, axis=1), width - shown[:, ::-1].argmax(axis=1), begins)
+    parts = np.maximum(-((begins - ends) // span), 1)
+    owner = np.repeat(np.arange(count), parts)
+    starts = joined_ranges(np.zeros_like(parts), parts) * span + begins[owner]
+    counts = np.minimum(ends[owner] - starts, span)
+    columns = np.zeros((count * width + 1, height), dtype=np.uint8)
+    columns[:-1] = images.transpose(0, 2, 1).reshape(-1, height)
+    nth = np.arange(span)
+    source = np.where(nth < counts[:, None], (owner * width + starts)[:, None] + nth, count * width)
+    tiles = columns.take(source, axis=0)
+    return TileSheet(tiles, lefts[owner] + starts, counts, parts[owner], top, top + height), parts
 
 
 def _draw_box(pen: _OutlinePen, width: float, height: float) -> None:
@@ -252,7 +281,7 @@ def _draw_box(pen: _OutlinePen, width: float, height: float) -> None:
 
 
 def lay_glyphs(
-    atlas: GlyphAtlas, tiles: np.ndarray, rows: np.ndarray, pens: np.ndarray, height: int, width: int
+    sheet: TileSheet, tiles: np.ndarray, rows: np.ndarray, pens: np.ndarray, height: int, width: int
 ) -> np.ndarray:
     """The ink of glyphs with their pens at (rows, pens): uint8 [height, width]; where glyphs meet their ink adds up.
 
@@ -260,11 +289,11 @@ def lay_glyphs(
     the rows of all strips are laid on the page.
     """
     ink = np.zeros((height, width), dtype=np.uint8)
-    if atlas.parts.max(initial=1) > 1:
-        parts = atlas.parts[tiles]
+    if sheet.parts.max(initial=1) > 1:
+        parts = sheet.parts[tiles]
         tiles, rows, pens = joined_ranges(tiles, parts), np.repeat(rows, parts), np.repeat(pens, parts)
-    span, tall = atlas.tiles.shape[1:]
-    begins = pens + atlas.lefts[tiles]
+    span, tall = sheet.tiles.shape[1:]
+    begins = pens + sheet.lefts[tiles]
     if begins.min(initial=0) <= -span or begins.max(initial=0) >= width:
         inside = (begins > -span) & (begins < width)
         tiles, rows, begins = tiles[inside], rows[inside], begins[inside]
@@ -277,9 +306,9 @@ def lay_glyphs(
     # Room for a tile at both sides.
     pitch = span + width + span
     places = ((np.cumsum(present) - 1) * pitch + span)[rows - base] + begins
-    strips = _lay_tiles(atlas, tiles, places, len(baselines) * pitch).reshape(-1, pitch, tall)
+    strips = _lay_tiles(sheet, tiles, places, len(baselines) * pitch).reshape(-1, pitch, tall)
     lined = np.ascontiguousarray(strips[:, span : span + width].transpose(0, 2, 1)).reshape(-1, width)
-    at = (baselines[:, None] + np.arange(atlas.top, atlas.bottom)).reshape(-1)
+    at = (baselines[:, None] + np.arange(sheet.top, sheet.bottom)).reshape(-1)
     if at[0] < 0 or at[-1] >= height:
         inside = (at >= 0) & (at < height)
         at, lined = at[inside], lined[inside]
@@ -289,28 +318,28 @@ def lay_glyphs(
     return ink
 
 
-def _lay_tiles(atlas: GlyphAtlas, tiles: np.ndarray, places: np.ndarray, columns: int) -> np.ndarray:
+def _lay_tiles(sheet: TileSheet, tiles: np.ndarray, places: np.ndarray, columns: int) -> np.ndarray:
     """Tiles whose first columns are at `places` of so many: uint8 [columns, rows].
 
     A tile is one stretch of memory, moved whole, from left to right: its blank rest comes under the next. What of a
     glyph comes under the next is added again.
     """
-    span, tall = atlas.tiles.shape[1:]
+    span, tall = sheet.tiles.shape[1:]
     if np.any(places[1:] < places[:-1]):
         order = np.argsort(places, kind="stable")
         tiles, places = tiles[order], places[order]
     strips = np.zeros((columns, tall), dtype=np.uint8)
-    images = _whole(atlas.tiles.reshape(-1, span * tall))
+    images = _whole(sheet.tiles.reshape(-1, span * tall))
     windows = np.ndarray(columns - span + 1, images.dtype, strips, strides=(tall,))
     for first in range(0, len(tiles), _TILES_AT_ONCE):
         part = slice(first, first + _TILES_AT_ONCE)
         windows[places[part]] = images[tiles[part]]
-    counts = atlas.counts[tiles]
+    counts = sheet.counts[tiles]
     covered = (places + counts)[:-1] - places[1:]
     meeting = np.flatnonzero(covered > 0)
     covered = covered[meeting]
     source = joined_ranges((tiles * span + counts)[meeting] - covered, covered)
-    _add(strips, joined_ranges(places[meeting + 1], covered), atlas.tiles.reshape(-1, tall).take(source, axis=0))
+    _add(strips, joined_ranges(places[meeting + 1], covered), sheet.tiles.reshape(-1, tall).take(source, axis=0))
     return strips
 
 

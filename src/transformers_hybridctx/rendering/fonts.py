@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import threading
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
@@ -119,7 +120,8 @@ _Cluster = tuple[int, int, list[tuple[int, int, int]]]
 class FontChain:
     """The faces of a config in order of preference, with advances in one common unit of `units` to the em.
 
-    Tables by code point, filled as characters turn up: keys (int32), advances (int64), flags (uint16).
+    Tables by code point, filled as characters turn up: keys (int32), advances (int64), flags (uint16). An entry is
+    written once and never changes, so threads that share a chain read it without a lock once `learn` has returned.
     """
 
     def __init__(self, config: RenderConfig) -> None:
@@ -129,6 +131,7 @@ class FontChain:
         self.keys = np.zeros(0, dtype=np.int32)
         self.advances = np.zeros(0, dtype=np.int64)
         self.flags = np.zeros(0, dtype=np.uint16)
+        self._learning = threading.Lock()
         self._runs: dict[str, ShapedRun] = {}
         self._extents: dict[int, tuple[float, float]] = {}
         face = self.faces[0]
@@ -186,18 +189,23 @@ class FontChain:
             return
         present = np.zeros(int(codes.max()) + 1, dtype=bool)
         present[codes.astype(np.int64)] = True
-        if len(present) > len(self.flags):
-            # Most texts need the first few thousand code points; some need all.
-            more = max(len(present), 2 * len(self.flags), 0x400) - len(self.flags)
-            self.keys = np.append(self.keys, np.full(more, NO_GLYPH, dtype=np.int32))
-            self.advances = np.append(self.advances, np.zeros(more, dtype=np.int64))
-            self.flags = np.append(self.flags, np.zeros(more, dtype=np.uint16))
-        present &= self.flags[: len(present)] == 0
-        for codepoint in np.flatnonzero(present).tolist():
-            key, advance, flags = self._describe(codepoint)
-            self.keys[codepoint] = key
-            self.advances[codepoint] = advance
-            self.flags[codepoint] = flags | SEEN
+        seen = self.flags
+        if len(present) <= len(seen) and not np.any(present & (seen[: len(present)] == 0)):
+            return
+        with self._learning:
+            if len(present) > len(self.flags):
+                # Most texts need the first few thousand code points; some need all.
+                more = max(len(present), 2 * len(self.flags), 0x400) - len(self.flags)
+                self.keys = np.append(self.keys, np.full(more, NO_GLYPH, dtype=np.int32))
+                self.advances = np.append(self.advances, np.zeros(more, dtype=np.int64))
+                self.flags = np.append(self.flags, np.zeros(more, dtype=np.uint16))
+            present &= self.flags[: len(present)] == 0
+            for codepoint in np.flatnonzero(present).tolist():
+                key, advance, flags = self._describe(codepoint)
+                self.keys[codepoint] = key
+                self.advances[codepoint] = advance
+                # Last, here as above: others take an entry with flags for a whole one.
+                self.flags[codepoint] = flags | SEEN
 
     def _describe(self, codepoint: int) -> tuple[int, int, int]:
         character = chr(codepoint)

@@ -8,6 +8,7 @@ columns, so the same text gives the same bytes on every run and every machine.
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -79,17 +80,24 @@ class RenderedDocument(TypesetDocument):
 
 
 class PageRenderer:
-    """Text to pages: `PageRenderer(config).render(text).pages`. Glyphs once drawn are kept for the next document."""
+    """Text to pages: `PageRenderer(config).render(text).pages`. Glyphs once drawn are kept for the next document.
+
+    Threads may share a renderer and its documents: each gets what it would have got alone.
+    """
 
     def __init__(self, config: RenderConfig | None = None) -> None:
         self.config = config or RenderConfig()
         self.typesetter = Typesetter(self.config)
         self._atlases: OrderedDict[float, GlyphAtlas] = OrderedDict()
+        self._choosing = threading.Lock()
         # Glyph's renderer resizes the finished picture; ours draws the letters wider, which keeps them sharp.
         self._stretch = 1.0 if self.config.line_breaking == "reportlab" else self.config.horizontal_scale
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_atlases": OrderedDict()}
+        return {**self.__dict__, "_atlases": OrderedDict(), "_choosing": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _choosing=threading.Lock())
 
     def typeset(self, text: str) -> TypesetDocument:
         """Lay the text out without drawing it. A text without a visible character is a ValueError."""
@@ -169,7 +177,7 @@ class PageRenderer:
                     (color, (placed[0][chosen], placed[1][chosen], placed[2][chosen]))
                     for color, chosen in ((font_color, ~marked[part]), (mark_color, marked[part]))
                 ]
-            inks = [(color, lay_glyphs(atlas, *laid, height, width)) for color, laid in layers]
+            inks = [(color, lay_glyphs(atlas.sheet, *laid, height, width)) for color, laid in layers]
             yield self._paint(typeset, page, inks, scale)
 
     def _glyphs(self, typeset: TypesetDocument, first: int, last: int, scale: float) -> _Glyphs:
@@ -225,15 +233,15 @@ class PageRenderer:
         return drawn
 
     def _atlas(self, fonts: FontChain, pixels_per_point: float) -> GlyphAtlas:
-        atlas = self._atlases.get(pixels_per_point)
-        if atlas is None:
-            config = self.config
-            atlas = GlyphAtlas(fonts, config.font_size * pixels_per_point, self._stretch)
-            self._atlases[pixels_per_point] = atlas
-        self._atlases.move_to_end(pixels_per_point)
-        while len(self._atlases) > _ATLASES_KEPT:
-            self._atlases.popitem(last=False)
-        return atlas
+        with self._choosing:
+            atlas = self._atlases.get(pixels_per_point)
+            if atlas is None:
+                atlas = GlyphAtlas(fonts, self.config.font_size * pixels_per_point, self._stretch)
+                self._atlases[pixels_per_point] = atlas
+            self._atlases.move_to_end(pixels_per_point)
+            while len(self._atlases) > _ATLASES_KEPT:
+                self._atlases.popitem(last=False)
+            return atlas
 
     def _background(
         self, typeset: TypesetDocument, first: int, last: int, height: int, width: int, scale: float
