@@ -8,7 +8,7 @@ from collections.abc import Sequence
 RED_SQUARE = b"1 0 0 rg 50 50 100 100 re f"
 
 
-def pdf_file(pages: Sequence[str | bytes], encrypted: bool = False) -> bytes:
+def pdf_file(pages: Sequence[str | bytes], encrypted: bool = False, size: tuple[int, int] = (300, 200)) -> bytes:
     """A PDF with a page for each text (its lines, in Helvetica) or content stream."""
     kids = [4 + 2 * number for number in range(len(pages))]
     objects = [
@@ -20,7 +20,7 @@ def pdf_file(pages: Sequence[str | bytes], encrypted: bool = False) -> bytes:
         content = page.decode() if isinstance(page, bytes) else _show(page)
         resources = f"/Resources << /Font << /F1 3 0 R >> >> /Contents {kid + 1} 0 R"
         objects += [
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] {resources} >>",
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {size[0]} {size[1]}] {resources} >>",
             f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
         ]
     trailer = f"/Size {len(objects) + 1} /Root 1 0 R"

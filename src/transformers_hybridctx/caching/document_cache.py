@@ -361,7 +361,7 @@ class DocumentCache:
 def _as_tensors(document: PagedDocument | str) -> dict[str, torch.Tensor]:
     """A document's text as bytes, or its page pictures: uint8."""
     if isinstance(document, ScannedPages):
-        pictures = [image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB") for image in document.images]
+        pictures = document.draw_pages(1.0)
         return {f"page.{page}": torch.from_numpy(np.array(image)) for page, image in enumerate(pictures)}
     text = document if isinstance(document, str) else document.text
     return {"text": torch.frombuffer(bytearray(text.encode("utf-8", "surrogatepass")), dtype=torch.uint8)}

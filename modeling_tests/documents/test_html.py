@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTML as what a reader sees of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from transformers_hybridctx.documents.html import html_text
+from transformers_hybridctx.documents.html_nesting import MAX_DEPTH
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("<h1>Big  news</h1>\n<p>One <b>bold</b> &amp; <i> wide</i>\n line</p>", "# Big news\nOne bold & wide line"),
+        ("one<br>two<br/>three", "one\ntwo\nthree"),
+        ("<pre>\ndef f():\n\n    return 1\n</pre>", "def f():\n\n    return 1"),
+        ("<style>p {}</style></head><script>1 < 2</script><p>seen", "seen"),
+        ("<head><meta charset=utf-8><p>a head that is never closed", "a head that is never closed"),
+        ("<ul><li>one<li><p>two</p><ul><li>deep</ul><li></ul><ol start=3><li>c</ol>", "- one\n- two\n  - deep\n3. c"),
+        ("<title>T</title><h1>Other</h1>", "T\n# Other"),
+        ("<title>The  same</title><h1>The <i>same</i></h1>", "# The same"),
+        ("see <a href='https://x.org/a b'>the <b>list</b></a>.", "see [the list](https://x.org/a b)."),
+        ("<a href='#top'>up</a> <a name=x>here</a> <a href=y></a>end", "up here end"),
+        ("<a href=x><div>block</div></a><p>next", "[block](x)\nnext"),
+        ("a<img alt='a  chart' src=c.png>b<img src=d.png>", "a ![a chart] b"),
+        ("1 < 2 * 3 _a_ x*y*z", "1 < 2 * 3 _a_ x*y*z"),
+        ("", ""),
+        ("bad \ud800 code", "bad ? code"),
+    ],
+)
+def test_markup_becomes_what_a_reader_sees(markup: str, text: str) -> None:
+    assert html_text(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("price <del>100</del><ins>120</ins>", "price ~~100~~ 120"),
+        ("<s>5</s>6<strike>7</strike>8", "~~5~~ 6~~7~~ 8"),
+        ("10<sup>6</sup> items<sup>2</sup>", "10^6 items^2"),
+        ("<select><option>12<option>13</select>", "12\n13"),
+        ("<select><option>Red</option><option selected>Blue</option></select>", "[ ] Red\n[x] Blue"),
+        ("<button>12</button><button>13</button>", "12 13"),
+        ("<label>Sum</label><input value=12><input type=hidden value=7><input value=13>", "Sum 12 13"),
+        ("<input type=checkbox checked>yes<input type=radio>no", "[x] yes [ ] no"),
+        ("<textarea> a\n  b</textarea>1", " a\n  b\n1"),
+        ("<ruby>漢<rp>(</rp><rt>kan</rt></ruby>", "漢(kan)"),
+    ],
+)
+def test_what_a_page_shows_apart_does_not_become_one_number(markup: str, text: str) -> None:
+    assert html_text(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (
+            "<tr><th></th><th>2023</th><th>2024</th></tr><tr><td>Sales</td><td></td><td>9</td></tr>",
+            "|  | 2023 | 2024 |\n| --- | --- | --- |\n| Sales |  | 9 |",
+        ),
+        ("<tr><td><p>Ada</p></td><td><p>5</p></td></tr><tr><td>Bob<td>7", "| Ada | 5 |\n| Bob | 7 |"),
+        (
+            "<tr><th colspan=2>Both<th>C<tr><td rowspan=2>x<td>1<td>2<tr><td>3<td>4",
+            "| Both | Both | C |\n| --- | --- | --- |\n| x | 1 | 2 |\n| x | 3 | 4 |",
+        ),
+        ("<tr><td rowspan=0>x<td>1<tr><td>2<tr><td>3", "| x | 1 |\n| x | 2 |\n| x | 3 |"),
+        ("<caption>Title</caption><tr><td>a|b<td>c<br>d", "Title\n| a\\|b | c d |"),
+        ("<tr><td colspan=1000>all<tr><td>1<td>2", "| all | all |\n| 1 | 2 |"),
+        ("<tr><td>short<tr><td>1<td>2", "| short |  |\n| 1 | 2 |"),
+        ("<tr><td>one<tr><td>column", "one\ncolumn"),
+        ("<tr><td>Left<td><table><tr><td>1<td>2</table>", "Left\n| 1 | 2 |"),
+        ("", ""),
+    ],
+)
+def test_every_cell_stands_in_its_column(rows: str, text: str) -> None:
+    assert html_text(f"<table>{rows}</table>") == text
+
+
+def test_a_table_for_layout_is_no_table() -> None:
+    assert html_text("<table role=presentation><tr><td>one<td>two</table>") == "one\ntwo"
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<p hidden>x</p>",
+        "<p style='color: red; DISPLAY : none'>x</p>",
+        "<p style='visibility:hidden'>x</p>",
+        "<div style='font-size:0'>x</div>",
+        "<template>x</template>",
+        "<dialog>x</dialog>",
+        "<noframes>x</noframes>",
+        "<!-- x -->",
+        "<style>.note, #n2 { margin: 0; display: none }</style><p class=note>x</p><p id=n2>x</p>",
+    ],
+)
+def test_hidden_elements_are_left_out(hidden: str) -> None:
+    assert html_text(f"<p>a</p>{hidden}<p>b") == "a\nb"
+
+
+def test_what_only_other_media_hide_is_seen() -> None:
+    assert html_text("<style>@media print { .n { display: none } } b{}</style><p class=n>a<dialog open>b") == "a\nb"
+
+
+# Growth: the work for 4n is about four times that for n, where a corner is quadratic 16 times
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        lambda n: f"<pre>{' ' * n}</pre>x",
+        lambda n: f"<p>{' ' * n}x",
+        lambda n: "<table><tr>" + "<td>1" * n,
+        lambda n: "<table>" + "<tr><td>1<td>b" * n,
+        lambda n: "<table>" + "<tr><td rowspan=60000 colspan=1000>1<td>b" * n,
+        lambda n: f"<table><tr>{'<td>1' * n}{'<tr><td>2' * n}",
+        lambda n: "<select>" + "<option selected>1" * n,
+        lambda n: "<style>" + ".a{display:none}" * n + "</style><p class=a>" * 9,
+        lambda n: "<style>" + "a /*" * n + "</style>x",
+        lambda n: "<a name=x>1" * n,
+        lambda n: "x<br>" * n,
+        lambda n: "<" * n + "<!--" * n + "<script>" * n,
+    ],
+)
+def test_time_grows_with_the_page_not_with_its_square(page: Callable[[int], str]) -> None:
+    assert _seconds(page(8_000)) < 10 * _seconds(page(2_000)) + 0.05
+
+
+def _seconds(markup: str) -> float:
+    seconds = []
+    for _ in range(3):
+        started = time.process_time()
+        html_text(markup)
+        seconds.append(time.process_time() - started)
+    return min(seconds)
+
+
+@pytest.mark.parametrize("tag", ["div", "b", "table><tr><td", "ul><li", "q"])
+def test_depth_is_bounded(tag: str) -> None:
+    with pytest.raises(ValueError, match=r"nested deeper than 2,000 \(character .*save it as text"):
+        html_text(f"<{tag}>" * (MAX_DEPTH + 1))
+    deep = MAX_DEPTH // 2
+    assert "deep" in html_text("<div>" * deep + "deep" + "</div>" * deep)
+
+
+def test_markup_in_scripts_and_comments_does_not_count_as_depth() -> None:
+    inert = "<script>" + "'<div>'" * 3_000 + "</script><!--" + "<div>" * 3_000 + "-->"
+    assert html_text(inert + "<p>seen") == "seen"

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a file may take in memory is bounded by the pixels of one page, not by the file's size or its pages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from document_samples import RED_SQUARE, pdf_file
+from PIL import Image
+
+from transformers_hybridctx.documents.scans import MAX_PAGE_PIXELS, ScannedPages
+
+# Reads a file and draws its pages at a scale, one after another; prints pages, and MiB above what the imports take.
+_READ = """
+import resource, sys
+from transformers_hybridctx.documents.files import read_document_file
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+document = read_document_file(sys.argv[1])
+drawn = sum(1 for page in document.draw_pages(float(sys.argv[2])))
+print(drawn, peak() - before)
+"""
+
+
+def pages_and_mebibytes(path: Path, scale: float) -> tuple[int, float]:
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", "import os; os.environ['HYBRIDCTX_LIGHT_START'] = '1'\n" + _READ]
+    done = subprocess.run([*command, str(path), str(scale)], capture_output=True, text=True, check=True)
+    pages, mebibytes = done.stdout.split()
+    return int(pages), float(mebibytes)
+
+
+def test_many_pages_of_a_pdf_take_the_memory_of_one(tmp_path: Path) -> None:
+    (tmp_path / "few.pdf").write_bytes(pdf_file([RED_SQUARE] * 5))
+    (tmp_path / "many.pdf").write_bytes(pdf_file([RED_SQUARE] * 100))
+    assert pages_and_mebibytes(tmp_path / "few.pdf", 2)[0] == 5
+    pages, mebibytes = pages_and_mebibytes(tmp_path / "many.pdf", 2)
+    assert pages == 100
+    assert mebibytes < 64  # all pages at once would be 300 MiB
+
+
+def test_a_huge_page_is_drawn_within_the_bound(tmp_path: Path) -> None:
+    path = tmp_path / "huge.pdf"
+    path.write_bytes(pdf_file([RED_SQUARE], size=(14_400, 14_400)))
+    pages, mebibytes = pages_and_mebibytes(path, 8)
+    assert pages == 1
+    assert mebibytes < 16 * MAX_PAGE_PIXELS / 2**20
+
+
+def test_frames_of_a_picture_are_decoded_one_at_a_time(tmp_path: Path) -> None:
+    frames = [Image.new("L", (1_000, 1_000), shade) for shade in range(40)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    pages, mebibytes = pages_and_mebibytes(tmp_path / "a.gif", 0.1)
+    assert pages == 40
+    assert mebibytes < 60  # all frames at once, in colour, would be 160 MiB
+
+
+@pytest.mark.parametrize("size", [(9_000, 9_000), (100_000, 900), (3, 20_000_000)])
+def test_no_page_has_more_pixels_than_the_bound_at_any_scale(size: tuple[int, int]) -> None:
+    class Page:
+        def __init__(self) -> None:
+            self.size = size
+
+        def draw(self, height: int, width: int) -> Image.Image:
+            raise AssertionError("page sizes are known without drawing")
+
+    pages = ScannedPages([Page()])
+    for scale in (0.01, 0.5, 1, 4, 1e6):
+        height, width = pages.page_size(0, scale)
+        assert height * width <= MAX_PAGE_PIXELS * 1.01 + max(height, width)
+        assert min(height, width) >= 1

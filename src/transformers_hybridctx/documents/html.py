@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTML to text: what a reader sees, written down as Markdown writes it.
+
+The parser is Lexbor (by selectolax): that of the HTML standard, in time that grows with the page and at any depth. What
+else was tried loses text or hangs: lxml, and inscriptis on it, drops what is nested deeper than 255 elements; markdownify
+ends in RecursionError on rows that are never closed; both put the cells of rows with spans into wrong columns and take 10
+and 5 seconds for a row of 40,000 cells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from .html_nesting import parsed_quickly
+from .html_tables import TableRows
+
+
+def _tags(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+_BLOCKS = _tags(
+    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure "
+    "footer form h1 h2 h3 h4 h5 h6 header hgroup hr legend li main menu nav ol optgroup option p pre section select "
+    "summary table tbody textarea tfoot thead title tr ul x-option"
+)
+_UNSEEN = _tags("script style template noframes datalist colgroup col rp iframe object head")
+# Elements with a border or a margin of their own: what stands in them does not touch its neighbours.
+_APART = _tags("button output meter progress input img video audio canvas kbd label")
+_STRUCK = _tags("del s strike")
+_OPENINGS = {"q": "“", "rt": "(", "sup": "^", "del": "~~", "s": "~~", "strike": "~~"} | {
+    f"h{level}": "#" * level + " " for level in range(1, 7)
+}
+_CLOSINGS = {"q": "”", "rt": ")", "del": "~~", "s": "~~", "strike": "~~"}
+_HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0\s*(?:[a-z%]*)?\s*(?:;|$)", re.I)
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
+_MOST_HIDING_RULES = 200
+_BLANKS = re.compile(r"[ \t\n\f\r]+")
+_SILENT_TARGETS = ("#", "javascript:", "data:")
+
+
+class _Text:
+    """Gathers text: white space between words collapses, blocks stand on lines of their own."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self._waiting = ""  # white space that is written once something follows
+        self._at_line_start = True
+        self._marks: list[tuple[int, str, bool, int]] = []
+
+    def words(self, text: str) -> None:
+        collapsed = _BLANKS.sub(" ", text)
+        if collapsed.startswith(" "):
+            self.blank()
+        if bare := collapsed.strip(" "):
+            self.write(bare)
+            if collapsed.endswith(" "):
+                self.blank()
+
+    def write(self, text: str) -> None:
+        """Text as it is, after what white space is waiting."""
+        if text:
+            self.pieces += (self._waiting, text)
+            self._waiting = ""
+            self._at_line_start = text.endswith("\n")
+
+    def blank(self) -> None:
+        if not self._waiting and not self._at_line_start:
+            self._waiting = " "
+
+    def line(self) -> None:
+        """Whatever follows stands on a new line."""
+        self._waiting = "" if self._at_line_start else "\n"
+
+    def line_break(self) -> None:
+        self.pieces.append("\n")
+        self._waiting, self._at_line_start = "", True
+
+    def open_mark(self, mark: str) -> None:
+        """A mark that the next word follows without a blank; each is closed again."""
+        before = (len(self.pieces), self._waiting, self._at_line_start)
+        self.write(mark)
+        self._at_line_start = True
+        self._marks.append((*before, len(self.pieces)))
+
+    def close_mark(self, mark: str = "") -> None:
+        """The mark that ends what the last `open_mark` began; both are left out where nothing stands between."""
+        length, waiting, at_line_start, filled = self._marks.pop()
+        if len(self.pieces) == filled:
+            del self.pieces[length:]
+            self._waiting, self._at_line_start = waiting, at_line_start
+        elif mark:
+            self.pieces.append(mark)
+            self._at_line_start = False
+
+    def __str__(self) -> str:
+        return "".join(self.pieces).strip("\n")
+
+
+class _Writer:
+    """Writes the elements of one page in the order of its source."""
+
+    def __init__(self, hidden: set[int], outer_tables: set[int]) -> None:
+        self._hidden = hidden
+        self._layout_tables = outer_tables
+        self._texts = [_Text()]
+        self._tables: list[TableRows | None] = []
+        self._verbatim = 0
+        self._lists: list[int | None] = []
+        self._marks_choice = False
+
+    def text(self) -> str:
+        return str(self._texts[0])
+
+    @property
+    def _out(self) -> _Text:
+        return self._texts[-1]
+
+    def is_seen(self, node: Any) -> bool:
+        if node.tag in _UNSEEN or node.mem_id in self._hidden:
+            return False
+        attributes = node.attributes
+        if "hidden" in attributes or _HIDING.search(attributes.get("style") or ""):
+            return False
+        if node.tag == "dialog" and "open" not in attributes:
+            return False
+        return not (node.tag == "input" and (attributes.get("type") or "").lower() == "hidden")
+
+    def line(self) -> None:
+        self._out.line()
+
+    def characters(self, text: str) -> None:
+        if self._verbatim:
+            self._out.write(text.replace("\r\n", "\n"))
+        else:
+            self._out.words(text)
+
+    def start(self, node: Any) -> None:
+        tag, out = node.tag, self._out
+        if tag in ("td", "th") and self._tables and self._tables[-1] is not None:
+            self._texts.append(_Text())
+            return
+        if tag in _BLOCKS or tag in ("td", "th"):
+            out.line()
+        elif tag in _APART:
+            out.blank()
+        if tag == "br":
+            out.line_break()
+        elif tag in ("pre", "textarea"):
+            self._verbatim += 1
+        elif tag in ("ul", "ol", "menu"):
+            self._lists.append(_number(node, "start", 1) if tag == "ol" else None)
+        elif tag == "table":
+            self._tables.append(None if self._is_for_layout(node) else TableRows())
+        elif tag == "tr" and self._tables and (rows := self._tables[-1]) is not None:
+            rows.start_row()
+        elif tag == "select":
+            self._marks_choice = node.css_first("option[selected], x-option[selected]") is not None
+        elif (mark := self._opening_of(node)) is not None:
+            out.open_mark(mark)
+        else:
+            self._void(node)
+
+    def _opening_of(self, node: Any) -> str | None:
+        """What stands before the content of an element; None where nothing does."""
+        tag = node.tag
+        if tag == "li":
+            return self._bullet()
+        if tag == "a":
+            return "[" if _target(node) else None
+        if tag in ("option", "x-option"):
+            chosen = "selected" in node.attributes
+            return ("[x] " if chosen else "[ ] ") if self._marks_choice else None
+        return _OPENINGS.get(tag)
+
+    def _closing_of(self, node: Any) -> str:
+        return f"]({_target(node)})" if node.tag == "a" else _CLOSINGS.get(node.tag, "")
+
+    def _bullet(self) -> str:
+        number = self._lists[-1] if self._lists else None
+        if number is not None:
+            self._lists[-1] = number + 1
+        return "  " * (len(self._lists) - 1) + ("- " if number is None else f"{number}. ")
+
+    def _void(self, node: Any) -> None:
+        """Elements whose content is in their attributes."""
+        tag, attributes, out = node.tag, node.attributes, self._out
+        if tag == "img" and (alt := _one_line(attributes.get("alt"))):
+            out.write(f"![{alt}]")
+        elif tag == "input":
+            kind = (attributes.get("type") or "text").lower()
+            if kind in ("checkbox", "radio"):
+                out.write("[x]" if "checked" in attributes else "[ ]")
+            elif kind not in ("password", "file", "image"):
+                out.write(_one_line(attributes.get("value")))
+
+    def end(self, node: Any) -> None:
+        tag = node.tag
+        if tag in ("td", "th") and self._tables and (rows := self._tables[-1]) is not None:
+            content = str(self._texts.pop())
+            spans = _number(node, "colspan", 1), _number(node, "rowspan", 1)
+            rows.add_cell(content, *spans, is_header=tag == "th")
+            return
+        out = self._out
+        if tag in ("pre", "textarea"):
+            self._verbatim -= 1
+        elif tag in ("ul", "ol", "menu"):
+            self._lists.pop()
+        elif tag == "table":
+            rows = self._tables.pop()
+            out.write(rows.text() if rows is not None else "")
+        elif tag in _OPENINGS or tag == "li" or (tag == "a" and _target(node)):
+            out.close_mark(self._closing_of(node))
+        elif tag in ("option", "x-option") and self._marks_choice:
+            out.close_mark()
+        if tag in _STRUCK:
+            out.blank()  # what replaces it begins here
+        if tag in _BLOCKS or tag in ("td", "th"):
+            out.line()
+        elif tag in _APART:
+            out.blank()
+
+    def _is_for_layout(self, node: Any) -> bool:
+        return node.mem_id in self._layout_tables or node.attributes.get("role") in ("presentation", "none")
+
+
+def html_text(markup: str) -> str:
+    """What a reader sees of an HTML page, as Markdown: blocks on lines of their own, tables with all their columns.
+
+    The title comes first, unless the first heading says the same. Links have their targets and pictures their
+    alternative texts; preformatted text stays as it is; scripts and hidden elements are left out, as far as attributes
+    and plain rules of the page's own style sheets hide them. Cells that span columns or rows are repeated in each.
+
+    Raises:
+        ValueError: elements are nested deeper than `html_nesting.MAX_DEPTH`.
+    """
+    try:
+        from selectolax.lexbor import LexborHTMLParser
+    except ImportError as error:
+        raise ImportError("reading HTML needs selectolax: pip install selectolax") from error
+    tree = LexborHTMLParser(parsed_quickly(markup).encode("utf-8", "replace"))
+    if tree.body is None:
+        return ""
+    writer = _Writer(_hidden_by_rules(tree), _outer_tables(tree.body))
+    title = tree.css_first("title")
+    heading = tree.css_first("h1")
+    if title is not None and (heading is None or title.text().split() != heading.text().split()):
+        writer.characters(title.text())
+        writer.line()
+    for node, is_start in _walk(tree.body, writer.is_seen):
+        if node.tag == "-text":
+            writer.characters(node.text_content or "")
+        elif is_start:
+            writer.start(node)
+        else:
+            writer.end(node)
+    return writer.text()
+
+
+def _walk(root: Any, is_seen: Callable[[Any], bool]) -> Iterator[tuple[Any, bool]]:
+    """(node, whether it starts) for each node, text and element, without recursion: pages nest at any depth."""
+    node = root
+    while True:
+        descend = False
+        if node.tag == "-text":
+            yield node, True
+        elif not node.tag.startswith(("-", "_")) and is_seen(node):
+            yield node, True
+            descend = node.child is not None
+            if not descend:
+                yield node, False
+        if descend:
+            node = node.child
+            continue
+        while node.next is None or node.mem_id == root.mem_id:
+            if node.mem_id == root.mem_id:
+                return
+            node = node.parent
+            yield node, False
+        node = node.next
+
+
+def _hidden_by_rules(tree: Any) -> set[int]:
+    """Elements that the page's own style sheets hide, by rules that stand outside of @media and the like."""
+    hidden: set[int] = set()
+    rules = 0
+    for sheet in tree.css("style"):
+        depth = 0
+        for part in _COMMENT.sub("", sheet.text()).split("}"):
+            selector, opens, declarations = part.rpartition("{")
+            if opens and depth == 0 and "{" not in selector and _HIDING.search(declarations):
+                rules += 1
+                if rules > _MOST_HIDING_RULES:
+                    return hidden
+                with suppress(ValueError, RuntimeError):  # a selector that Lexbor does not know
+                    hidden.update(node.mem_id for node in tree.css(selector.rpartition(";")[2].strip()))
+            depth = max(0, depth + part.count("{") - 1)
+    return hidden
+
+
+def _outer_tables(root: Any) -> set[int]:
+    """Tables that hold tables: they place what is in them, and have no columns that mean something."""
+    outer: set[int] = set()
+    open_tables: list[int] = []
+    for node, is_start in _walk(root, lambda node: True):
+        if node.tag == "table" and is_start:
+            outer.update(open_tables[-1:])
+            open_tables.append(node.mem_id)
+        elif node.tag == "table":
+            open_tables.pop()
+    return outer
+
+
+def _target(node: Any) -> str:
+    target = _one_line(node.attributes.get("href"))
+    return "" if target.lower().startswith(_SILENT_TARGETS) else target
+
+
+def _one_line(text: str | None) -> str:
+    return _BLANKS.sub(" ", text or "").strip()
+
+
+def _number(node: Any, attribute: str, default: int) -> int:
+    found = re.match(r"\s*\+?(\d{1,6})", node.attributes.get(attribute) or "")
+    return int(found[1]) if found else default

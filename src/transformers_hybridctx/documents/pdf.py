@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PDF files by PDFium, which is one engine for all threads: one page is open at a time."""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pypdfium2
+import pypdfium2.raw as pdfium
+from PIL import Image
+
+PDF_PAGE_DPI = 144
+"""Resolution of a PDF's own pages at scale 1: twice that of typeset pages, for small print."""
+
+# PDFium may be in one thread only, whichever file it works on; what is collected as garbage closes its file in it, too.
+_PDFIUM = threading.RLock()
+_POINTS_PER_INCH = 72
+
+
+class PdfFile:
+    """An open PDF, its form fields included. Any thread may use it.
+
+    Args:
+        source: a file, which is read as far as it is needed, or its bytes.
+        name: what messages call it.
+
+    Raises:
+        ValueError: it is damaged or encrypted, or has no pages.
+    """
+
+    def __init__(self, source: Path | bytes, name: str) -> None:
+        self.name = name
+        with _PDFIUM:
+            try:
+                self._document = pypdfium2.PdfDocument(source)
+                self._document.init_forms()
+            except pypdfium2.PdfiumError as error:
+                reason = (
+                    "encrypted; save it without its password"
+                    if "password" in str(error).lower()
+                    else f"damaged ({error}); save or print it to PDF again"
+                )
+                raise ValueError(f"{name} cannot be read as a PDF: it is {reason}") from error
+            weakref.finalize(self, _close, self._document)
+            self.num_pages = len(self._document)
+        if not self.num_pages:
+            raise ValueError(f"empty document: {name} is a PDF without pages")
+
+    @contextmanager
+    def page(self, index: int) -> Iterator[Any]:
+        """A page (pypdfium2's), for as long as the block lasts; no other page of any PDF is open meanwhile.
+
+        Raises:
+            ValueError: the page is damaged; the message counts pages from 1.
+        """
+        with _PDFIUM:
+            page = None
+            try:
+                page = self._document[index]
+                yield page
+            except pypdfium2.PdfiumError as error:
+                raise ValueError(
+                    f"{self.name} cannot be read as a PDF: page {index + 1} is damaged ({error})"
+                ) from error
+            finally:
+                if page is not None:
+                    page.close()
+
+    def page_source(self, index: int) -> PdfPage:
+        return PdfPage(self, index)
+
+    def points(self, index: int) -> tuple[float, float]:
+        """(width, height) of a page as it is shown, in 1/72 inch; known without reading the page."""
+        with _PDFIUM:
+            width, height = self._document.get_page_size(index)
+        if not (0 < width < math.inf and 0 < height < math.inf):
+            raise ValueError(f"{self.name} cannot be read as a PDF: page {index + 1} is {width} x {height} points")
+        return width, height
+
+    def draw(self, index: int, height: int, width: int) -> Image.Image:
+        """A page as a viewer shows it, with its annotations and form fields, in "L" or "RGB"."""
+        with self.page(index) as page:
+            bitmap = pypdfium2.PdfBitmap.new_native(width, height, pdfium.FPDFBitmap_BGR, rev_byteorder=True)
+            try:
+                bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
+                where = (bitmap, page, 0, 0, width, height, 0, pdfium.FPDF_ANNOT | pdfium.FPDF_REVERSE_BYTE_ORDER)
+                pdfium.FPDF_RenderPageBitmap(*where)
+                if self._document.formenv is not None:
+                    pdfium.FPDF_FFLDraw(self._document.formenv, *where)
+                pixels = bitmap.to_numpy()
+                is_grey = all(np.array_equal(pixels[:, :, 0], pixels[:, :, other]) for other in (1, 2))
+                return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if is_grey else pixels))
+            finally:
+                bitmap.close()
+
+
+class PdfPage:
+    """A page of a PDF as it is: a `PageSource`."""
+
+    def __init__(self, file: PdfFile, index: int) -> None:
+        width, height = file.points(index)
+        scale = PDF_PAGE_DPI / _POINTS_PER_INCH
+        self.size = (math.ceil(height * scale), math.ceil(width * scale))
+        self._file, self._index = file, index
+
+    def draw(self, height: int, width: int) -> Image.Image:
+        return self._file.draw(self._index, height, width)
+
+
+def _close(document: Any) -> None:
+    with _PDFIUM:
+        document.close()

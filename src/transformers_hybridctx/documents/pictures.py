@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures as pages: upright, on white paper, in 8 bits; frames of files are decoded one at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_PICTURE_PIXELS = 2**27
+"""Most pixels of a picture in a file; decoding one of them takes up to 4 bytes for each."""
+MAX_FRAMES = 20_000
+"""Most frames of a picture file."""
+
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # orientations that exchange height and width
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+
+
+class _Frames:
+    """An open picture whose frames are decoded one at a time, whatever threads ask for them."""
+
+    def __init__(self, source: Path | bytes | Image.Image, name: str) -> None:
+        self.name = name
+        self._source = source
+        self._lock = threading.Lock()
+        self._open: Image.Image | None = None
+
+    def decoded(self, frame: int, several: bool, size: tuple[int, int]) -> Image.Image:
+        """A frame upright, on white paper, no smaller than `size` (height, width) where it has the pixels."""
+        with self._lock:
+            try:
+                if isinstance(self._source, Image.Image):
+                    return _frame_of(self._source, frame, several)
+                if self._open is None:
+                    self._open = open_picture(self._source)
+                if not several:  # a JPEG far larger than it is wanted is decoded smaller
+                    self._open.draft(None, size if _is_turned(self._open) else size[::-1])
+                page = _frame_of(self._open, frame, several)
+                if not several or frame + 1 == getattr(self._open, "n_frames", 1):
+                    self._open = None  # its pixels with it
+                return page
+            except _DAMAGE as error:
+                raise damaged(self.name, error) from error
+
+
+def _frame_of(picture: Image.Image, frame: int, several: bool) -> Image.Image:
+    if several:
+        picture.seek(frame)  # frames of a GIF build on the ones before: the next one costs least
+    return on_paper(ImageOps.exif_transpose(picture))
+
+
+class GivenPicture:
+    """A frame of a picture as a page: a `PageSource`."""
+
+    def __init__(self, frames: _Frames, frame: int, several: bool, size: tuple[int, int]) -> None:
+        self.size = size
+        self._frames, self._frame, self._several = frames, frame, several
+
+    def draw(self, height: int, width: int) -> Image.Image:
+        page = self._frames.decoded(self._frame, self._several, (height, width))
+        return page if page.size == (width, height) else page.resize((width, height), Image.Resampling.BICUBIC)
+
+    @classmethod
+    def frames_of(cls, source: Path | bytes | Image.Image, name: str) -> Sequence[GivenPicture]:
+        """A page for each frame of a file, or of a picture that is in memory.
+
+        Raises:
+            ValueError: it is not a picture, damaged, larger than `MAX_PICTURE_PIXELS` or has more than `MAX_FRAMES`.
+        """
+        try:
+            picture = source if isinstance(source, Image.Image) else open_picture(source)
+            # The other pictures of an MPO, as phones write them, are previews and depth maps of the first.
+            count = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+            if count > MAX_FRAMES:
+                raise ValueError(f"it has {count:,} frames, more than {MAX_FRAMES:,}; split it up")
+            sizes = []
+            for frame in range(count if picture.format == "TIFF" else 1):  # of other kinds all frames are alike
+                if count > 1:
+                    picture.seek(frame)
+                sizes.append(_upright_size(picture))
+                if picture.width * picture.height > MAX_PICTURE_PIXELS:
+                    raise ValueError(
+                        f"it has {picture.width} x {picture.height} pixels, more than {MAX_PICTURE_PIXELS:,}; "
+                        "make it smaller or cut it into pages"
+                    )
+        except _DAMAGE as error:
+            raise damaged(name, error) from error
+        frames = _Frames(source, name)
+        return [cls(frames, frame, count > 1, sizes[min(frame, len(sizes) - 1)]) for frame in range(count)]
+
+
+def open_picture(source: Path | bytes) -> Image.Image:
+    return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def damaged(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name} is not a picture that can be read ({error}); save it again, as PNG")
+
+
+def _upright_size(picture: Image.Image) -> tuple[int, int]:
+    """(height, width) as `ImageOps.exif_transpose` leaves it."""
+    if not all(picture.size):
+        raise ValueError(f"it has no pixels: {picture.width} x {picture.height}")
+    return picture.size if _is_turned(picture) else picture.size[::-1]
+
+
+def _is_turned(picture: Image.Image) -> bool:
+    return picture.getexif().get(_ORIENTATION) in _TURNED
+
+
+def on_paper(picture: Image.Image) -> Image.Image:
+    """The picture in 8 bits, as grey ("L") or "RGB", on white paper where it is transparent."""
+    if picture.mode[0] in "IF":
+        return Image.fromarray(eight_bits(np.asarray(picture), _white_is_zero(picture)))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+
+
+def _white_is_zero(picture: Image.Image) -> bool:
+    tags = getattr(picture, "tag_v2", {})
+    return tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def eight_bits(values: np.ndarray, inverted: bool = False) -> np.ndarray:
+    """Grey values of 16 or 32 bits, or real ones, as uint8 with their tones.
+
+    What is white is the largest value of the narrowest range that holds all values: 0 to 1 (real numbers only), then
+    0 to 2**bits - 1 for 8, 12, 16 and 32 bits (cameras and scanners leave 12 bits in 16). Negative values have no
+    range that is meant by them: what there is from the smallest to the largest is stretched.
+    """
+    real = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(real.min(initial=0.0)), float(real.max(initial=0.0))
+    ranges = [2.0**bits - 1 for bits in (8, 12, 16, 32)]
+    if values.dtype.kind == "f":
+        ranges.insert(0, 1.0)
+    white = next((top for top in ranges if high <= top), high) if low >= 0 else high
+    tones = (real - low if low < 0 else real) * (255.0 / max(white - min(low, 0.0), 1e-300))
+    grey = np.rint(tones).clip(0, 255).astype(np.uint8)
+    return 255 - grey if inverted else grey
