@@ -30,7 +30,7 @@ import gc
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -80,6 +80,26 @@ def nbytes(values: Any) -> int:
     return sum(value.nbytes for value in values)
 
 
+def add_pair(rows: list[Row], common: Row, figures: dict[str, Row]) -> None:
+    """A row for each side; that of transformers says how many times as fast ours is."""
+    rows += [{**common, "side": side, **figures[side]} for side in SIDES]
+    rows[-1]["times_faster"] = rows[-1]["seconds"] / rows[-2]["seconds"]
+
+
+def on_the_cpu(rows: list[Row]) -> list[Row]:
+    """What is plotted."""
+    return [row for row in rows if "not_run" not in row and row["device"] == "cpu"]
+
+
+def save_two_plots(name: str, title: str, rows: list[Row], x: str, *plots: tuple[str, float, str]) -> None:
+    """Two figures side by side; each is (key, its scale, label of the axis)."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6))
+    for one, (key, scale, label) in zip(axes, plots, strict=True):
+        plot_lines(one, rows, x, key, scale)
+        one.set_ylabel(label)
+    save_plot(figure, name, title)
+
+
 def inputs(full: bool) -> None:
     counts, repeats = (1, 4, 16, 64), 5 if full else 2
     rows: list[Row] = []
@@ -93,14 +113,14 @@ def inputs(full: bool) -> None:
                 "transformers": partial(theirs, pictures[:count], return_tensors="pt"),
             }
             seconds = take_turns(calls, repeats)
+            figures: dict[str, Row] = {}
             for side in SIDES:
-                row = {"page": "colour" if colour else "grey", "pages": count, "side": side, **seconds[side]}
-                row["seconds_per_page"] = row["seconds"] / count
-                row["drawing_per_page"] = drawing / len(pages)
-                row["bytes_per_page"] = nbytes(calls[side]().values()) / count
-                rows.append(row)
-            row["times_faster"] = row["seconds"] / rows[-2]["seconds"]
-            row["times_the_bytes"] = row["bytes_per_page"] / rows[-2]["bytes_per_page"]
+                size = nbytes(calls[side]().values())
+                figures[side] = {**seconds[side], "bytes": size, "bytes_per_page": size / count}
+                figures[side]["seconds_per_page"] = figures[side]["seconds"] / count
+            common = {"page": "colour" if colour else "grey", "pages": count, "drawing_per_page": drawing / len(pages)}
+            add_pair(rows, common, figures)
+            rows[-1]["times_the_bytes"] = rows[-1]["bytes"] / rows[-2]["bytes"]
     columns = {
         "page": "pages|",
         "pages": "number|",
@@ -114,14 +134,11 @@ def inputs(full: bool) -> None:
     print_table(f"Pages of {GLYPH_PAGE[0]} x {GLYPH_PAGE[1]} pixels to model inputs", columns, rows)
     write_results("inputs", rows, {"page": GLYPH_PAGE, "repeats": repeats})
     grey = [row for row in rows if row["page"] == "grey"]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6))
-    plot_lines(
-        left, [{**row, "total": row["bytes_per_page"] * row["pages"]} for row in grey], "pages", "total", 1 / MIB
+    save_two_plots(
+        *("inputs", "Grey pages to model inputs", grey, "pages"),
+        ("bytes", 1 / MIB, "inputs, MiB"),
+        ("seconds", 1, "seconds"),
     )
-    left.set_ylabel("inputs, MiB")
-    plot_lines(right, grey, "pages", "seconds")
-    right.set_ylabel("seconds")
-    save_plot(figure, "inputs", "Grey pages to model inputs")
 
 
 def limit_tower(model: Any, grids: torch.Tensor) -> int:
@@ -173,32 +190,41 @@ def growth(rows: list[Row], key: str, few: int, many: int) -> Row:
     return {side: found[side, many] / found[side, few] for side in SIDES if (side, many) in found}
 
 
-def vision_tower(full: bool) -> None:
-    shape, page = (LARGE, GLYPH_PAGE) if full else (SMALL, SMALL_PAGE)
-    counts, repeats = (2, 8, 64), 3 if full else 2
+def pairs_of_towers(
+    rows: list[Row], shape: Row, page: tuple[int, int], counts: tuple[int, ...], trained: bool = False
+) -> Iterator[tuple[Setting, Row, int, Row]]:
+    """(setting, both models, number of pages, both sides' pages) for all settings at hand and all numbers."""
     drawn, _ = draw_pages(max(counts), *page)
-    rows: list[Row] = []
     for setting in settings_at_hand(rows):
         models = make_pair(shape, setting)
+        if trained:
+            for model in models.values():
+                model.train()
+                model.activation_checkpointing_enable()
         for count in counts:
             pixels = {side: page_inputs(side, drawn[:count], setting.device) for side in SIDES}
             limit_tower(models["ours"], pixels["ours"]["image_grid_thw"])
-            calls = {side: partial(read_pages, models[side], pixels[side]) for side in SIDES}
-            metered = {side: peak_bytes(calls[side], setting.device) for side in SIDES}
-            pairs = zip(*(output for _, output in metered.values()))
-            difference = max((one - other).abs().max().item() for one, other in pairs)
-            seconds = take_turns(calls, repeats, setting.device)
-            for side in SIDES:
-                peak, output = metered[side]
-                row = {**asdict(setting), "side": side, "pages": count, **seconds[side]}
-                row |= {"input_bytes": nbytes(pixels[side].values()), "output_bytes": nbytes(output)}
-                row |= {"peak_bytes": peak, "activation_bytes": peak - row["output_bytes"], "difference": difference}
-                if setting.device == "cpu" and count >= PAGES_AT_ONCE:
-                    process = partial(in_its_own_process, resident_peak, side, count, page, shape)
-                    row["resident_bytes"] = process()
-                    row["returned_bytes"] = process(return_at_once=True)
-                rows.append(row)
-            row["times_faster"] = row["seconds"] / rows[-2]["seconds"]
+            yield setting, models, count, pixels
+
+
+def vision_tower(full: bool) -> None:
+    shape, page = (LARGE, GLYPH_PAGE) if full else (SMALL, SMALL_PAGE)
+    counts, repeats = (2, 8, 64), 3 if full else 2
+    rows: list[Row] = []
+    for setting, models, count, pixels in pairs_of_towers(rows, shape, page, counts):
+        calls = {side: partial(read_pages, models[side], pixels[side]) for side in SIDES}
+        metered = {side: peak_bytes(calls[side], setting.device) for side in SIDES}
+        pairs = zip(*(output for _, output in metered.values()))
+        difference = max((one - other).abs().max().item() for one, other in pairs)
+        figures = take_turns(calls, repeats, setting.device)
+        for side, (peak, output) in metered.items():
+            size = nbytes(output)
+            figures[side] |= {"input_bytes": nbytes(pixels[side].values()), "output_bytes": size}
+            figures[side] |= {"peak_bytes": peak, "activation_bytes": peak - size, "difference": difference}
+            if setting.device == "cpu" and count >= PAGES_AT_ONCE:
+                process = partial(in_its_own_process, resident_peak, side, count, page, shape)
+                figures[side] |= {"resident_bytes": process(), "returned_bytes": process(return_at_once=True)}
+        add_pair(rows, {**asdict(setting), "pages": count}, figures)
     shown = in_mebibytes(rows)
     columns = WHERE | {
         "pages": "pages|",
@@ -212,19 +238,18 @@ def vision_tower(full: bool) -> None:
         "difference": "embeddings differ by|.1e",
     }
     print_table(f"Vision tower, pages of {page[0]} x {page[1]} pixels", columns, shown)
-    run = [row for row in rows if "not_run" not in row and row["device"] == "cpu"]
+    run = on_the_cpu(rows)
     grown = {key: growth(run, key, 8, 64) for key in ("activation_bytes", "resident_bytes", "returned_bytes")}
     names = ("tensors", "the process", "the process, with freed memory returned at once")
     for key, name in zip(grown, names):
         told = ", ".join(f"{side} {ratio:.2f}" for side, ratio in grown[key].items())
         print(f"peak of 64 pages / peak of 8, beyond inputs and outputs, {name}: {told}")
     write_results("vision_tower", rows, {"page": page, "shape": shape, "full": full}, peak_64_over_peak_8=grown)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6))
-    plot_lines(left, run, "pages", "activation_bytes", 1 / MIB)
-    left.set_ylabel("peak beyond inputs and outputs, MiB")
-    plot_lines(right, run, "pages", "seconds")
-    right.set_ylabel("seconds")
-    save_plot(figure, "vision_tower", "Vision tower (CPU, fp32, sdpa)")
+    save_two_plots(
+        *("vision_tower", "Vision tower (CPU, fp32, sdpa)", run, "pages"),
+        ("activation_bytes", 1 / MIB, "peak beyond inputs and outputs, MiB"),
+        ("seconds", 1, "seconds"),
+    )
 
 
 def training_step(model: Any, pixels: Row) -> None:
@@ -235,31 +260,20 @@ def training_step(model: Any, pixels: Row) -> None:
 
 def training(full: bool) -> None:
     shape, page = (LARGE, GLYPH_PAGE) if full else (SMALL, SMALL_PAGE)
-    counts, repeats = (8, 32), 1
-    drawn, _ = draw_pages(max(counts), *page)
     rows: list[Row] = []
-    for setting in settings_at_hand(rows):
-        models = make_pair(shape, setting)
-        for model in models.values():
-            model.train()
-            model.activation_checkpointing_enable()
-        for count in counts:
-            pixels = {side: page_inputs(side, drawn[:count], setting.device) for side in SIDES}
-            limit_tower(models["ours"], pixels["ours"]["image_grid_thw"])
-            calls = {side: partial(training_step, models[side], pixels[side]) for side in SIDES}
-            peaks = {side: peak_bytes(calls[side], setting.device)[0] for side in SIDES}
-            gradients = [
-                torch.cat([p.grad.flatten().float() for _, p in sorted(model.model.visual.named_parameters())])
-                for model in models.values()
-            ]
-            difference = ((gradients[0] - gradients[1]).norm() / gradients[1].norm()).item()
-            gradient_bytes = nbytes(p.grad for p in models["ours"].parameters() if p.grad is not None)
-            seconds = take_turns(calls, repeats, setting.device)
-            for side in SIDES:
-                row = {**asdict(setting), "side": side, "pages": count, **seconds[side]}
-                row |= {"peak_bytes": peaks[side], "activation_bytes": peaks[side] - gradient_bytes}
-                rows.append({**row, "difference": difference})
-            rows[-1]["times_faster"] = rows[-1]["seconds"] / rows[-2]["seconds"]
+    for setting, models, count, pixels in pairs_of_towers(rows, shape, page, (8, 32), trained=True):
+        calls = {side: partial(training_step, models[side], pixels[side]) for side in SIDES}
+        peaks = {side: peak_bytes(calls[side], setting.device)[0] for side in SIDES}
+        gradients = [
+            torch.cat([p.grad.flatten().float() for _, p in sorted(model.model.visual.named_parameters())])
+            for model in models.values()
+        ]
+        difference = ((gradients[0] - gradients[1]).norm() / gradients[1].norm()).item()
+        gradient_bytes = nbytes(p.grad for p in models["ours"].parameters() if p.grad is not None)
+        figures = take_turns(calls, 1, setting.device)
+        for side, peak in peaks.items():
+            figures[side] |= {"peak_bytes": peak, "activation_bytes": peak - gradient_bytes, "difference": difference}
+        add_pair(rows, {**asdict(setting), "pages": count}, figures)
     shown = in_mebibytes(rows)
     columns = WHERE | {
         "pages": "pages|",
@@ -269,16 +283,15 @@ def training(full: bool) -> None:
         "difference": "gradients differ by (relative)|.1e",
     }
     print_table("Training step through the vision tower, with gradient checkpointing", columns, shown)
-    run = [row for row in rows if "not_run" not in row and row["device"] == "cpu"]
+    run = on_the_cpu(rows)
     grown = growth(run, "activation_bytes", 8, 32)
     print("peak of 32 pages / peak of 8:", ", ".join(f"{side} {ratio:.2f}" for side, ratio in grown.items()))
     write_results("training", rows, {"page": page, "shape": shape, "full": full}, peak_32_over_peak_8=grown)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6))
-    plot_lines(left, run, "pages", "activation_bytes", 1 / MIB)
-    left.set_ylabel("peak beyond inputs and gradients, MiB")
-    plot_lines(right, run, "pages", "seconds")
-    right.set_ylabel("seconds")
-    save_plot(figure, "training", "Training step through the vision tower (CPU, fp32, sdpa)")
+    save_two_plots(
+        *("training", "Training step through the vision tower (CPU, fp32, sdpa)", run, "pages"),
+        ("activation_bytes", 1 / MIB, "peak beyond inputs and gradients, MiB"),
+        ("seconds", 1, "seconds"),
+    )
 
 
 def ask(model: Any, prompt: Row, chunk_size: int | None = None) -> Any:
@@ -304,7 +317,6 @@ def first_token(full: bool) -> None:
             pages = drawn[: round(length / tokens_a_page)]
             prompts = {side: prompt_inputs(page_inputs(side, pages, setting.device), 32) for side in SIDES}
             limit_tower(models["ours"], prompts["ours"]["image_grid_thw"])
-
             calls: dict[str, Callable[[], Any]] = {}
             for side in SIDES:
                 calls[side] = partial(ask, models[side], prompts[side])
@@ -340,13 +352,11 @@ def first_token(full: bool) -> None:
     print_table(f"First token; chunks of {chunk} tokens", columns, shown)
     arguments = {"page": page, "shape": shape, "chunk": chunk, "full": full}
     write_results("first_token", rows, arguments)
-    run = [row for row in rows if "not_run" not in row and row["device"] == "cpu"]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6))
-    plot_lines(left, run, "context_tokens", "seconds")
-    left.set_ylabel("seconds to the first token")
-    plot_lines(right, run, "context_tokens", "peak_bytes", 1 / MIB)
-    right.set_ylabel("peak beyond inputs, MiB")
-    save_plot(figure, "first_token", "First token (CPU, fp32, sdpa)")
+    save_two_plots(
+        *("first_token", "First token (CPU, fp32, sdpa)", on_the_cpu(rows), "context_tokens"),
+        ("seconds", 1, "seconds to the first token"),
+        ("peak_bytes", 1 / MIB, "peak beyond inputs, MiB"),
+    )
 
 
 def last_logits(model: Any, prompt: Row) -> torch.Tensor:
@@ -363,14 +373,12 @@ def attention(full: bool) -> None:
     for setting in settings_at_hand(rows, choices):
         models = make_pair(shape, setting)
         prompts = {side: prompt_inputs(page_inputs(side, drawn, setting.device), 32) for side in SIDES}
-
         calls = {side: partial(last_logits, models[side], prompts[side]) for side in SIDES}
         difference = (calls["ours"]() - calls["transformers"]()).abs().max().item()
-        seconds = take_turns(calls, 2, setting.device)
+        figures = take_turns(calls, 2, setting.device)
         for side in SIDES:
-            row = {**asdict(setting), "side": side, **seconds[side], "difference": difference}
-            rows.append({**row, "peak_bytes": peak_bytes(calls[side], setting.device)[0]})
-        rows[-1]["times_faster"] = rows[-1]["seconds"] / rows[-2]["seconds"]
+            figures[side] |= {"difference": difference, "peak_bytes": peak_bytes(calls[side], setting.device)[0]}
+        add_pair(rows, asdict(setting), figures)
     shown = in_mebibytes(rows)
     columns = WHERE | {
         "seconds": "s|.3f",

@@ -286,7 +286,7 @@ def main() -> None:
     if options.glyph_script:
         if options.config is None:
             parser.error("--glyph-script needs --config")
-        sources = sorted((Path(__file__).parents[1] / "src" / "transformers_hybridctx").glob("*.py"))
+        sources = sorted((Path(__file__).parents[1] / "src" / "transformers_hybridctx").rglob("*.py"))
         code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
         flat = re.sub(r"\s+", " ", prose)
         texts = {
