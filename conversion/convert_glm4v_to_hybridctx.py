@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convert a checkpoint of the GLM-4V family to HybridCtx. The same as `hybridctx convert`."""
 
-import typer
+import sys
 
-from transformers_hybridctx.cli.conversion import convert
+from transformers_hybridctx.cli.app import main
 
 if __name__ == "__main__":
-    typer.run(convert)
+    main(["convert", *sys.argv[1:]])

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Merge a LoRA fine-tune into full weights. The same as `hybridctx merge-lora`."""
 
-import typer
+import sys
 
-from transformers_hybridctx.cli.conversion import merge_lora
+from transformers_hybridctx.cli.app import main
 
 if __name__ == "__main__":
-    typer.run(merge_lora)
+    main(["merge-lora", *sys.argv[1:]])

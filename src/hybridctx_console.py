@@ -6,6 +6,6 @@ import os
 
 def main() -> None:
     os.environ["HYBRIDCTX_LIGHT_START"] = "1"
-    from transformers_hybridctx.cli.app import app
+    from transformers_hybridctx.cli.app import main as run
 
-    app()
+    run()

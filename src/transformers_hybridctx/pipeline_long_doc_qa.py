@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
 from transformers.utils import logging
 
+from .bundled_checkpoint import BUNDLED_CHECKPOINT
 from .caching.attention_ranking import rank_by_attention
 from .caching.document_cache import DocumentCache
 from .caching.prefix import PrefixCache, common_length, empty_cache, not_finite_error, prompt_features
@@ -32,7 +32,6 @@ from .processing_hybridctx import HybridCtxProcessor
 from .remote_code import TravelsWithCode
 
 TASK = "long-doc-qa"
-BUNDLED_CHECKPOINT = Path(__file__).with_name("hybridctx-tiny")
 
 
 @dataclass(eq=False)

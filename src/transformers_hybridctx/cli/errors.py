@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors and warnings of the command line: one line each, without a traceback."""
+"""Errors and warnings of the command line: one line each, in its own words, without a traceback."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
 from rich.markup import escape
+
+from .console import messages_console
+from .options import in_options
 
 _EXTRA_OF = {"wonderwords": "evaluate", "accelerate": "train"}
 """Packages that a command may lack, and the extra of this package that brings them."""
@@ -22,7 +24,7 @@ def clear_errors() -> Iterator[None]:
     Raises:
         typer.Exit: with code 2, in place of a ValueError, an OSError, or the lack of an optional package.
     """
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = messages_console()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: errors.print(
@@ -36,5 +38,5 @@ def clear_errors() -> Iterator[None]:
         errors.print(f"[bold red]error: this needs the package {error.name}: {escape(command)}[/]")
         raise typer.Exit(2) from error
     except (ValueError, OSError) as error:
-        errors.print(f"[bold red]error: {escape(' '.join(str(error).split()))}[/]")
+        errors.print(f"[bold red]error: {escape(in_options(' '.join(str(error).split())))}[/]")
         raise typer.Exit(2) from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on checkpoints: `hybridctx convert` and its relatives."""
+"""`hybridctx convert` and what undoes it or goes on from it: checkpoints in, checkpoints out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from .console import print_line
 from .errors import clear_errors
-
-console = Console(highlight=False, soft_wrap=True)
 
 Source = Annotated[str, typer.Argument(help="Folder or Hub id.", show_default=False)]
 Target = Annotated[Path, typer.Argument(help="Folder to write; it appears when it is complete.", show_default=False)]
@@ -66,26 +64,22 @@ def convert(
 def _tell(report: dict[str, Any], target: Path, dry_run: bool) -> None:
     keys = ", ".join(f"{count:,} {action}" for action, count in report["keys"].items())
     size = f"{report['num_parameters']:,} parameters, {report['num_bytes']:,} bytes, {report['dtype']}"
-    console.print(f"{keys}; {size}, {report['num_shards']} shards", markup=False)
+    print_line(f"{keys}; {size}, {report['num_shards']} shards")
     if "quantization" in report:
-        console.print(f"{report['quantization']['num_weights']:,} weights in 4 bits", markup=False)
+        print_line(f"{report['quantization']['num_weights']:,} weights in 4 bits")
     for entry in report["tensors"]:
         if entry["action"] == "dropped":
-            console.print(f"dropped {entry['source']}: {entry['reason']}", markup=False)
+            print_line(f"dropped {entry['source']}: {entry['reason']}")
     if "verification" in report:
         found = report["verification"]
-        console.print(
-            f"logits differ by {found['max_abs_difference']:.2g} at most, of {found['max_abs_logit']:.3g}",
-            markup=False,
-        )
+        print_line(f"logits differ by {found['max_abs_difference']:.2g} at most, of {found['max_abs_logit']:.3g}")
         if "distance_to_full_precision" in found:
             lost = found["distance_to_full_precision"]
-            console.print(
+            print_line(
                 f"full precision is {lost['mean_abs_difference']:.2g} away on average, {lost['max_abs_difference']:.2g} "
                 f"at most; {lost['same_next_tokens']:.0%} of the most likely next tokens are the same",
-                markup=False,
             )
-    console.print("nothing was written (dry run)" if dry_run else f"checkpoint in {target}", markup=False)
+    print_line("nothing was written (dry run)" if dry_run else f"checkpoint in {target}")
 
 
 def _check_login(repo_id: str | None) -> None:
@@ -109,7 +103,7 @@ def _upload(folder: Path, repo_id: str | None, private: bool) -> None:
         raise OSError(
             f"{folder} is complete, but was not uploaded ({error}); `hf upload {repo_id} {folder}` tries again"
         ) from error
-    console.print(f"uploaded to {repo_id} at {commit.oid}", markup=False)
+    print_line(f"uploaded to {repo_id} at {commit.oid}")
 
 
 def export(
@@ -157,7 +151,7 @@ def merge_lora(
 
         _check_login(push_to_hub)
         merge(base, adapter, target, revision=revision, overwrite=overwrite)
-        console.print(f"checkpoint in {target}", markup=False)
+        print_line(f"checkpoint in {target}")
         _upload(target, push_to_hub, private)
 
 
@@ -170,7 +164,4 @@ def fill_card(
         from ..conversion.model_cards import fill_benchmark_card
 
         fill_benchmark_card(card, benchmark)
-        console.print(f"figures of {benchmark} in {card}", markup=False)
-
-
-CHECKPOINT_COMMANDS = (convert, export, merge_lora, fill_card)
+        print_line(f"figures of {benchmark} in {card}")

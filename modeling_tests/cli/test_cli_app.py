@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `hybridctx` as a whole: its help, its consoles, and how it refuses."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import refused, run, run_alone
+
+import transformers_hybridctx
+from transformers_hybridctx import HybridCtxProcessor
+from transformers_hybridctx.cli import evaluation
+from transformers_hybridctx.cli.app import main
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("ask", "--help"), ("pln",), ("--version",), ()])
+def test_what_needs_no_document_needs_no_torch(arguments: tuple[str, ...]) -> None:
+    heavy = "{'torch', 'transformers', 'numpy', 'PIL'}"
+    result = run_alone(*arguments, afterwards=f"assert not {heavy} & sys.modules.keys()")
+    assert b"AssertionError" not in result.stderr, result.stderr
+
+
+def test_planning_loads_no_model_code(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("The code of room 7 is 42.")
+    wanted = "assert not [name for name in sys.modules if 'modeling_hybridctx' in name or 'modeling_glm' in name]"
+    result = run_alone("plan", tmp_path / "a.txt", "-q", "Which code?", afterwards=wanted)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_module_is_the_command_too() -> None:
+    command = [sys.executable, "-m", "transformers_hybridctx", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.stdout, result.returncode) == (f"hybridctx {transformers_hybridctx.__version__}\n", 0)
+
+
+def test_help_lists_users_commands_before_developers() -> None:
+    found = re.findall(r"^│ ([a-z][a-z-]*) ", run("--help").stdout, re.MULTILINE)
+    assert found == [
+        "ask",
+        "read",
+        "plan",
+        "render",
+        "convert",
+        "export",
+        "merge-lora",
+        "fill-card",
+        "evaluate",
+        "heads",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (["ask"], "--question --model --budget --visual-share --min-scale --text-policy --max-text-tokens"),
+        (["ask"], "--max-new-tokens --font --passages --evidence-dir --json"),
+        (["read"], "--model --budget --visual-share --min-scale --text-policy --max-text-tokens --font"),
+        (["plan"], "--question --model --budget --visual-share --min-scale --max-text-tokens --font"),
+        (["render"], "--out --config --scale"),
+        (["evaluate"], "--model --num-tokens --budget-share --examples --seed --out"),
+        (["heads"], "--model --num-tokens --examples --seed --out"),
+        (["convert"], "--revision --dtype --load-in-4bit --fold-phi --render-config --overwrite --dry-run --verify"),
+        (["convert"], "--push-to-hub --private"),
+    ],
+)
+def test_every_option_says_what_it_is(command: list[str], options: str) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    for option in options.split():
+        (line,) = (line for line in lines if re.match(rf"│[ *]+{option} ", line))
+        words = re.sub(r"<[^>]*>|\[[^]]*\]|--?[\w-]+|[│*]", "", line).split()
+        assert len(words) >= 2, line
+
+
+# Errors
+
+
+@pytest.mark.parametrize("command", [("ask", "-q", "What?"), ("plan",), ("render", "--out", "unused")])
+def test_a_file_that_cannot_be_read_is_refused_before_a_model_is_loaded(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HybridCtxProcessor, "from_pretrained", lambda *_, **__: pytest.fail("a processor was loaded"))
+    (tmp_path / "empty.txt").touch()
+    assert refused(*command, tmp_path / "none.txt") == f"there is no file {tmp_path}/none.txt"
+    assert refused(*command, tmp_path / "empty.txt") == f"empty document: {tmp_path}/empty.txt has no bytes"
+    assert refused(*command, tmp_path) == f"{tmp_path} is a folder; name one file in it"
+
+
+def test_what_a_request_gets_wrong_is_told_in_one_line(checkpoint: Path, document: str) -> None:
+    assert "unknown text policy '[best]'" in refused_ask(checkpoint, document, "-q", "?", "--text-policy", "[best]")
+    told = refused_ask(checkpoint, document, "-q", "?", "--budget", 3)
+    assert told.startswith("--budget 3 is too small: ") and "the smallest that works is" in told
+    assert "empty question" in refused_ask(checkpoint, document, "-q", " ")
+    assert "no such folder" in refused("ask", document, "-q", "?", "--model", "./nowhere")
+    assert "no such folder" in refused("plan", document, "--model", "/nowhere")
+
+
+def refused_ask(checkpoint: Path, document: str, *arguments: Any) -> str:
+    return refused("ask", document, "--model", checkpoint, *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ask", "a.txt"),
+        ("ask", "a.txt", "-q", "?", "--visual-share", 2),
+        ("ask", "a.txt", "-q", "?", "--max-new-tokens", 0),
+        ("plan", "a.txt", "--budget", 0),
+        ("render", "a.txt"),
+        ("nonsense",),
+    ],
+)
+def test_options_out_of_bounds_are_refused(arguments: tuple[Any, ...]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(
+    document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(model: Any) -> None:
+        raise ModuleNotFoundError("No module named 'wonderwords'", name="wonderwords")
+
+    monkeypatch.setattr(evaluation, "load_pipeline", missing)
+    assert refused("evaluate", document) == (
+        "this needs the package wonderwords: pip install 'transformers-hybridctx[evaluate]'"
+    )
+
+
+# Consoles
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "cp437", "utf-8"])
+def test_any_console_gets_an_answer(
+    encoding: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("A quotation: “naïve” – 密码是 7654321 … السلام", encoding="utf-8")
+    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    options = ("--model", checkpoint, "--max-new-tokens", 2, "--passages", "--text-policy", "full")
+    for arguments in (("ask", tmp_path / "a.txt", "-q", "密码?", *options), ("ask", "--help")):
+        with pytest.raises(SystemExit, match="0"):
+            main([str(argument) for argument in arguments])
+    stdout.flush()
+    shown = stdout.buffer.getvalue().decode(encoding)
+    assert "7654321" in shown
+    assert ("密码?" if encoding == "utf-8" else r"\u5bc6\u7801?") in shown
+    assert ("“na" if encoding in ("cp1252", "utf-8") else '"na') in shown

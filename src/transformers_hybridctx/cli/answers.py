@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An answer as a person reads it, and as JSON. Pages count from 1 in both, as they do on the pictures' names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..planning.sentences import RUN
+from .console import in_seconds, print_rows, print_rule, rows_of
+from .output_files import written_whole
+
+_AROUND_EVIDENCE = 60  # characters
+_PASSAGES_SHOWN = 3
+_PASSAGE_SHOWN = 110  # characters of each, unless all are asked for
+_PICTURE = re.compile(r"question-\d+-page-\d+\.png")
+
+
+def print_answer(
+    console: Console, question: str, answer: dict[str, Any], pictures: Sequence[Path], all_passages: bool
+) -> None:
+    """One question: what the model says, where that stands, what was copied for it, the plan and the seconds."""
+    print_rule(console)
+    rows: list[tuple[str, Any]] = [
+        ("question", Text(question, style="bold")),
+        ("answer", Text(answer["answer"] or "(no words)", style="bold green")),
+        ("score", f"{answer['score']:.3f}"),
+    ]
+    if answer["reasoning"]:
+        rows.insert(1, ("reasoning", Text(answer["reasoning"], style="italic")))
+    text = answer["plan"].document.text
+    for item in answer["evidence"]:
+        start, end = item["start"], item["end"]
+        box = ", ".join(f"{side:.0f}" for side in item["box"])
+        place = f"page {item['page'] + 1}, characters {start:,} to {end:,}, box ({box}) pixels"
+        rows += [("evidence", place), ("", _in_context(text, start, end))]
+    if not answer["evidence"]:
+        why = "these words do not stand in the document" if text else "the text of these pages is not known"
+        rows.append(("evidence", f"none: {why}"))
+    rows += [("picture", str(path)) for path in pictures]
+    rows += _passage_rows(question, answer, all_passages)
+    rows += rows_of(answer["plan"].summary())
+    rows.append(("seconds", in_seconds(answer["usage"]["seconds"])))
+    print_rows(console, rows)
+
+
+def answer_as_json(question: str, answer: dict[str, Any], pictures: Sequence[Path]) -> dict[str, Any]:
+    """Plain JSON of an answer: `page` counts from 1, `start` and `end` are characters of the document from 0."""
+    plan = answer["plan"]
+    summary = {
+        "policy": plan.policy,
+        "scale": plan.scale,
+        "pages": plan.num_pages,
+        "document_characters": plan.document_characters,
+        "omitted_characters": plan.omitted_characters,
+    }
+    passages = [
+        {
+            "page": span.page + 1,
+            "start": span.start,
+            "end": span.end,
+            "tokens": span.tokens,
+            "text": span.text,
+            "shared_words": _shared_words(question, span.text),
+        }
+        for span in plan.spans
+    ]
+    return {
+        "question": question,
+        **{name: answer[name] for name in ("answer", "reasoning", "score")},
+        "evidence": [{**item, "page": item["page"] + 1} for item in answer["evidence"]],
+        "passages": passages,
+        "usage": answer["usage"],
+        "plan": summary,
+        "pictures": [str(path) for path in pictures],
+    }
+
+
+def save_evidence(answers: Sequence[dict[str, Any]], folder: Path | None) -> list[list[Path]]:
+    """Write the pages that hold the evidence of each answer, in place of those that an earlier call left there."""
+    if folder is None:
+        return [[] for _ in answers]
+    folder.mkdir(parents=True, exist_ok=True)
+    saved: list[list[Path]] = []
+    for number, answer in enumerate(answers, start=1):
+        saved.append([folder / f"question-{number}-page-{page + 1}.png" for page in answer["pages"]])
+        for path, picture in zip(saved[-1], answer["pages"].values(), strict=True):
+            with written_whole(path) as unfinished:
+                picture.save(unfinished)
+    written = {path for paths in saved for path in paths}
+    for path in folder.iterdir():
+        if _PICTURE.fullmatch(path.name) and path not in written:
+            path.unlink()
+    return saved
+
+
+def _passage_rows(question: str, answer: dict[str, Any], all_passages: bool) -> list[tuple[str, Any]]:
+    """What was copied as tokens: all of it, whole; or a line each of the passages that say most about the question."""
+    spans = answer["plan"].spans
+    if all_passages:
+        return [row for span in spans for row in _whole_passage(question, span)]
+
+    def says(span: Any) -> tuple[bool, int]:
+        holds = any(item["start"] < span.end and item["end"] > span.start for item in answer["evidence"])
+        return holds, len(_shared_words(question, span.text))
+
+    best = sorted(spans, key=says, reverse=True)[:_PASSAGES_SHOWN]
+    rows: list[tuple[str, Any]] = [(f"from page {span.page + 1}", _excerpt(question, span.text)) for span in best]
+    if len(spans) > len(best):
+        rows.append(("", Text(f"and {len(spans) - len(best):,} more; --passages shows all, whole", style="dim")))
+    return rows
+
+
+def _whole_passage(question: str, span: Any) -> list[tuple[str, Any]]:
+    why = ", ".join(_shared_words(question, span.text))
+    place = f"characters {span.start:,} to {span.end:,}, {span.tokens:,} tokens"
+    return [(f"from page {span.page + 1}", place + f"; has {why}" * bool(why)), ("", _on_one_line(span.text).strip())]
+
+
+def _excerpt(question: str, text: str) -> str:
+    """The part of a passage that holds most of the question's words, on one line."""
+    line = _on_one_line(text).strip()
+    if len(line) <= _PASSAGE_SHOWN:
+        return line
+    shared = set(_shared_words(question, line))
+    places = [match.start() for match in RUN.finditer(line) if match.group().lower() in shared] or [0]
+    centre = max(places, key=lambda at: sum(abs(other - at) < _PASSAGE_SHOWN // 2 for other in places))
+    start = min(max(0, centre - _PASSAGE_SHOWN // 3), len(line) - _PASSAGE_SHOWN)
+    end = start + _PASSAGE_SHOWN
+    shown = line[start:end]
+    shown = shown.partition(" ")[2] if start else shown
+    shown = shown.rpartition(" ")[0] if end < len(line) else shown
+    return "…" * bool(start) + shown + "…" * (end < len(line))
+
+
+def _shared_words(question: str, text: str) -> list[str]:
+    """The question's words of some length that stand in a text, in the question's order."""
+    there = {word.lower() for word in RUN.findall(text)}
+    asked = dict.fromkeys(word.lower() for word in RUN.findall(question))
+    return [word for word in asked if word in there and (len(word) > 3 or not word.isascii() or word.isdigit())]
+
+
+def _in_context(text: str, start: int, end: int) -> Text:
+    """The evidence in bold, with the words around it, on one line."""
+    before = text[max(0, start - _AROUND_EVIDENCE) : start].partition(" " if start > _AROUND_EVIDENCE else "\0")
+    after = text[end : end + _AROUND_EVIDENCE]
+    after = after.rpartition(" ")[0] if end + _AROUND_EVIDENCE < len(text) else after
+    shown = [_on_one_line(piece) for piece in (before[2] or before[0], text[start:end], after)]
+    return Text.assemble((f"…{shown[0]}", "dim"), (shown[1], "bold"), (f"{shown[2]}…", "dim"))
+
+
+def _on_one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)

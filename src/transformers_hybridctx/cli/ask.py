@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hybridctx ask` and `hybridctx read`: a document is read, and questions about it are answered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .answers import answer_as_json, print_answer, save_evidence
+from .console import Stages, answers_console, in_seconds, print_rows, print_rule, rows_of
+from .errors import clear_errors
+from .loading import load_pipeline, read_file, read_file_or_reading
+from .options import (
+    READING_SUFFIX,
+    Budget,
+    File,
+    FileOrReading,
+    Font,
+    MaxTextTokens,
+    MinScale,
+    Model,
+    Policy,
+    VisualShare,
+    given,
+    limits,
+)
+
+
+def ask(
+    document: FileOrReading,
+    question: Annotated[
+        list[str], typer.Option("--question", "-q", help="May be given several times.", show_default=False)
+    ],
+    model: Model = None,
+    budget: Budget = None,
+    visual_share: VisualShare = None,
+    min_scale: MinScale = None,
+    text_policy: Policy = None,
+    max_text_tokens: MaxTextTokens = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    font: Font = None,
+    passages: Annotated[bool, typer.Option("--passages", help="Show all that was copied as tokens, whole.")] = False,
+    evidence_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the pages that hold the evidence here, with it marked, as PNG; those of an earlier call go."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON and nothing else.")] = False,
+) -> None:
+    """Answer questions about a document, each with its evidence, what was copied for it, its plan and its seconds."""
+    console, stages = answers_console(), Stages()
+    with clear_errors():
+        is_reading = document.suffix == READING_SUFFIX
+        if is_reading and font is not None:
+            raise ValueError(f"--font {font} changes pages, and those of {document} have been read; read it again")
+        with stages.stage("read the file"):
+            content = read_file_or_reading(document)
+        with stages.stage("load the model"):
+            pipe = load_pipeline(model, font)
+        with stages.stage("lay it out"):
+            laid_out = content if is_reading else pipe.lay_out(content)
+        with stages.stage("answer"):
+            answers = pipe(
+                question=question,
+                document=laid_out,
+                budget=limits(budget, visual_share, min_scale, max_text_tokens),
+                return_pages=evidence_dir is not None,
+                **given(text_policy=text_policy, max_new_tokens=max_new_tokens),
+            )
+        pictures = save_evidence(answers, evidence_dir)
+    if as_json:
+        found = [answer_as_json(*each) for each in zip(question, answers, pictures, strict=True)]
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for asked, answer, saved in zip(question, answers, pictures, strict=True):
+        print_answer(console, asked, answer, saved, all_passages=passages)
+    print_rule(console)
+    print_rows(console, [("in all", in_seconds(stages.seconds))])
+
+
+def read(
+    document: File,
+    out: Annotated[
+        Path, typer.Argument(help="The file to write; its name ends with .safetensors.", show_default=False)
+    ],
+    model: Model = None,
+    budget: Budget = None,
+    visual_share: VisualShare = None,
+    min_scale: MinScale = None,
+    text_policy: Policy = None,
+    max_text_tokens: MaxTextTokens = None,
+    font: Font = None,
+) -> None:
+    """Let the model read a document once, and keep that in a file: `hybridctx ask` then takes the file instead.
+
+    The file holds the document's text and fits this checkpoint only.
+    """
+    stages = Stages()
+    with clear_errors():
+        if out.suffix != READING_SUFFIX:
+            raise ValueError(f"{out} does not end with {READING_SUFFIX}, by which `hybridctx ask` knows such a file")
+        content = read_file(document)
+        with stages.stage("load the model"):
+            pipe = load_pipeline(model, font)
+        with stages.stage("read the document"):
+            bounds = limits(budget, visual_share, min_scale, max_text_tokens)
+            cache = pipe.read(content, budget=bounds, **given(text_policy=text_policy))
+        with stages.stage("write the file"):
+            cache.save(out)
+    rows = [
+        *rows_of(cache.plan.summary()),
+        ("kept", f"{len(cache):,} tokens, which no question has to pay again"),
+        ("later", f"policy {cache.text_policy.name!r} copies spans for each question"),
+        ("written to", f"{out}, {out.stat().st_size / 1e6:,.1f} MB"),
+        ("in all", in_seconds(stages.seconds)),
+    ]
+    print_rows(answers_console(), [row for row in rows if row[0] != "later" or cache.text_policy.looks_at_question])

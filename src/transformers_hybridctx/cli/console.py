@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands print, on a console of any encoding: rows of labels and values, and the stages of long work."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+LABEL_WIDTH = 12  # that of ContextPlan.summary
+_WHOLE_LINES = 1000  # columns of a file or pipe, where lines are not folded
+_PLAINER = {"─": "-", "–": "-", "—": "-", "…": "...", "“": '"', "”": '"', "‘": "'", "’": "'", "×": "x", "\xa0": " "}
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    """Characters that a console's encoding lacks: a plainer one where there is one, else an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    shown = (_PLAINER.get(character) or ascii(character)[1:-1] for character in missing)
+    return "".join(shown), error.end
+
+
+def accept_any_character() -> None:
+    """Let stdout and stderr print every character, whatever their encoding (cp1252, ascii, ...)."""
+    codecs.register_error("plainer", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="plainer")
+
+
+def answers_console() -> Console:
+    """For stdout. Lines are folded at a terminal's width; in a file or pipe they stay whole."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WHOLE_LINES)
+
+
+def messages_console() -> Console:
+    """For stderr: progress, warnings, errors."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_line(text: str) -> None:
+    """One line to stdout, as it is."""
+    answers_console().print(text, markup=False, soft_wrap=True)
+
+
+def print_rule(console: Console) -> None:
+    console.print("─" * min(console.width, 100), style="dim")
+
+
+def print_rows(console: Console, rows: Sequence[tuple[str, Any]]) -> None:
+    """Labels and values (strings are printed as they are, without markup) in two columns."""
+    cells = [(label, Text(value) if isinstance(value, str) else value) for label, value in rows]
+    if not console.is_terminal:
+        for label, value in cells:
+            console.print(f"{label:<{LABEL_WIDTH}} {value.plain}", markup=False, soft_wrap=True)
+        return
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=LABEL_WIDTH, style="dim")
+    table.add_column(overflow="fold")
+    for label, value in cells:
+        table.add_row(label, value)
+    console.print(table)
+
+
+def rows_of(summary: str) -> list[tuple[str, str]]:
+    """The lines of a `ContextPlan.summary` as rows."""
+    return [(line[:LABEL_WIDTH].strip(), line[LABEL_WIDTH:].strip()) for line in summary.splitlines()]
+
+
+def in_seconds(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
+
+
+class Stages:
+    """What a command does one after the other, shown on stderr while it lasts if that is a terminal.
+
+    Attributes:
+        seconds: of each stage that is done.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._console = messages_console()
+
+    @contextmanager
+    def stage(self, name: str, has_bars: bool = False) -> Iterator[None]:
+        """Time a stage. `has_bars`: it draws progress bars of its own, with rates and what is left."""
+        started = time.perf_counter()
+        with nullcontext() if has_bars else self._console.status(f"{name} ...", spinner="line"):
+            yield
+        self.seconds[name] = time.perf_counter() - started

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents, processors and pipelines, loaded when a command needs them.
+
+Torch and transformers take seconds to import: nothing here does it before a function is called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..bundled_checkpoint import BUNDLED_CHECKPOINT
+from .options import READING_SUFFIX
+
+if TYPE_CHECKING:
+    from ..pipeline_long_doc_qa import LongDocQAPipeline
+    from ..processing_hybridctx import HybridCtxProcessor
+
+
+def read_file(path: Path) -> Any:
+    """The text of a file, or its pages as pictures."""
+    from ..documents.files import read_document_file
+
+    return read_document_file(path)
+
+
+def read_file_or_reading(path: Path) -> Any:
+    """As `read_file`; a file that `hybridctx read` wrote is a `DocumentCache`."""
+    if path.suffix != READING_SUFFIX:
+        return read_file(path)
+    from ..caching.document_cache import DocumentCache
+
+    return DocumentCache.load(path)
+
+
+def read_prose(path: Path) -> str:
+    """The text of a file, in which needles can be hidden."""
+    text = read_file(path)
+    if not isinstance(text, str):
+        raise ValueError(f"{path} holds pictures; needles are hidden in text")
+    return text
+
+
+def load_pipeline(model: str | None, font: Path | None = None) -> LongDocQAPipeline:
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    from .. import modeling_hybridctx, pipeline_long_doc_qa  # noqa: F401  (each registers its classes)
+
+    logging.disable_progress_bar()
+    pipe = pipeline("long-doc-qa", model=_checked(model))
+    _add_font(pipe.processor, font)
+    return pipe
+
+
+def load_processor(model: str | None, font: Path | None = None) -> HybridCtxProcessor:
+    """The processor of a checkpoint, without its model."""
+    from ..processing_hybridctx import HybridCtxProcessor
+
+    processor = HybridCtxProcessor.from_pretrained(_checked(model) or BUNDLED_CHECKPOINT)
+    _add_font(processor, font)
+    return processor
+
+
+def _checked(model: str | None) -> str | None:
+    """The model's name, where it is not a path to nowhere that the Hub would be asked for in vain."""
+    if model is not None and model.startswith(("/", "./", "../", "~")):
+        model = str(Path(model).expanduser())
+        if not Path(model).is_dir():
+            raise FileNotFoundError(f"--model {model}: there is no such folder")
+    return model
+
+
+def _add_font(processor: HybridCtxProcessor, font: Path | None) -> None:
+    """Let the processor draw with one more font what its own ones lack: its typeface is part of the model."""
+    if font is None:
+        return
+    if not font.is_file():
+        raise FileNotFoundError(f"--font {font}: there is no such file")
+    config = processor.render_config
+    processor.render_config = replace(config, fallback_font_paths=(*config.fallback_font_paths, str(font)))

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that commands write: whole or not at all, and beside nothing that an earlier call left there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write to, in a new folder beside `path`; what is there at the end takes the place of `path`.
+
+    An error or Ctrl-C leaves `path` as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".hybridctx-", dir=path.parent))
+    try:
+        yield folder / path.name
+        os.replace(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def folder_written_whole(folder: Path, pattern: str, mark: str) -> Iterator[Path]:
+    """A new folder to write files into, which at the end replace those that an earlier call wrote into `folder`.
+
+    Args:
+        pattern: regular expression of the names of such files.
+        mark: the file that stands in a folder that was written this way.
+
+    Raises:
+        ValueError: `folder` holds such files and no `mark`: they are somebody else's.
+    """
+    earlier = [path for path in folder.iterdir() if re.fullmatch(pattern, path.name)] if folder.is_dir() else []
+    if earlier and not (folder / mark).exists():
+        raise ValueError(
+            f"{folder} holds {min(earlier).name} and no {mark}, so another program wrote it; choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".hybridctx-", dir=folder))
+    try:
+        yield unfinished
+        written = sorted(unfinished.iterdir(), key=lambda path: path.name == mark)  # the mark comes last
+        for path in written:
+            os.replace(path, folder / path.name)
+        for path in set(earlier) - {folder / path.name for path in written}:
+            path.unlink()
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hybridctx render`: a document's pages as pictures, and which characters stand where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import answers_console, messages_console, print_rows
+from .errors import clear_errors
+from .loading import load_processor, read_file_or_reading
+from .options import READING_SUFFIX, FileOrReading
+from .output_files import folder_written_whole
+
+_LAYOUT = "layout.json"
+_WRITTEN_HERE = r"page-\d{4,}\.png|layout\.json"
+
+
+def render(
+    document: FileOrReading,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the pages (PNG) and their map (layout.json); those of an earlier call are replaced.",
+            show_default=False,
+        ),
+    ],
+    config: Annotated[
+        Path | None, typer.Option(help="Settings in Glyph's format (JSON); the bundled checkpoint's if not given.")
+    ] = None,
+    scale: Annotated[float, typer.Option(min=0.05, max=8.0, help="1 is the settings' own resolution.")] = 1.0,
+) -> None:
+    """Draw a document's pages, and write which characters stand where.
+
+    Pages count from 1 in layout.json, as in the names of the files; characters count from 0.
+    """
+    from PIL import Image
+    from rich.progress import track
+
+    from ..rendering.rasterizing import PageRenderer
+    from ..rendering.settings import RenderConfig
+
+    with clear_errors():
+        text = read_file_or_reading(document)
+        if document.suffix == READING_SUFFIX:
+            text = text.plan.document.text
+        if not (isinstance(text, str) and text):
+            raise ValueError(f"{document} holds pictures already; there is no text to typeset")
+        render_config = load_processor(None).render_config if config is None else RenderConfig.from_glyph(config)
+        renderer = PageRenderer(render_config)
+        laid_out = renderer.typeset(text)
+        with folder_written_whole(out, _WRITTEN_HERE, _LAYOUT) as unfinished:
+            drawn = renderer.draw_pages(laid_out, scale)
+            bar = track(drawn, "drawing", total=laid_out.num_pages, console=messages_console(), transient=True)
+            for number, page in enumerate(bar, start=1):
+                Image.fromarray(page).save(unfinished / f"page-{number:04}.png")
+            layout = {
+                "config": render_config.to_dict(),
+                "scale": scale,
+                "pages": [laid_out.page_size(page, scale) for page in range(laid_out.num_pages)],
+                "undrawable": [[position, f"U+{ord(character):04X}"] for position, character in laid_out.undrawable],
+                "lines": [
+                    {
+                        "page": line.page + 1,
+                        "start": line.start,
+                        "end": line.end,
+                        "box": [side * scale for side in line.box],
+                    }
+                    for line in laid_out.lines
+                ],
+            }
+            (unfinished / _LAYOUT).write_text(json.dumps(layout), encoding="utf-8")
+    rows = [
+        ("document", f"{len(text):,} characters"),
+        ("pages", f"{laid_out.num_pages:,} at scale {scale:g}"),
+        ("undrawable", f"{len(laid_out.undrawable):,} characters, drawn as boxes and listed in {_LAYOUT}"),
+        ("written to", str(out)),
+    ]
+    print_rows(answers_console(), [row for row in rows if row[0] != "undrawable" or laid_out.undrawable])
