@@ -86,8 +86,8 @@ def test_a_scanned_pdf_is_pictures_of_its_pages(tmp_path: Path) -> None:
 
 def test_pages_of_pictures_among_pages_of_text_are_not_left_out_silently(tmp_path: Path) -> None:
     path = write(tmp_path, "a.pdf", pdf_file(["Text.", RED_SQUARE, ""]))
-    with pytest.warns(UserWarning, match="pages 2 hold pictures and no text, and are left out"):
-        assert read_document_file(path) == "Text.\f\f"
+    with pytest.warns(UserWarning, match="pages 1 hold text, and are shown as pictures like the other pages"):
+        assert isinstance(read_document_file(path), ScannedPages)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a blank page loses nothing
         assert read_document_file(write(tmp_path, "b.pdf", pdf_file(["Text.", ""]))) == "Text.\f"
@@ -149,7 +149,11 @@ def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
         ("a.pdf", b"%PDF-1.4\nnothing", "cannot be read as a PDF: it is damaged"),
         ("a.pdf", b"no PDF at all", "cannot be read as a PDF: it is damaged"),
         ("a.pdf", pdf_file(["Text."])[:-200], "cannot be read as a PDF: it is damaged"),
-        ("a.pdf", pdf_file(["Text."], encrypted=True), "cannot be read as a PDF: it is encrypted; save it without"),
+        (
+            "a.pdf",
+            pdf_file(["Text."], encrypted=True),
+            "cannot be read as a PDF: it is encrypted; give its password",
+        ),
         ("a.pdf", pdf_file(["", ""]), "empty document: the 2 pages of .*a.pdf are blank"),
         ("a.png", b"no picture at all", "not a picture that can be read .* save it again, as PNG"),
     ],

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .encodings import decode
 from .html import html_text
+from .page_numbers import page_indices
 from .pdf import PdfFile
-from .pdf_text import is_drawn, page_text
+from .pdf_reading import read_pdf
 from .pictures import GivenPicture
 from .scans import ScannedPages
 
@@ -93,13 +93,19 @@ def names_a_file(document: Any) -> bool:
         return False
 
 
-def read_document_file(path: str | os.PathLike[str]) -> str | ScannedPages:
+def read_document_file(
+    path: str | os.PathLike[str], *, password: str | None = None, pages: str | None = None
+) -> str | ScannedPages:
     """The text of a file; for a picture, or a PDF that holds no text (a scan), its pages, not yet drawn.
 
-    Text files are UTF-8, or UTF-16 with a byte order mark.
+    Text files are UTF-8, or UTF-16 with a byte order mark. Of PDFs, the text of all pages is read, with what form
+    fields and annotations hold and the text that recognition wrote over scans; a form feed stands between two pages.
+    It is a `PagedText`, which knows the PDF's page of each character.
 
     Args:
         path: a path, or a `file:` address. Nothing is fetched from the network.
+        password: of an encrypted PDF.
+        pages: of a PDF or a picture of many frames: those to read, counted from 1, such as "3", "10-20,25" or "90-".
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
@@ -107,7 +113,8 @@ def read_document_file(path: str | os.PathLike[str]) -> str | ScannedPages:
             encoding, or a PDF or picture that is damaged or encrypted.
 
     Warns:
-        UserWarning: some pages of a PDF hold pictures only; they are left out.
+        UserWarning: some pages of a PDF are pictures of text, others hold text; what the pictures show is left out. A PDF
+            holds text that it never shows, or text that its fonts do not map to characters.
     """
     given, path = path, _local_path(path)
     if path.is_dir():
@@ -124,9 +131,10 @@ def read_document_file(path: str | os.PathLike[str]) -> str | ScannedPages:
     if size > most:
         raise ValueError(f"{path} has {size:,} bytes, more than the {most:,} that are read at once; split it up")
     if suffix in _PICTURES:
-        return ScannedPages(GivenPicture.frames_of(path, str(path)))
+        frames = GivenPicture.frames_of(path, str(path))
+        return ScannedPages([frames[index] for index in page_indices(pages, len(frames), str(path))])
     if is_pdf:
-        return _read_pdf(PdfFile(path, str(path)))
+        return read_pdf(PdfFile(path, str(path), password), pages)
     text = decode(path.read_bytes(), str(path))
     if suffix in _MARKUP:
         try:
@@ -151,25 +159,3 @@ def _local_path(path: str | os.PathLike[str]) -> Path:
             f"{path} is an address, and nothing is fetched from the network: download it and pass the file"
         )
     return Path(path).expanduser()
-
-
-def _read_pdf(file: PdfFile) -> str | ScannedPages:
-    """The text of all pages, a form feed between two; the pages themselves where there is no text at all."""
-    texts: list[str] = []
-    drawn: list[int] = []
-    for index in range(file.num_pages):
-        with file.page(index) as page:
-            texts.append(page_text(page))
-            if not texts[-1].strip() and is_drawn(page):
-                drawn.append(index + 1)
-    if not any(text.strip() for text in texts):
-        if not drawn:
-            raise ValueError(f"empty document: the {file.num_pages} pages of {file.name} are blank")
-        return ScannedPages([file.page_source(index) for index in range(file.num_pages)])
-    if drawn:
-        warnings.warn(
-            f"{file.name}: pages {', '.join(map(str, drawn))} hold pictures and no text, and are left out; "
-            "to read them, pass them as page images",
-            stacklevel=3,
-        )
-    return "\f".join(texts)

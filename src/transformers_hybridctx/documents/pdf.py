@@ -9,12 +9,16 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pypdfium2
 import pypdfium2.raw as pdfium
 from PIL import Image
+
+from .pdf_fields import page_entries
+from .pdf_survey import PageSurvey, survey
+from .pdf_text import PageText, page_text
 
 PDF_PAGE_DPI = 144
 """Resolution of a PDF's own pages at scale 1: twice that of typeset pages, for small print."""
@@ -22,6 +26,9 @@ PDF_PAGE_DPI = 144
 # PDFium may be in one thread only, whichever file it works on; what is collected as garbage closes its file in it, too.
 _PDFIUM = threading.RLock()
 _POINTS_PER_INCH = 72
+# A page is a scan where pictures cover this much of it, and this many characters, at least, are not beside them.
+_SCAN_COVERAGE = 0.5
+_SCAN_CHARACTERS = 200
 
 
 class PdfFile:
@@ -30,23 +37,25 @@ class PdfFile:
     Args:
         source: a file, which is read as far as it is needed, or its bytes.
         name: what messages call it.
+        password: of an encrypted file.
 
     Raises:
         ValueError: it is damaged or encrypted, or has no pages.
     """
 
-    def __init__(self, source: Path | bytes, name: str) -> None:
+    def __init__(self, source: Path | bytes, name: str, password: str | None = None) -> None:
         self.name = name
         with _PDFIUM:
             try:
-                self._document = pypdfium2.PdfDocument(source)
+                self._document = pypdfium2.PdfDocument(source, password=password)
                 self._document.init_forms()
             except pypdfium2.PdfiumError as error:
-                reason = (
-                    "encrypted; save it without its password"
-                    if "password" in str(error).lower()
-                    else f"damaged ({error}); save or print it to PDF again"
-                )
+                if "password" not in str(error).lower():
+                    reason = f"damaged ({error}); save or print it to PDF again"
+                elif password is None:
+                    reason = "encrypted; give its password, or save it without its password"
+                else:
+                    reason = "encrypted with another password than the one given"
                 raise ValueError(f"{name} cannot be read as a PDF: it is {reason}") from error
             weakref.finalize(self, _close, self._document)
             self.num_pages = len(self._document)
@@ -87,18 +96,63 @@ class PdfFile:
     def draw(self, index: int, height: int, width: int) -> Image.Image:
         """A page as a viewer shows it, with its annotations and form fields, in "L" or "RGB"."""
         with self.page(index) as page:
-            bitmap = pypdfium2.PdfBitmap.new_native(width, height, pdfium.FPDFBitmap_BGR, rev_byteorder=True)
-            try:
-                bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
-                where = (bitmap, page, 0, 0, width, height, 0, pdfium.FPDF_ANNOT | pdfium.FPDF_REVERSE_BYTE_ORDER)
-                pdfium.FPDF_RenderPageBitmap(*where)
-                if self._document.formenv is not None:
-                    pdfium.FPDF_FFLDraw(self._document.formenv, *where)
-                pixels = bitmap.to_numpy()
-                is_grey = all(np.array_equal(pixels[:, :, 0], pixels[:, :, other]) for other in (1, 2))
-                return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if is_grey else pixels))
-            finally:
-                bitmap.close()
+            pixels = self._pixels(page, height, width)
+        is_grey = all(np.array_equal(pixels[:, :, 0], pixels[:, :, other]) for other in (1, 2))
+        return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if is_grey else pixels))
+
+    def content(self, index: int) -> PageContent:
+        """What a page holds, in text and else."""
+        with self.page(index) as page:
+            seen = survey(page)
+            entries = page_entries(page, self._document.formenv)
+            text = page_text(
+                page,
+                seen,
+                entries,
+                lambda height, width: self._pixels(page, height, width).mean(axis=2).astype(np.uint8),
+            )
+            return PageContent(text, seen, bool(entries))
+
+    def label(self, index: int) -> str:
+        """The number that is printed for a page ("iv", "A-3"); its place, counted from 1, where the file says none."""
+        with _PDFIUM:
+            return self._document.get_page_label(index) or str(index + 1)
+
+    def _pixels(self, page: Any, height: int, width: int) -> np.ndarray:
+        """uint8 [height, width, 3]."""
+        bitmap = pypdfium2.PdfBitmap.new_native(width, height, pdfium.FPDFBitmap_BGR, rev_byteorder=True)
+        try:
+            bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
+            where = (bitmap, page, 0, 0, width, height, 0, pdfium.FPDF_ANNOT | pdfium.FPDF_REVERSE_BYTE_ORDER)
+            pdfium.FPDF_RenderPageBitmap(*where)
+            if self._document.formenv is not None:
+                pdfium.FPDF_FFLDraw(self._document.formenv, *where)
+            return bitmap.to_numpy().copy()
+        finally:
+            bitmap.close()
+
+
+class PageContent(NamedTuple):
+    """A page's text, and what else is on it."""
+
+    text: PageText
+    survey: PageSurvey
+    has_entries: bool
+
+    @property
+    def kind(self) -> Literal["text", "picture", "garbled", "blank"]:
+        """What a reader needs of the page: its text, or its picture, because there is no text that says the same.
+
+        Where pictures cover most of a page, a stamp, a page number or the mark of the scanner beside them says nothing
+        of what they show; recognised text that lies over them does.
+        """
+        inked = len("".join(self.text.text.split()))
+        if not inked:
+            return "picture" if self.survey.is_drawn else "blank"
+        if self.text.is_garbled:
+            return "garbled"
+        stamped = self.survey.coverage >= _SCAN_COVERAGE and inked < _SCAN_CHARACTERS and not self.text.ocr_count
+        return "picture" if stamped else "text"
 
 
 class PdfPage:

@@ -1,22 +1,249 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text of a PDF's page."""
+"""The text of a PDF's page, in reading order: what is painted, whichever way it is turned; what is not, apart from it."""
 
 from __future__ import annotations
 
+import ctypes
+import math
 import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+import numpy as np
+import pypdfium2.raw as pdfium
 
-def page_text(page: Any) -> str:
-    """A page's text, with the hyphens at line ends that PDFium marks as such."""
+from .pdf_characters import Box, Character, Entry, with_entries
+from .pdf_survey import SMALLEST_SIZE, PageSurvey
+
+Proof = Callable[[int, int], np.ndarray]
+"""Draws a page as it is shown: (height, width) -> grey, uint8 [height, width]."""
+
+_SAMPLE = 64
+_GARBLED_SHARE = 0.1
+_LEAST_CONTRAST = 12
+_PROOF_PIXELS = 2**21
+_LINE_END_HYPHEN = re.compile(r"[\ufffe\x02]\n?")
+# Private use, replacement characters, and controls that are no white space: of a font without a map to Unicode.
+_NO_TEXT = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff\ufffd\x00-\x01\x03-\x08\x0e-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class PageText:
+    """The text of a page.
+
+    Attributes:
+        text: what is read, in reading order, form fields included.
+        hidden: text that the page holds and never shows.
+        ocr_count: characters that lie unseen over a picture of them, as text recognition writes them.
+        is_garbled: whether much of it is no text: its fonts have no (usable) map to Unicode.
+    """
+
+    text: str
+    hidden: str = ""
+    ocr_count: int = 0
+    is_garbled: bool = False
+
+    @classmethod
+    def of(cls, characters: Sequence[Character], hidden: str) -> PageText:
+        inked = [one for one in characters if not one.text.isspace()]
+        bad = sum(not one.is_mapped or bool(_NO_TEXT.match(one.text)) for one in inked)
+        text = "".join(one.text for one in characters)
+        return cls(text, hidden, sum(one.is_unpainted for one in inked), bad > _GARBLED_SHARE * len(inked))
+
+
+def page_text(page: Any, seen: PageSurvey, entries: Sequence[Entry], proof: Proof) -> PageText:
+    """The text of a page (pypdfium2's), with what form fields and annotations hold; `proof` is asked in doubt only."""
     textpage = page.get_textpage()
     try:
-        text = textpage.get_text_bounded().replace("\r\n", "\n")
+        if seen.is_plain and not entries:
+            text = _as_pdfium_gives_it(textpage)
+            if text is not None:
+                return PageText(text)
+        characters = _characters(textpage)
     finally:
         textpage.close()
-    return re.sub(r"[\ufffe\x02]\n?", "-\n", text)
+    if not seen.is_plain:
+        characters = _turned_upright(page, characters)
+    read, hidden = _by_sight(characters, seen, page.get_rotation(), proof) if not seen.is_plain else (characters, "")
+    return PageText.of(with_entries(read, entries), hidden)
 
 
-def is_drawn(page: Any) -> bool:
-    """Whether anything is on the page."""
-    return next(page.get_objects(), None) is not None
+def _as_pdfium_gives_it(textpage: Any) -> str | None:
+    """The quick way; None where some of the text has no map to Unicode, or is dropped."""
+    count = textpage.count_chars()
+    step = max(1, count // _SAMPLE)
+    if any(pdfium.FPDFText_HasUnicodeMapError(textpage, index) == 1 for index in range(0, count, step)):
+        return None
+    text = textpage.get_text_bounded()
+    units = len(text) + sum(one > "\uffff" for one in text)
+    if units < count or _NO_TEXT.search(text):
+        return None
+    return _LINE_END_HYPHEN.sub("-\n", text.replace("\r\n", "\n").replace("\f", "\n"))
+
+
+def _characters(textpage: Any) -> list[Character]:
+    """All characters that a page holds, in PDFium's order."""
+    characters: list[Character] = []
+    box = pdfium.FS_RECTF()
+    for index in range(textpage.count_chars()):
+        code = pdfium.FPDFText_GetUnicode(textpage, index)
+        text = chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
+        angle = characters[-1].angle if characters else 0
+        if pdfium.FPDFText_IsGenerated(textpage, index) == 1:
+            if text == "\n" or text == " ":
+                characters.append(Character(text, angle=angle))
+            elif text != "\r":
+                characters.append(Character("-", angle=angle))
+            continue
+        if text in ("\ufffe", "\x02"):  # a hyphen at the end of a line; the line end follows
+            text = "-"
+        pdfium.FPDFText_GetLooseCharBox(textpage, index, box)  # as wide as it advances, as high as its font
+        item = pdfium.FPDFText_GetTextObject(textpage, index)
+        characters.append(
+            Character(
+                " " if text in "\r\n\f" else text,
+                box=(box.left, box.bottom, box.right, box.top),
+                angle=round(math.degrees(pdfium.FPDFText_GetCharAngle(textpage, index)) / 90) * 90 % 360,
+                is_mapped=pdfium.FPDFText_HasUnicodeMapError(textpage, index) != 1,
+                run=ctypes.cast(item, ctypes.c_void_p).value or 0 if item else 0,
+                is_unpainted=bool(item) and pdfium.FPDFTextObj_GetTextRenderMode(item) in (3, 7),
+                size=_size_of(textpage, index),
+            )
+        )
+    return characters
+
+
+def _size_of(textpage: Any, index: int) -> float:
+    """Size as it is shown, in points."""
+    matrix = pdfium.FS_MATRIX()
+    pdfium.FPDFText_GetMatrix(textpage, index, matrix)
+    return float(pdfium.FPDFText_GetFontSize(textpage, index)) * math.hypot(matrix.c, matrix.d)
+
+
+def _turned_upright(page: Any, characters: list[Character]) -> list[Character]:
+    """The characters in the order in which they are read once each direction of text has been turned upright.
+
+    PDFium orders the text of a page from its top down, whichever way the text runs, so the page is turned (and back).
+    """
+    rotation = page.get_rotation()
+    angles = Counter(one.angle for one in characters if one.box is not None)
+    if not angles or (set(angles) == {0} and rotation == 0):
+        return characters
+    result: list[Character] = []
+    try:
+        for angle in sorted(angles, key=lambda angle: (-angles[angle], angle)):
+            page.set_rotation(-angle % 360)
+            textpage = page.get_textpage()
+            try:
+                turned = [one for one in _characters(textpage) if one.angle == angle]
+            finally:
+                textpage.close()
+            result += [Character("\n")] * bool(result) + (turned if angle == 0 else _with_spaces(turned, angle))
+    finally:
+        page.set_rotation(rotation)
+    return result
+
+
+def _with_spaces(characters: Sequence[Character], angle: int) -> list[Character]:
+    """Text that runs at an angle, with blanks and line ends where its characters stand apart."""
+    result: list[Character] = []
+    previous: tuple[float, float, float] | None = None  # where it ended, its middle across, its size
+    for one in characters:
+        if one.box is None:
+            continue
+        start, end, middle = _along(one.box, angle)
+        if previous is not None:
+            last_end, last_middle, size = previous
+            size = max(size, one.size, 1e-3)
+            if abs(middle - last_middle) > 0.6 * size or start < last_end - size:
+                result.append(Character("\n", angle=angle))
+            elif start - last_end > 0.25 * size and not (one.text.isspace() or result[-1].text.isspace()):
+                result.append(Character(" ", angle=angle))
+        result.append(one)
+        previous = (end, middle, one.size)
+    return result
+
+
+def _along(box: Box, angle: int) -> tuple[float, float, float]:
+    """(start, end, middle across) of a box in the direction of text that is turned clockwise by `angle`."""
+    left, bottom, right, top = box
+    if angle in (0, 180):
+        along = (left, right) if angle == 0 else (-right, -left)
+        return *along, (bottom + top) / 2
+    along = (-top, -bottom) if angle == 90 else (bottom, top)
+    return *along, (left + right) / 2
+
+
+def _by_sight(
+    characters: Sequence[Character], seen: PageSurvey, rotation: int, proof: Proof
+) -> tuple[list[Character], str]:
+    """(what a reader of the page sees, or a recognised picture shows; what nobody sees)."""
+    read: list[Character] = []
+    hidden: list[str] = []
+    picture: np.ndarray | None = None
+    for (_, unpainted), group in groupby(characters, lambda one: (one.run if one.box else None, one.is_unpainted)):
+        run = list(group)
+        inked = [one for one in run if one.box is not None and not one.text.isspace()]
+        if not inked:
+            read += run
+            continue
+        if unpainted:
+            is_seen = all(seen.is_covered(*one.middle) for one in (inked[0], inked[-1]))
+        elif max(one.size for one in inked) < SMALLEST_SIZE or not any(seen.holds(*one.middle) for one in inked):
+            is_seen = False
+        else:
+            if picture is None:
+                picture = _drawn(seen.box, rotation, proof)
+            is_seen = _has_contrast(picture, [one.box for one in inked if one.box], seen.box, rotation)
+        if is_seen:
+            read += run
+        else:
+            hidden.append("".join(one.text for one in run))
+    return _without_blank_lines(read), " ".join(hidden)
+
+
+def _without_blank_lines(characters: Sequence[Character]) -> list[Character]:
+    """White space that PDFium made up around what is left out goes with it."""
+    result: list[Character] = []
+    for one in characters:
+        if one.box is None and one.text in " \n" and (not result or result[-1].text == "\n"):
+            continue
+        if one.box is None and one.text == "\n" and result[-1].box is None and result[-1].text == " ":
+            result.pop()
+        result.append(one)
+    while result and result[-1].box is None and result[-1].text.isspace():
+        result.pop()
+    return result
+
+
+def _drawn(box: Box, rotation: int, proof: Proof) -> np.ndarray:
+    width, height = max(box[2] - box[0], 1.0), max(box[3] - box[1], 1.0)
+    if rotation % 180:
+        width, height = height, width
+    scale = min(2.0, math.sqrt(_PROOF_PIXELS / (width * height)))
+    return proof(max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def _has_contrast(picture: np.ndarray, boxes: Sequence[Box], page: Box, rotation: int) -> bool:
+    """Whether anything is seen where the characters stand."""
+    left, bottom = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    right, top = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    corners = [_displayed(x, y, page, rotation) for x, y in ((left, bottom), (right, top))]
+    height, width = picture.shape
+    columns = sorted(u * width for u, _ in corners)
+    rows = sorted(v * height for _, v in corners)
+    area = picture[
+        max(0, math.floor(rows[0]) - 1) : math.ceil(rows[1]) + 1,
+        max(0, math.floor(columns[0]) - 1) : math.ceil(columns[1]) + 1,
+    ]
+    return bool(area.size) and int(area.max()) - int(area.min()) >= _LEAST_CONTRAST
+
+
+def _displayed(x: float, y: float, page: Box, rotation: int) -> tuple[float, float]:
+    """A point of the page as shares of the width and height at which it is shown, from the top left."""
+    left, bottom, right, top = page
+    u, v = (x - left) / max(right - left, 1e-6), (y - bottom) / max(top - bottom, 1e-6)
+    return {0: (u, 1 - v), 90: (v, u), 180: (1 - u, v), 270: (1 - v, 1 - u)}[rotation % 360]
