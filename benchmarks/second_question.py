@@ -37,7 +37,7 @@ from transformers import Glm4vConfig, Glm4vForConditionalGeneration, Glm4vImageP
 from transformers.utils import logging
 
 from transformers_hybridctx.caching.document_cache import DocumentCache
-from transformers_hybridctx.processing_hybridctx import drawn_pages
+from transformers_hybridctx.prompting.pages import drawn_pages
 
 TEXT = Path(__file__).parents[1] / "examples" / "nordic_factbook.txt"
 CHARACTERS_A_TOKEN = 17.3  # of a page of the bundled checkpoint

@@ -87,4 +87,4 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": page.stem}
     for number, code in enumerate(blocks(page, "python"), start=1):
-        exec(compile(code, f"{page.name}, Python block {number}", "exec"), names)
+        exec(compile(code, f"{page.name}, Python block {number}", "exec", dont_inherit=True), names)

@@ -1,51 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processor: prompts from documents, from text with images and from chats; saving and loading with fonts."""
+"""The processor: prompts from documents, and what every GLM-4V processor does."""
 
 from __future__ import annotations
 
-import json
-import pathlib
-import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoProcessor, PreTrainedTokenizerFast
+from prompt_samples import DOCUMENT, QUESTION, decode
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from transformers_hybridctx import (
     ContextBudget,
     ContextBudgetError,
-    HybridCtxConfig,
     HybridCtxImageProcessor,
     HybridCtxProcessor,
     PageRenderer,
     RenderConfig,
 )
-from transformers_hybridctx.prompting.frames import PlainEncoder
-from transformers_hybridctx.rendering.typesetting import BUNDLED_SANS
-
-DOCUMENT = (
-    "It was the best of times, it was the worst of times. " * 6
-    + "The special magic number for green-lemur is: 4821930. "
-    + "It was the age of wisdom, it was the age of foolishness. " * 6
-)
-QUESTION = "What is the special magic number for green-lemur?"
-
-
-def decode(processor: HybridCtxProcessor, ids: Any) -> str:
-    """The prompt with every picture written as one image token."""
-    text = processor.tokenizer.decode(ids)
-    while "<|image|><|image|>" in text:
-        text = text.replace("<|image|><|image|>", "<|image|>")
-    return text
-
-
-# Documents
+from transformers_hybridctx.planning.policies.anchors import AnchorsPolicy
 
 
 @pytest.mark.parametrize("policy", ["full", "none", "tail", "middle", "anchors", "bm25"])
@@ -114,6 +92,61 @@ def test_batches_are_padded_on_the_left_and_each_row_is_the_single_prompt(proces
         assert batch["attention_mask"][row].tolist() == [0] * (batch["input_ids"].shape[1] - length) + [1] * length
         grids.append(single["image_grid_thw"])
     assert torch.equal(batch["image_grid_thw"], torch.cat(grids))
+
+
+@pytest.mark.parametrize("padding", [True, "longest", None])
+def test_a_batch_is_padded_whether_or_not_padding_is_asked_for(processor: HybridCtxProcessor, padding: Any) -> None:
+    request: dict[str, Any] = {"document": ["a b", "a b c"], "question": "What?", "return_tensors": "pt"}
+    plain, padded = processor(**request), processor(**request, padding=padding, padding_side="left", truncation=False)
+    assert all(torch.equal(value, padded[name]) for name, value in plain.items())
+
+
+def test_questions_one_by_one_rank_a_document_once(
+    processor: HybridCtxProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked = []
+    rank = AnchorsPolicy.rank
+    monkeypatch.setattr(AnchorsPolicy, "rank", lambda self, *given: ranked.append(given) or rank(self, *given))
+    document = processor.read_document(DOCUMENT)
+    plans = [processor.plan(document, f"Question {number}?", text_policy="anchors") for number in range(5)]
+    assert len(ranked) == 1
+    assert plans[4] == processor.plan(DOCUMENT, "Question 4?", text_policy="anchors")
+
+
+def test_a_drawn_document_at_a_small_scale_keeps_its_budget(
+    tokenizer: PreTrainedTokenizerFast, image_processor: HybridCtxImageProcessor, render_config: dict[str, Any]
+) -> None:
+    """Pages of different widths are alike at the scale that it was drawn at, and differ at the plan's."""
+    config = RenderConfig(**{**render_config, "auto_crop_width": True, "auto_crop_last_page": True})
+    processor = HybridCtxProcessor(image_processor, tokenizer, render_config=config)
+    text = "\n".join("w" * (1 + number * 7 % 23) for number in range(400))
+    drawn = PageRenderer(config).render(text, scale=0.05)
+    for limit in range(300, 1300, 50):
+        budget = {"max_context_tokens": limit, "min_scale": 0.05}
+        features, plan = processor(document=drawn, question="?", budget=budget, text_policy="none", return_plan=True)
+        assert len(features["input_ids"][0]) == plan.total_tokens <= limit
+
+
+def test_threads_share_a_processor(processor: HybridCtxProcessor) -> None:
+    document = processor.read_document(DOCUMENT)
+    asked = [(policy, f"What is number {number}?") for policy in ("anchors", "bm25", "middle") for number in range(8)]
+
+    def answer(request: tuple[str, str]) -> dict[str, Any]:
+        policy, question = request
+        budget = {"max_context_tokens": 700}
+        return dict(processor(document=document, question=question, text_policy=policy, budget=budget))
+
+    alone = [answer(request) for request in asked]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(answer, asked))
+    finally:
+        sys.setswitchinterval(before)
+    for one, other in zip(alone, together, strict=True):
+        assert one["input_ids"] == other["input_ids"]
+        assert np.array_equal(one["pixel_values"], other["pixel_values"])
 
 
 def test_one_document_may_have_many_questions_and_one_question_many_documents(processor: HybridCtxProcessor) -> None:
@@ -192,76 +225,6 @@ def test_defaults_of_the_processor_hold_where_a_request_says_nothing(
     assert processor.plan(DOCUMENT, QUESTION, text_policy="none").spans == ()
 
 
-# Text is text
-
-
-@pytest.mark.parametrize("token", ["<|image|>", "<|user|>", "<|endoftext|>", "<sop>", "<|end_of_image|>"])
-@pytest.mark.parametrize("policy", ["full", "anchors"])
-def test_special_tokens_written_in_a_document_or_question_stay_text(
-    processor: HybridCtxProcessor, token: str, policy: str
-) -> None:
-    clean = processor(document="Take 48219 xx and run.", question="Why xx then?", text_policy=policy)
-    features = processor(document=f"Take 48219 {token} and run.", question=f"Why {token} then?", text_policy=policy)
-    special = set(processor.tokenizer.all_special_ids)
-    kept = [[one for one in ids["input_ids"][0] if one in special] for ids in (features, clean)]
-    assert kept[0] == kept[1]
-    assert processor.tokenizer.decode(features["input_ids"][0]).count(f"Why {token} then?") == 1
-
-
-def test_a_tokenizer_that_makes_special_tokens_of_plain_text_is_refused(processor: HybridCtxProcessor) -> None:
-    backend = Tokenizer(models.WordLevel({"<unk>": 0, "<|image|>": 1, "a": 2}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.add_special_tokens(["<|image|>"])
-    with pytest.raises(ValueError, match=r"special token '<\|image\|>' out of plain text"):
-        PlainEncoder(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))(["a <|image|>"])
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    document=st.text(min_size=1, max_size=300).filter(lambda text: any(char.isalnum() for char in text)),
-    policy=st.sampled_from(["full", "anchors", "tail"]),
-    limit=st.none() | st.integers(60, 400),
-)
-def test_any_text_makes_a_prompt_of_the_promised_length(
-    processor: HybridCtxProcessor, document: str, policy: str, limit: int | None
-) -> None:
-    try:
-        features, plan = processor(
-            document=document,
-            question="\ud83d?",
-            text_policy=policy,
-            budget={"max_context_tokens": limit},
-            return_plan=True,
-        )
-    except ContextBudgetError as error:
-        assert limit is not None and error.smallest > limit
-        return
-    assert len(features["input_ids"][0]) == plan.total_tokens
-    assert limit is None or plan.total_tokens <= limit
-
-
-def test_lone_surrogates_and_control_characters_are_copied_and_reported(processor: HybridCtxProcessor) -> None:
-    features, plan = processor(document="Before \ud83d and \x00\x1b after.", question="What?", return_plan=True)
-    text = processor.tokenizer.decode(features["input_ids"][0])
-    assert "Before \\ud83d and \x00\x1b after." in text
-    assert plan.escaped == ((7, "\ud83d"),)
-    assert plan.omitted == ()
-    unseen = processor.plan("Before \ud83d and \x00\x1b after.", "What?", text_policy="none")
-    assert [(piece.start, piece.end, piece.reason) for piece in unseen.omitted] == [
-        (7, 8, "undrawable"),
-        (13, 15, "undrawable"),
-    ]
-
-
-def test_document_tokens_are_what_the_text_costs_however_long_it_is(processor: HybridCtxProcessor) -> None:
-    text = "".join(f"line {number} of the log,\n  indented \n\nnot\n" for number in range(9000))
-    assert len(processor.encoder._pieces(text)) > 1
-    assert processor.encoder.count(text) == len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-# Errors
-
-
 @pytest.mark.parametrize(
     ("request_", "error", "says"),
     [
@@ -285,6 +248,13 @@ def test_document_tokens_are_what_the_text_costs_however_long_it_is(processor: H
         ),
         ({"document": "text", "question": "?", "budget": {"tokens": 5}}, ValueError, "unknown ContextBudget field"),
         ({"document": "text", "question": "?", "max_length": 5}, TypeError, "max_length"),
+        ({"document": "text", "question": "?", "truncation": True}, ValueError, "max_context_tokens"),
+        ({"document": "text", "question": "?", "padding": "max_length"}, ValueError, "padding='max_length'"),
+        ({"document": "text", "question": "?", "padding": False}, ValueError, "padding=False"),
+        ({"document": "text", "videos": [np.zeros((4, 9, 9, 3), np.uint8)]}, ValueError, "videos= is given"),
+        ({"text": ["a"], "videos": [np.zeros((4, 9, 9, 3), np.uint8)]}, ValueError, "videos= is given"),
+        ({"text": ["a"], "audio": [np.zeros(100)]}, ValueError, "audio= is given"),
+        ({"document": "text", "budget": {"max_scale": 1e6}}, ValueError, "max_scale=1000000.0"),
         ({"document": [np.zeros((0, 9), np.uint8)], "question": "?"}, ValueError, "page image 1 has no pixels"),
         ({"document": [np.zeros((9, 9), np.float32)], "question": "?"}, ValueError, "float32"),
         ({"document": "text", "question": "?", "budget": {"max_context_tokens": 5}}, ContextBudgetError, "smallest"),
@@ -296,144 +266,6 @@ def test_a_request_that_cannot_be_served_says_why(
 ) -> None:
     with pytest.raises(error, match=says):
         processor(**request_)
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        # Lines between parts, as many chat templates have them.
-        "{% for part in messages[0].content %}{{ '<|image|>' if part.type == 'image' else part.text }}\n{% endfor %}",
-        # Numbered pictures, trimmed text, and a closing word that depends on the text.
-        "[gMASK]<sop><|user|>{% for part in messages[0].content %}"
-        "{% if part.type == 'image' %}Picture {{ loop.index }}: "
-        "<|begin_of_image|><|image|><|end_of_image|>{% else %}{{ part.text | trim }}{% endif %}{% endfor %}"
-        "{{ '' if messages[0].content[-1].text.endswith('/nothink') else '/nothink' }}<|assistant|>",
-    ],
-)
-@pytest.mark.parametrize("policy", ["anchors", "none", "full"])
-def test_any_template_gets_the_promised_tokens(
-    tokenizer: PreTrainedTokenizerFast,
-    image_processor: HybridCtxImageProcessor,
-    render_config: dict[str, Any],
-    template: str,
-    policy: str,
-) -> None:
-    processor = HybridCtxProcessor(image_processor, tokenizer, chat_template=template, render_config=render_config)
-    with pytest.raises(ContextBudgetError) as caught:
-        processor.plan(DOCUMENT, QUESTION, text_policy=policy, budget={"max_context_tokens": 40})
-    for limit in (caught.value.smallest, caught.value.smallest + 100, None):
-        request: dict[str, Any] = {"text_policy": policy, "budget": {"max_context_tokens": limit}}
-        features, plan = processor(document=DOCUMENT, question=QUESTION, **request, return_plan=True)
-        assert len(features["input_ids"][0]) == plan.total_tokens <= (limit or plan.total_tokens)
-
-
-def test_a_template_that_drops_its_text_is_an_error(processor: HybridCtxProcessor) -> None:
-    messages = [{"role": "user", "content": [{"type": "document", "text": "text"}, {"type": "text", "text": "why"}]}]
-    with pytest.raises(ValueError, match="each must appear exactly once"):
-        processor.apply_chat_template(messages, "<|user|>{{ messages[0].role }}", tokenize=True)
-
-
-# Chats
-
-
-def test_a_chat_with_a_document_part_is_the_prompt_of_document_and_question(processor: HybridCtxProcessor) -> None:
-    part = {"type": "document", "text": DOCUMENT}
-    messages = [{"role": "user", "content": [part, {"type": "text", "text": QUESTION}]}]
-    chat = processor.apply_chat_template(
-        messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
-    )
-    call = processor(document=DOCUMENT, question=QUESTION, return_tensors="pt")
-    assert set(chat) == set(call)
-    for name, value in call.items():
-        assert torch.equal(value, chat[name]), name
-    assert messages[0]["content"][0] is part
-    ids = processor.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
-    assert ids == call["input_ids"].tolist()
-
-
-def test_a_chat_as_text_has_one_image_token_a_page(processor: HybridCtxProcessor) -> None:
-    messages = [
-        {
-            "role": "user",
-            "content": [
-                {"type": "document", "text": DOCUMENT, "text_policy": "full"},
-                {"type": "text", "text": "Hm?"},
-            ],
-        }
-    ]
-    text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    plan = processor.plan(DOCUMENT, "Hm?", text_policy="full")
-    assert text.count("<|image|>") == plan.num_pages
-    assert f"[page 1] {plan.spans[0].text}\n" in text
-    assert text.endswith("Hm?<|assistant|>\n")
-
-
-def test_documents_pictures_and_turns_keep_their_order_and_share_a_budget(processor: HybridCtxProcessor) -> None:
-    messages = [
-        {"role": "system", "content": "Be brief."},
-        {
-            "role": "user",
-            "content": [
-                {"type": "document", "text": DOCUMENT, "text_policy": "none"},
-                {"type": "image", "image": Image.new("RGB", (56, 28), "red")},
-                {"type": "document", "document": "Another, with 99812 in it.", "budget": {"visual_share": 0}},
-                {"type": "text", "text": "Compare <|user|>."},
-            ],
-        },
-        {"role": "assistant", "content": "Done."},
-        {"role": "user", "content": "And now?"},
-    ]
-    features, plans = processor.apply_chat_template(
-        messages,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        add_generation_prompt=True,
-        return_plan=True,
-        budget={"max_context_tokens": 400},
-    )
-    page = "<|begin_of_image|><|image|><|end_of_image|>"
-    assert decode(processor, features["input_ids"][0]) == (
-        f"[gMASK]<sop><|system|>\nBe brief.<|user|>\n{page * (plans[0].num_pages + 1)}"
-        "[page 1] Another, with 99812 in it.\nCompare <|user|>.<|assistant|>\nDone.<|endoftext|>"
-        "<|user|>\nAnd now?<|assistant|>\n"
-    )
-    assert {plan.total_tokens for plan in plans} == {features["input_ids"].shape[1]}
-    assert features["input_ids"].shape[1] <= 400
-    assert features["image_grid_thw"].shape[0] == plans[0].num_pages + 1
-    assert int((features["input_ids"] == processor.tokenizer.convert_tokens_to_ids("<|user|>")).sum()) == 2
-
-
-def test_the_assistant_mask_covers_what_the_model_is_to_write(processor: HybridCtxProcessor) -> None:
-    messages = [
-        {"role": "user", "content": [{"type": "document", "text": DOCUMENT}, {"type": "text", "text": QUESTION}]},
-        {"role": "assistant", "content": "4821930"},
-    ]
-    features = processor.apply_chat_template(
-        messages, tokenize=True, return_dict=True, return_tensors="pt", return_assistant_tokens_mask=True
-    )
-    prompt = processor(document=DOCUMENT, question=QUESTION)["input_ids"][0]
-    written = features["input_ids"][features["assistant_masks"].bool()]
-    assert processor.tokenizer.decode(written) == "4821930<|endoftext|>"
-    assert features["input_ids"][0, : len(prompt)].tolist() == prompt
-
-
-def test_chats_without_documents_go_the_way_of_transformers(processor: HybridCtxProcessor) -> None:
-    messages = [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (56, 56))}]}]
-    features = processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
-    assert int(features["mm_token_type_ids"].sum()) == 4
-
-
-@pytest.mark.parametrize(
-    "part",
-    [{"type": "document"}, {"type": "document", "text": "a", "document": "b"}, {"type": "document", "url": "x"}],
-)
-def test_a_document_part_with_other_keys_is_an_error(processor: HybridCtxProcessor, part: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="takes 'text' or 'document'"):
-        processor.apply_chat_template([{"role": "user", "content": [part]}], tokenize=True)
-
-
-# As every GLM-4V processor
 
 
 def test_text_with_images_expands_placeholders(processor: HybridCtxProcessor) -> None:
@@ -462,99 +294,3 @@ def test_a_tokenizer_without_an_image_token_is_refused(image_processor: HybridCt
     backend = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     with pytest.raises(ValueError, match=r"no '<\|image\|>' token"):
         HybridCtxProcessor(image_processor, PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
-
-
-# Saving and loading
-
-
-@pytest.fixture
-def saved(tmp_path: pathlib.Path, processor: HybridCtxProcessor) -> pathlib.Path:
-    folder = tmp_path / "checkpoint"
-    processor.save_pretrained(folder)
-    HybridCtxConfig().save_pretrained(folder)
-    return folder
-
-
-def test_a_saved_processor_draws_the_same_pages_with_its_own_fonts(
-    saved: pathlib.Path, processor: HybridCtxProcessor
-) -> None:
-    loaded = AutoProcessor.from_pretrained(saved)
-    assert isinstance(loaded, HybridCtxProcessor)
-    assert loaded.render_config.font_path == str(saved / "fonts" / "DejaVuSansMono.ttf")
-    assert (saved / "fonts" / "LICENSE-DejaVu.txt").exists()
-    ours, theirs = (one(document=DOCUMENT, question=QUESTION, return_tensors="pt") for one in (processor, loaded))
-    for name, value in ours.items():
-        assert torch.equal(value, theirs[name]), name
-
-
-def test_every_setting_comes_back_and_no_path_of_this_machine_is_written(
-    tmp_path: pathlib.Path,
-    tokenizer: PreTrainedTokenizerFast,
-    image_processor: HybridCtxImageProcessor,
-    render_config: dict[str, Any],
-) -> None:
-    font = tmp_path / "somewhere" / "Mine.ttf"
-    font.parent.mkdir()
-    shutil.copy(BUNDLED_SANS, font)
-    config = RenderConfig(**{**render_config, "font_path": str(font), "newline_markup": "¶"})
-    one = HybridCtxProcessor(
-        image_processor,
-        tokenizer,
-        render_config=config,
-        default_budget=ContextBudget(max_text_tokens=77),
-        default_text_policy={"name": "bm25", "top_k": 2},
-        fusion_order="tokens_first",
-    )
-    one.save_pretrained(tmp_path / "saved")
-    written = (tmp_path / "saved" / "processor_config.json").read_text()
-    assert str(tmp_path) not in written
-    assert json.loads(written)["render_config"]["font_path"] == "fonts/Mine.ttf"
-    one_as_written = one.to_dict()
-    (tmp_path / "saved").rename(tmp_path / "moved")
-    shutil.rmtree(font.parent)
-    two = HybridCtxProcessor.from_pretrained(tmp_path / "moved")
-    assert two.to_dict() == one_as_written
-    assert two.default_budget == {"max_text_tokens": 77}
-    assert two.default_text_policy == {"name": "bm25", "top_k": 2}
-    assert two.fusion_order == "tokens_first"
-    # Again, into the folder that it was loaded from.
-    two.save_pretrained(tmp_path / "moved")
-    assert (tmp_path / "moved" / "processor_config.json").read_text() == written
-
-
-def test_a_missing_font_is_an_error_that_says_so(saved: pathlib.Path) -> None:
-    (saved / "fonts" / "DejaVuSansMono.ttf").unlink()
-    with pytest.raises(FileNotFoundError, match=r"fonts/DejaVuSansMono.ttf.*missing"):
-        HybridCtxProcessor.from_pretrained(saved)
-
-
-def test_a_changed_font_is_an_error_that_says_so(saved: pathlib.Path) -> None:
-    font = saved / "fonts" / "DejaVuSansMono.ttf"
-    font.write_bytes(font.read_bytes() + b"\0")
-    with pytest.raises(ValueError, match=r"fonts/DejaVuSansMono.ttf.*sha256"):
-        HybridCtxProcessor.from_pretrained(saved)
-
-
-@pytest.mark.parametrize("name", ["/etc/hostname", "../Mine.ttf", "fonts/../../Mine.ttf"])
-def test_a_checkpoint_cannot_name_fonts_outside_itself(saved: pathlib.Path, name: str) -> None:
-    path = saved / "processor_config.json"
-    values = json.loads(path.read_text())
-    values["render_config"]["font_path"] = name
-    values["font_sha256"][name] = "0" * 64
-    path.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="not a font of the checkpoint"):
-        HybridCtxProcessor.from_pretrained(saved)
-
-
-def test_fonts_come_from_the_hub_cache(
-    saved: pathlib.Path, tmp_path: pathlib.Path, processor: HybridCtxProcessor
-) -> None:
-    """A repository in the cache, as huggingface_hub lays it out, is loaded without a network."""
-    snapshot = tmp_path / "hub" / "models--someone--tiny" / "snapshots" / ("a" * 40)
-    shutil.copytree(saved, snapshot)
-    refs = snapshot.parents[1] / "refs"
-    refs.mkdir()
-    (refs / "main").write_text("a" * 40)
-    loaded = HybridCtxProcessor.from_pretrained("someone/tiny", cache_dir=tmp_path / "hub", local_files_only=True)
-    assert loaded.render_config.font_path == str(snapshot / "fonts" / "DejaVuSansMono.ttf")
-    assert loaded.plan(DOCUMENT, QUESTION) == processor.plan(DOCUMENT, QUESTION)

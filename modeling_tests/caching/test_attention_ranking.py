@@ -16,8 +16,9 @@ from transformers import pipeline
 
 from transformers_hybridctx import DocumentCache, HybridCtxConfig, LongDocQAPipeline
 from transformers_hybridctx.caching.attention_ranking import attention_to_pages, passage_scores, rank_by_attention
-from transformers_hybridctx.planning.context_planning import AttentionPolicy, resolve_text_policy
-from transformers_hybridctx.planning.ranked_policies import passages_of
+from transformers_hybridctx.planning.passages import passages_of
+from transformers_hybridctx.planning.policies.attention import AttentionPolicy
+from transformers_hybridctx.planning.policies.registry import resolve_text_policy
 
 POLICY = {"name": "attention", "passage_chars": 60, "top_k": 2}
 

@@ -10,7 +10,7 @@ from command_line import TALE, run
 from PIL import Image
 
 from transformers_hybridctx import HybridCtxProcessor
-from transformers_hybridctx.planning.context_planning import TEXT_POLICIES
+from transformers_hybridctx.planning.policies.registry import TEXT_POLICIES
 
 
 def test_plan_tells_each_policys_cost_to_the_token(checkpoint: Path, document: str) -> None:

@@ -17,7 +17,11 @@ if os.environ.pop("HYBRIDCTX_LIGHT_START", None) is None:
     from .modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
     from .modules.quantization import four_bit_config
     from .pipeline_long_doc_qa import LongDocQAPipeline
-    from .planning.context_planning import ContextBudget, ContextBudgetError, ContextPlan
+    from .planning.budget import ContextBudget, ContextBudgetError
+    from .planning.plan import ContextPlan
+    from .planning.policies.base import TextPolicy
+    from .planning.policies.ranked import RankedPolicy
+    from .planning.policies.registry import register_text_policy
     from .processing_hybridctx import HybridCtxProcessor
     from .rendering.rasterizing import PageRenderer, RenderedDocument
     from .rendering.settings import RenderConfig
@@ -38,11 +42,14 @@ __all__ = [
     "HybridCtxProcessor",
     "LongDocQAPipeline",
     "PageRenderer",
+    "RankedPolicy",
     "RenderConfig",
     "RenderedDocument",
     "StyleSampler",
+    "TextPolicy",
     "characters_of_visual_token",
     "four_bit_config",
     "patch_aligned_config",
+    "register_text_policy",
     "visual_tokens_of_characters",
 ]

@@ -20,15 +20,19 @@ from transformers.utils import logging
 from .bundled_checkpoint import BUNDLED_CHECKPOINT
 from .caching.attention_ranking import rank_by_attention
 from .caching.document_cache import DocumentCache
-from .caching.prefix import PrefixCache, common_length, empty_cache, not_finite_error, prompt_features
+from .caching.prefix import PrefixCache, common_length, empty_cache, not_finite_error
 from .configuration_hybridctx import HybridCtxConfig
 from .documents.files import names_a_file, read_document_file
 from .grounding.evidence import find_evidence, mark_evidence, split_reasoning
 from .modules.quantization import computes_natively
-from .planning.context_planning import ContextBudget, ContextPlan, resolve_text_policy
-from .planning.ranked_policies import AttentionPolicy
-from .planning.text_policies import PagedDocument, TextPolicy
+from .planning.budget import ContextBudget
+from .planning.paged_document import PagedDocument
+from .planning.plan import ContextPlan
+from .planning.policies.attention import AttentionPolicy
+from .planning.policies.base import TextPolicy
+from .planning.policies.registry import resolve_text_policy
 from .processing_hybridctx import HybridCtxProcessor
+from .prompting.features import prompt_features
 from .remote_code import TravelsWithCode
 
 TASK = "long-doc-qa"

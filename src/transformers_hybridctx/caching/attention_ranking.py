@@ -20,7 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 from transformers.models.glm4v.modeling_glm4v import eager_attention_forward
 
-from ..planning.ranked_policies import AttentionPolicy, passages_of
+from ..planning.passages import passages_of
+from ..planning.policies.attention import AttentionPolicy
 from ..rendering.characters import CharRange
 from ..rendering.typesetting import TypesetDocument
 from ..rendering.visual_token_maps import visual_tokens_of_characters

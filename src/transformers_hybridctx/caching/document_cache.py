@@ -24,11 +24,17 @@ from safetensors.torch import save_file
 from transformers import BatchFeature
 
 from ..documents.scans import ScannedPages
-from ..planning.context_planning import ContextBudget, ContextBudgetError, ContextPlan, Span, resolve_text_policy
-from ..planning.text_policies import MiddlePolicy, NonePolicy, PagedDocument, Selection, SpanCosts, TextPolicy
+from ..planning.budget import ContextBudget, ContextBudgetError
+from ..planning.paged_document import PagedDocument
+from ..planning.plan import ContextPlan, Span
+from ..planning.policies.base import Selection, SpanCosts, TextPolicy
+from ..planning.policies.middle import MiddlePolicy
+from ..planning.policies.none import NonePolicy
+from ..planning.policies.registry import resolve_text_policy
+from ..prompting.features import prompt_features
 from ..rendering.checkpoint_fonts import portable_config
 from ..rendering.typesetting import TypesetDocument
-from .prefix import PrefixCache, prompt_features
+from .prefix import PrefixCache
 
 QUESTION_TOKENS = 256
 """Tokens of a budget that a reading leaves free, for the question and for spans that are copied for it."""

@@ -16,6 +16,8 @@ import torch
 from transformers import BatchFeature, Cache, DynamicCache, QuantizedCache, StaticCache
 from transformers.cache_utils import DynamicLayer
 
+from ..prompting.features import prompt_features
+
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 
 _ROOM = 256
@@ -219,32 +221,6 @@ class PrefixCache:
         return BatchFeature(data)
 
 
-def prompt_features(
-    prompts: Sequence[Sequence[int]], image_token_id: int, pad_token_id: int | None = None, pad_at: int = 0
-) -> dict[str, torch.Tensor]:
-    """
-    Token ids as models take them: `input_ids`, `attention_mask` and `mm_token_type_ids`, int64 `[prompts, sequence]` on
-    the CPU. Shorter prompts are padded before their token number `pad_at`.
-
-    Raises:
-        ValueError: prompts of different length and no `pad_token_id`.
-    """
-    longest = max(map(len, prompts))
-    if pad_token_id is None and any(len(prompt) < longest for prompt in prompts):
-        raise ValueError("prompts of a batch differ in length and the tokenizer has no pad_token; set one")
-    rows, masks = [], []
-    for prompt in prompts:
-        padding = longest - len(prompt)
-        rows.append([*prompt[:pad_at], *[pad_token_id] * padding, *prompt[pad_at:]])
-        masks.append([1] * pad_at + [0] * padding + [1] * (len(prompt) - pad_at))
-    input_ids = torch.tensor(rows)
-    return {
-        "input_ids": input_ids,
-        "attention_mask": torch.tensor(masks),
-        "mm_token_type_ids": (input_ids == image_token_id).long(),
-    }
-
-
 def not_finite_error(what: str, dtype: torch.dtype) -> ValueError:
     """`what` is what a model computes that is not finite."""
     return ValueError(
@@ -291,5 +267,4 @@ __all__ = [
     "common_length",
     "empty_cache",
     "not_finite_error",
-    "prompt_features",
 ]

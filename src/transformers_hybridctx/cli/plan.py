@@ -44,7 +44,8 @@ def plan(
 
     Exit code 1: no policy can be met.
     """
-    from ..planning.context_planning import TEXT_POLICIES, ContextBudgetError, resolve_text_policy
+    from ..planning.budget import ContextBudgetError
+    from ..planning.policies.registry import TEXT_POLICIES, resolve_text_policy
 
     table = Table("policy", box=None, header_style="bold", padding=(0, 2, 0, 0))
     for heading in _COLUMNS:

@@ -15,7 +15,8 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, Glm4vI
 from ..configuration_hybridctx import HybridCtxConfig
 from ..modeling_hybridctx import HybridCtxForCausalLM
 from ..modules.quantization import settle_four_bit
-from ..processing_hybridctx import HybridCtxProcessor, drawn_pages
+from ..processing_hybridctx import HybridCtxProcessor
+from ..prompting.pages import drawn_pages
 from .configs import source_config
 from .sources import Checkpoint, open_checkpoint, read_json
 from .tensor_files import CheckpointError

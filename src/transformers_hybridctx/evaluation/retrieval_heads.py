@@ -15,7 +15,8 @@ import numpy as np
 from transformers.utils import logging
 
 from ..caching.attention_ranking import passage_scores
-from ..planning.ranked_policies import BM25Policy, passages_of
+from ..planning.passages import passages_of
+from ..planning.policies.bm25 import BM25Policy
 from .needle_benchmark import documents_of, environment
 from .needles import Task, make_example
 

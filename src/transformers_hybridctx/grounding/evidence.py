@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..planning.context_planning import ContextPlan
+from ..planning.plan import ContextPlan
 from ..planning.sentences import RUN
 from ..rendering.rasterizing import PageRenderer, mark_boxes
 from ..rendering.typesetting import TypesetDocument

@@ -9,128 +9,23 @@ counted before the prompt exists.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Literal
 
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from ..planning.context_planning import ContextBudget, encodable
-from ..planning.text_policies import PagedDocument, TextPolicy
+from .conversations import Conversation, Hole
 
-# Characters of the pieces that a long text is tokenised in, side by side.
-_PIECE = 1 << 16
-# Characters on either side of a seam that must tokenise alike apart and together.
-_SEAM = 48
-
-
-class PlainEncoder:
-    """Token ids of text as text: no special token and no other added token is ever recognised in it."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
-        self._added = frozenset(tokenizer.added_tokens_decoder)
-        self._plain = _without_added_tokens(getattr(tokenizer, "backend_tokenizer", None))
-        self.count = lru_cache(maxsize=4)(self._count)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> PlainEncoder:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._tokenizer,)
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text; lone surrogates are written as escapes."""
-        ids = self._encode([encodable(text) for text in texts])
-        for text, found in zip(texts, ids, strict=True):
-            if not self._added.isdisjoint(found):
-                token = self._tokenizer.convert_ids_to_tokens(min(self._added.intersection(found)))
-                raise ValueError(f"the tokenizer makes its special token {token!r} out of plain text: {text[:80]!r}")
-        return ids
-
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        if self._plain is None:
-            return [self._tokenizer._encode_without_added_tokens(text) for text in texts]
-        return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
-
-    def _count(self, text: str) -> int:
-        """How many tokens a text of any length has; long ones are counted in pieces where that changes nothing."""
-        text = encodable(text)
-        pieces = self._pieces(text)
-        return sum(len(ids) for ids in self._encode(pieces))
-
-    def _pieces(self, text: str) -> list[str]:
-        cuts = [0]
-        for seam in range(_PIECE, len(text), _PIECE):
-            cut = text.find("\n", seam) + 1
-            if cuts[-1] < cut < len(text) and not text[cut].isspace():
-                cuts.append(cut)
-        seams = [(text[max(0, cut - _SEAM) : cut], text[cut : cut + _SEAM]) for cut in cuts[1:]]
-        together = self._encode([left + right for left, right in seams])
-        left_ids, right_ids = self._encode([left for left, _ in seams]), self._encode([right for _, right in seams])
-        if any(a + b != c for a, b, c in zip(left_ids, right_ids, together, strict=True)):
-            return [text]
-        return [text[start:end] for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True)]
-
-
-def _without_added_tokens(backend: Tokenizer | None) -> Tokenizer | None:
-    if backend is None:
-        return None
-    settings = json.loads(backend.to_str())
-    settings.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-    return Tokenizer.from_str(json.dumps(settings))
-
-
-@dataclass(frozen=True)
-class DocumentPart:
-    """A document in a conversation, laid out, with the budget and the policy that it is planned with."""
-
-    document: PagedDocument
-    budget: ContextBudget
-    policy: TextPolicy
-
-
-@dataclass
-class Conversation:
-    """Messages whose user text, documents and pictures are taken out and stand as `Hole`s in them.
-
-    `image_tokens`: visual tokens of each picture. `question`: what the last user message says.
-    """
-
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    documents: list[DocumentPart] = field(default_factory=list)
-    images: list[Any] = field(default_factory=list)
-    image_tokens: list[int] = field(default_factory=list)
-    question: str | None = None
-
-    def add_text(self, text: str) -> Hole:
-        self.texts.append(text)
-        return Hole("text", len(self.texts) - 1)
-
-    def add_document(self, part: DocumentPart) -> Hole:
-        self.documents.append(part)
-        return Hole("document", len(self.documents) - 1)
-
-    def add_image(self, image: Any, tokens: int) -> Hole:
-        self.images.append(image)
-        self.image_tokens.append(tokens)
-        return Hole("image", len(self.images) - 1)
-
-
-@dataclass(frozen=True)
-class Hole:
-    """The place of the `index`th text, document or picture of a conversation."""
-
-    kind: Literal["text", "document", "image"]
-    index: int
+# transformers compiles a template once, and the compiled one notes in itself where the model's own words begin and end.
+_RENDERING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -210,11 +105,12 @@ class PromptRenderer:
             {key: self._fill(value, conversation, in_prompt, nonce, images) for key, value in message.items()}
             for message in conversation.messages
         ]
-        prompts, generated = render_jinja_template(
-            conversations=[messages],
-            chat_template=self.chat_template,
-            **{**self.tokenizer.special_tokens_map, **self.template_kwargs},
-        )
+        with _RENDERING:
+            prompts, generated = render_jinja_template(
+                conversations=[messages],
+                chat_template=self.chat_template,
+                **{**self.tokenizer.special_tokens_map, **self.template_kwargs},
+            )
         return prompts[0], list(generated[0]) if generated else [], images
 
     def _fill(
@@ -252,7 +148,9 @@ class PromptRenderer:
         self, rendered: str, start: int, end: int, generated: list[tuple[int, int]]
     ) -> list[Segment]:
         """Template text [start, end), cut where the model's own words begin and end: these are whole tokens."""
-        cuts = sorted({start, end, *(edge for piece in generated for edge in piece if start < edge < end)})
+        first = bisect_right(generated, start, key=itemgetter(1))
+        last = bisect_left(generated, end, key=itemgetter(0))
+        cuts = sorted({start, end, *(edge for piece in generated[first:last] for edge in piece if start < edge < end)})
         return [
             Segment("template", ids=self._encode(rendered[left:right]), generated=_inside(left, generated))
             for left, right in pairwise(cuts)
@@ -283,5 +181,7 @@ class PromptRenderer:
             )
 
 
-def _inside(position: int, ranges: Iterable[tuple[int, int]]) -> bool:
-    return any(start <= position < end for start, end in ranges)
+def _inside(position: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    """Whether one of the ranges, which ascend, holds a position."""
+    index = bisect_right(ranges, position, key=itemgetter(0)) - 1
+    return index >= 0 and position < ranges[index][1]

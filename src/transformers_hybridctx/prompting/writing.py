@@ -6,8 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..planning.context_planning import ContextBudget, ContextBudgetError, ContextPlan, ContextPlanner, span_block
-from .frames import Conversation, PlainEncoder, PromptRenderer, Segment
+from ..planning.budget import ContextBudget, ContextBudgetError
+from ..planning.plan import ContextPlan, span_block
+from ..planning.planner import ContextPlanner
+from .conversations import Conversation
+from .encoder import PlainEncoder
+from .frames import PromptRenderer, Segment
 
 
 @dataclass(frozen=True)
@@ -44,50 +48,58 @@ class PromptWriter:
     planner: ContextPlanner
     image_token_id: int
 
-    def write(self, talk: Conversation) -> Prompt:
+    def write_all(self, conversations: Sequence[Conversation]) -> list[Prompt]:
+        """Each conversation, planned and written."""
+        return [self.write(conversation) for conversation in conversations]
+
+    def write(self, conversation: Conversation) -> Prompt:
         """Plan the documents of a conversation one after the other, and write it."""
-        texts = self.encode(talk.texts)
+        texts = self.encode(conversation.texts)
         question_tokens = sum(map(len, texts))
         rendered: dict[tuple[tuple[bool, bool], ...], list[Segment]] = {}
 
         def segments_of(in_prompt: Sequence[tuple[bool, bool]]) -> list[Segment]:
             key = tuple(in_prompt)
             if key not in rendered:
-                rendered[key] = self.renderer.render(talk, key)
+                rendered[key] = self.renderer.render(conversation, key)
             return rendered[key]
 
         def fixed_tokens(in_prompt: Sequence[tuple[bool, bool]]) -> int:
-            return sum(len(segment.ids) for segment in segments_of(in_prompt)) + sum(talk.image_tokens)
+            return sum(len(segment.ids) for segment in segments_of(in_prompt)) + sum(conversation.image_tokens)
 
-        in_prompt = [(True, True)] * len(talk.documents)
+        in_prompt = [(True, True)] * len(conversation.documents)
         plans: list[ContextPlan] = []
-        for index in range(len(talk.documents)):
+        for index in range(len(conversation.documents)):
             spent = sum(plan.visual_tokens + plan.text_tokens for plan in plans)
 
             def template_tokens(has_pages: bool, has_spans: bool, index: int = index, spent: int = spent) -> int:
                 return fixed_tokens([*in_prompt[:index], (has_pages, has_spans), *in_prompt[index + 1 :]]) + spent
 
-            plans.append(self._plan(talk, index, template_tokens, question_tokens))
+            plans.append(self._plan(conversation, index, template_tokens, question_tokens))
             in_prompt[index] = _in_prompt(plans[-1])
         segments = segments_of(in_prompt)
-        ids = [self._ids(segment, texts, plans, talk) for segment in segments]
+        ids = [self._ids(segment, texts, plans, conversation) for segment in segments]
         return Prompt(segments, ids, _with_totals(plans, segments, ids))
 
-    def as_text(self, talk: Conversation, plans: list[ContextPlan]) -> str:
+    def as_text(self, conversation: Conversation, plans: list[ContextPlan]) -> str:
         """The prompt as one string, with one image token for each page and picture."""
         spans = ["".join(span_block(span.page, span.text) for span in plan.spans) for plan in plans]
-        return self.renderer.text(talk, [_in_prompt(plan) for plan in plans], spans)
+        return self.renderer.text(conversation, [_in_prompt(plan) for plan in plans], spans)
 
     def _plan(
-        self, talk: Conversation, index: int, template_tokens: Callable[[bool, bool], int], question_tokens: int
+        self,
+        conversation: Conversation,
+        index: int,
+        template_tokens: Callable[[bool, bool], int],
+        question_tokens: int,
     ) -> ContextPlan:
-        part, left = talk.documents[index], len(talk.documents) - index
+        part, left = conversation.documents[index], len(conversation.documents) - index
         taken = template_tokens(True, True) + question_tokens
         text = part.document.text
         try:
             return self.planner.plan(
                 part.document,
-                talk.question,
+                conversation.question,
                 _fair_share(part.budget, taken, left),
                 part.policy,
                 template_tokens,
@@ -95,14 +107,16 @@ class PromptWriter:
                 self.encode.count(text) if text else 0,
             )
         except ContextBudgetError as error:
-            if len(talk.documents) == 1 or error.field != "max_context_tokens":
+            if len(conversation.documents) == 1 or error.field != "max_context_tokens":
                 raise
             whole = taken + max(0, error.smallest - taken) * left
-            message = f"document {index + 1} of {len(talk.documents)}, of its equal share: {error}; in all {whole}"
+            message = (
+                f"document {index + 1} of {len(conversation.documents)}, of its equal share: {error}; in all {whole}"
+            )
             raise ContextBudgetError(message, whole) from error
 
     def _ids(
-        self, segment: Segment, texts: list[list[int]], plans: list[ContextPlan], talk: Conversation
+        self, segment: Segment, texts: list[list[int]], plans: list[ContextPlan], conversation: Conversation
     ) -> list[int]:
         match segment.kind:
             case "template":
@@ -114,7 +128,7 @@ class PromptWriter:
             case "page":
                 return [self.image_token_id] * plans[segment.index].page_tokens[segment.page]
             case "image":
-                return [self.image_token_id] * talk.image_tokens[segment.index]
+                return [self.image_token_id] * conversation.image_tokens[segment.index]
 
 
 def _in_prompt(plan: ContextPlan) -> tuple[bool, bool]:

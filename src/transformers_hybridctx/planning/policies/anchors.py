@@ -1,26 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text policies that rank pieces of the document: by what is easily misread, by the question's words, by attention."""
+"""The strings that a vision encoder misreads."""
 
 from __future__ import annotations
 
 import bisect
-import logging
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-import bm25s
-
-from .sentences import RUN, UNSPACED_RUN, sentence_starts, word_edge
-from .text_policies import CharRange, PagedDocument, RankedPolicy, register_text_policy
-
-
-class _Anchor(NamedTuple):
-    start: int
-    end: int
-    rank: tuple[int, ...]
-
+from ...rendering.characters import CharRange
+from ..folding import FoldedText
+from ..knobs import whole_number
+from ..paged_document import PagedDocument
+from ..sentences import RUN, sentence_starts, word_edge
+from .ranked import RankedPolicy
 
 # Tiers, best first.
 _CODE, _IDENTIFIER, _UNDRAWABLE, _SHORT_NUMBER, _RARE_WORD = range(5)
@@ -28,6 +22,12 @@ _ADDRESS = re.compile(r"://|^www\.|.@[^@]+\.")
 _IDENTIFIER_SHAPE = re.compile(r"[a-z][A-Z]|\w_\w|[./:#=&?~].*[./:#=&?~]|\.\w+$")
 _DIGITS_TO_ZERO = str.maketrans("123456789", "000000000")
 _ALL_TO_X = str.maketrans(dict.fromkeys("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "x"))
+
+
+class _Anchor(NamedTuple):
+    start: int
+    end: int
+    rank: tuple[int, ...]
 
 
 def _tier(run: str) -> int | None:
@@ -75,6 +75,15 @@ class AnchorsPolicy(RankedPolicy):
     rare_words: bool = True
     rare_word_chars: int = 12
 
+    def __post_init__(self) -> None:
+        for name in ("max_chars", "rare_word_chars"):
+            whole_number(name, getattr(self, name), 1, "characters")
+        for name in ("context_chars", "min_chars"):
+            whole_number(name, getattr(self, name), 0, "characters")
+        whole_number("common_shape", self.common_shape, 0, "occurrences")
+        if not isinstance(self.rare_words, bool):
+            raise ValueError(f"rare_words={self.rare_words!r:.80} must be True or False")
+
     def rank(self, document: PagedDocument, question: str | None = None) -> list[CharRange]:
         starts = sentence_starts(document.text)
         anchors = sorted([*self._written_anchors(document.text, starts), *_undrawable_anchors(document, starts)])
@@ -82,8 +91,9 @@ class AnchorsPolicy(RankedPolicy):
         return [(start, end) for start, end, _ in sorted(units, key=lambda unit: unit.rank)]
 
     def _written_anchors(self, text: str, starts: list[int]) -> list[_Anchor]:
-        runs = [(match.group(), match.start()) for match in RUN.finditer(text)]
-        counts = Counter(run for run, _ in runs)
+        folded = FoldedText(text)
+        runs = [(match.group(), *folded.original(*match.span())) for match in RUN.finditer(folded.text)]
+        counts = Counter(run for run, _, _ in runs)
         tiers = {run: _tier(run) for run in counts}
         shapes = {run: _shape(run) for run, tier in tiers.items() if tier is not None}
         shape_counts: Counter[str] = Counter()
@@ -92,25 +102,25 @@ class AnchorsPolicy(RankedPolicy):
         rare = self._rare(counts, tiers) if self.rare_words else set()
         sentence_firsts = set(starts)
         anchors = []
-        for run, start in runs:
+        for run, start, end in runs:
             tier = tiers[run]
             if tier is not None:
                 seen = shape_counts[shapes[run]]
                 rank = (int(seen > self.common_shape), tier, seen, -len(run), start)
-                anchors.append(_Anchor(start, start + len(run), rank))
+                anchors.append(_Anchor(start, end, rank))
             elif run in rare and (start not in sentence_firsts or len(run) >= self.rare_word_chars):
-                anchors.append(_Anchor(start, start + len(run), (0, _RARE_WORD, 1, -len(run), start)))
+                anchors.append(_Anchor(start, end, (0, _RARE_WORD, 1, -len(run), start)))
         return anchors
 
     def _rare(self, counts: Counter[str], tiers: dict[str, int | None]) -> set[str]:
-        folded: Counter[str] = Counter()
+        caseless: Counter[str] = Counter()
         for run, count in counts.items():
-            folded[run.lower()] += count
+            caseless[run.lower()] += count
         return {
             run
             for run, tier in tiers.items()
             if tier is None
-            and folded[run.lower()] == 1
+            and caseless[run.lower()] == 1
             and (len(run) >= self.rare_word_chars or (len(run) > 2 and run[0].isupper()))
         }
 
@@ -163,126 +173,3 @@ def _undrawable_anchors(document: PagedDocument, starts: list[int], longest: int
         else:
             runs.append([position, position + 1])
     return [_Anchor(start, end, (0, _UNDRAWABLE, 1, start - end, start)) for start, end in runs]
-
-
-@dataclass(frozen=True)
-class BM25Policy(RankedPolicy):
-    """Copies the passages that match the question best (BM25 through `bm25s`).
-
-    A document of no more than `top_k` passages is copied whole, if the budget allows: there is nothing to choose, and the
-    question may be in other words, or in another language.
-
-    Attributes:
-        passage_chars: passages end with the sentence that reaches this length.
-        top_k: how many passages are copied at most.
-    """
-
-    name: ClassVar[str] = "bm25"
-    looks_at_question: ClassVar[bool] = True
-    passage_chars: int = 300
-    top_k: int = 8
-
-    def __post_init__(self) -> None:
-        _check_passages(self.passage_chars, self.top_k)
-
-    def rank(self, document: PagedDocument, question: str | None) -> list[CharRange]:
-        query = set(bm25_words(question or ""))
-        if not query:
-            raise ValueError(
-                f"the policy 'bm25' ranks passages by the question's words, and question={question!r} has none; "
-                "ask a question, or use a policy that needs none, such as 'anchors'"
-            )
-        passages = passages_of(document.text, self.passage_chars)
-        words = [bm25_words(document.text[start:end]) for start, end in passages]
-        known = query.intersection(*[set().union(*words)]) if words else set()
-        scores = _bm25_scores(words, sorted(known)) if known else [0.0] * len(passages)
-        best = sorted(range(len(passages)), key=lambda index: (-scores[index], index))[: self.top_k]
-        return [passages[index] for index in best if scores[index] > 0 or len(passages) <= self.top_k]
-
-
-@dataclass(frozen=True)
-class AttentionPolicy(RankedPolicy):
-    """Copies the passages that the model itself attends to when it reads the question after the pages.
-
-    The model's part is done by whoever has one: the pipeline ranks the passages
-    (`attention_ranking.rank_by_attention`) and plans with that ranking.
-
-    Attributes:
-        passage_chars: passages end with the sentence that reaches this length.
-        top_k: how many passages are copied at most.
-        heads: (layer, head) of the attention heads that are listened to; None: those of the model's config.
-        ranking: passages as characters [start, end), best first; None before the model has ranked them.
-    """
-
-    name: ClassVar[str] = "attention"
-    looks_at_question: ClassVar[bool] = True
-    passage_chars: int = 300
-    top_k: int = 8
-    heads: tuple[tuple[int, int], ...] | None = None
-    ranking: tuple[CharRange, ...] | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        _check_passages(self.passage_chars, self.top_k)
-        if self.heads is not None:  # lists, where they come from JSON
-            object.__setattr__(self, "heads", tuple((int(layer), int(head)) for layer, head in self.heads))
-
-    def rank(self, document: PagedDocument, question: str | None) -> list[CharRange]:
-        if self.ranking is None:
-            raise ValueError(
-                "the policy 'attention' needs a model that ranks the passages: ask through the pipeline 'long-doc-qa', "
-                "or use a policy that needs none, such as 'bm25'"
-            )
-        return list(self.ranking[: self.top_k])
-
-
-def _check_passages(passage_chars: int, top_k: int) -> None:
-    if passage_chars < 1 or top_k < 1:
-        raise ValueError(
-            f"passage_chars={passage_chars} and top_k={top_k} must both be 1 or more; "
-            "use the policy 'none' to copy nothing"
-        )
-
-
-def passages_of(text: str, passage_chars: int) -> list[CharRange]:
-    """Consecutive pieces of about `passage_chars` characters, of whole sentences where these are short enough."""
-    passages: list[CharRange] = []
-    starts = sentence_starts(text)
-    start = 0
-    for end in [*starts[1:], len(text)]:
-        while end - start > 2 * passage_chars:
-            cut = word_edge(text, start + passage_chars, end, step=1)
-            passages.append((start, cut))
-            start = cut
-        if end - start >= passage_chars or end == len(text):
-            passages.append((start, end))
-            start = end
-    return [(start, end) for start, end in passages if text[start:end].strip()]
-
-
-def bm25_words(text: str) -> list[str]:
-    """Words for ranking, in lower case: joined words whole and in parts, unspaced scripts as character pairs."""
-    words: list[str] = []
-    for run in RUN.findall(text.lower()):
-        words.append(run)
-        parts = re.findall(r"[^\W_]+", run)
-        if len(parts) > 1:
-            words += parts
-    for run in UNSPACED_RUN.findall(text):
-        words += [run] if len(run) == 1 else [run[index : index + 2] for index in range(len(run) - 1)]
-    return words
-
-
-def _bm25_scores(passages: list[list[str]], query: list[str]) -> list[float]:
-    """One score for each passage. The library sets its own logger to DEBUG and would speak through the root's."""
-    logger = logging.getLogger("bm25s")
-    was_disabled, logger.disabled = logger.disabled, True
-    try:
-        retriever = bm25s.BM25()
-        retriever.index(passages, show_progress=False)
-        return [float(score) for score in retriever.get_scores(query)]
-    finally:
-        logger.disabled = was_disabled
-
-
-for _policy in (AnchorsPolicy, BM25Policy, AttentionPolicy):
-    register_text_policy(_policy)

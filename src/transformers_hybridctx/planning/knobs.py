@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers that users send: bounded, and refused with the value, the bound and the way out."""
+
+from __future__ import annotations
+
+import math
+import operator
+from numbers import Real
+from typing import Any
+
+# What fits into 64 bits: enough for "as many as there are".
+MOST = 2**63 - 1
+
+
+def whole_number(name: str, value: Any, least: int, means: str, most: int = MOST) -> int:
+    """The value as an int, ValueError unless it is a whole number between `least` and `most`.
+
+    Args:
+        means: what the number counts, and what else may be given, such as "tokens, or None".
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not least <= number <= most:
+        bounds = f"{least} or more" if most == MOST else f"{least} to {most}"
+        raise ValueError(f"{name}={_shown(value)} must be a whole number of {means}: {bounds}")
+    return number
+
+
+def real_number(name: str, value: Any, least: float, most: float, means: str) -> float:
+    """The value as a float, ValueError unless it is a number between `least` and `most`."""
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+    if not least <= number <= most:
+        raise ValueError(f"{name}={_shown(value)} must be a number from {least:g} to {most:g}: {means}")
+    return number
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, however long it is; Python refuses to print very long integers."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"(an integer of {value.bit_length()} bits)"
+    return f"{value!r:.80}"

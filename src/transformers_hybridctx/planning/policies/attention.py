@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The passages that the model itself attends to."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ...rendering.characters import CharRange
+from ..paged_document import PagedDocument
+from ..passages import check_passages
+from .ranked import RankedPolicy
+
+
+@dataclass(frozen=True)
+class AttentionPolicy(RankedPolicy):
+    """Copies the passages that the model itself attends to when it reads the question after the pages.
+
+    The model's part is done by whoever has one: the pipeline ranks the passages
+    (`attention_ranking.rank_by_attention`) and plans with that ranking.
+
+    Attributes:
+        passage_chars: passages end with the sentence that reaches this length.
+        top_k: how many passages are copied at most.
+        heads: (layer, head) of the attention heads that are listened to; None: those of the model's config.
+        ranking: passages as characters [start, end), best first; None before the model has ranked them.
+    """
+
+    name: ClassVar[str] = "attention"
+    looks_at_question: ClassVar[bool] = True
+    passage_chars: int = 300
+    top_k: int = 8
+    heads: tuple[tuple[int, int], ...] | None = None
+    ranking: tuple[CharRange, ...] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_passages(self.passage_chars, self.top_k)
+        if self.heads is not None:  # lists, where they come from JSON
+            try:
+                heads = tuple((operator.index(layer), operator.index(head)) for layer, head in self.heads)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"heads={self.heads!r:.80} must be pairs (layer, head) of whole numbers") from error
+            object.__setattr__(self, "heads", heads)
+
+    def rank(self, document: PagedDocument, question: str | None) -> list[CharRange]:
+        if self.ranking is None:
+            raise ValueError(
+                "the policy 'attention' needs a model that ranks the passages: ask through the pipeline 'long-doc-qa', "
+                "or use a policy that needs none, such as 'bm25'"
+            )
+        return list(self.ranking[: self.top_k])

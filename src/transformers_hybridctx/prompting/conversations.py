@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversations: messages with what users wrote taken out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..documents.scans import is_picture
+from ..planning.budget import ContextBudget
+from ..planning.paged_document import PagedDocument
+from ..planning.policies.base import TextPolicy
+from ..planning.policies.registry import resolve_text_policy
+
+# The roles whose words are never parsed for special tokens.
+_UNTRUSTED_ROLES = frozenset({"user", "tool", "observation"})
+_DOCUMENT_KEYS = frozenset({"type", "text", "document", "budget", "text_policy"})
+_IMAGE_KEYS = ("image", "url", "path", "base64")
+# Each document is planned, and the template rendered anew for it.
+_MOST_DOCUMENTS = 256
+# What models of this family have no input for.
+_FOREIGN_KINDS = ("video", "audio")
+
+
+@dataclass(frozen=True)
+class DocumentPart:
+    """A document in a conversation, laid out, with the budget and the policy that it is planned with."""
+
+    document: PagedDocument
+    budget: ContextBudget
+    policy: TextPolicy
+
+
+@dataclass
+class Conversation:
+    """Messages whose user text, documents and pictures are taken out and stand as `Hole`s in them.
+
+    `image_tokens`: visual tokens of each picture. `question`: what the last user message that holds a word says.
+    """
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    documents: list[DocumentPart] = field(default_factory=list)
+    images: list[Any] = field(default_factory=list)
+    image_tokens: list[int] = field(default_factory=list)
+    question: str | None = None
+
+    def add_text(self, text: str) -> Hole:
+        self.texts.append(text)
+        return Hole("text", len(self.texts) - 1)
+
+    def add_document(self, part: DocumentPart) -> Hole:
+        self.documents.append(part)
+        return Hole("document", len(self.documents) - 1)
+
+    def add_image(self, image: Any, tokens: int) -> Hole:
+        self.images.append(image)
+        self.image_tokens.append(tokens)
+        return Hole("image", len(self.images) - 1)
+
+
+@dataclass(frozen=True)
+class Hole:
+    """The place of the `index`th text, document or picture of a conversation."""
+
+    kind: Literal["text", "document", "image"]
+    index: int
+
+
+@dataclass(frozen=True)
+class ConversationReader:
+    """Takes out of messages what users wrote.
+
+    Attributes:
+        read_document: lays a document out.
+        read_image: a picture to its patches, and how many visual tokens these take.
+        default_budget: what fills the gaps of a budget.
+        budget, text_policy: for the documents that do not say their own.
+    """
+
+    read_document: Callable[[Any], PagedDocument]
+    read_image: Callable[[Any], tuple[Any, int]]
+    default_budget: ContextBudget
+    budget: ContextBudget | dict[str, Any] | None
+    text_policy: str | dict[str, Any] | TextPolicy
+
+    def read(self, messages: Iterable[Any]) -> Conversation:
+        """The messages with what users wrote taken out of them.
+
+        Raises:
+            ValueError, TypeError: a message or a part of one that a model of this family has no input for.
+        """
+        conversation = Conversation()
+        for message in messages:
+            if not isinstance(message, dict) or "role" not in message:
+                raise TypeError(f"a message is a dict with 'role' and 'content', not {message!r:.80}")
+            untrusted = message["role"] in _UNTRUSTED_ROLES
+            content, first_text = message.get("content"), len(conversation.texts)
+            if isinstance(content, str) and untrusted and content:
+                content = conversation.add_text(content)
+            elif isinstance(content, (list, tuple)):
+                content = [self._read_part(part, conversation, untrusted) for part in content]
+            conversation.messages.append({**message, "content": content})
+            if message["role"] == "user" and len(conversation.texts) > first_text:
+                asked = "\n".join(conversation.texts[first_text:])
+                # A turn such as a thumb or a question mark asks on.
+                if conversation.question is None or any(map(str.isalnum, asked)):
+                    conversation.question = asked
+        return conversation
+
+    def read_questions(self, document: Any, question: Any) -> tuple[list[Conversation], bool]:
+        """Conversations of one user turn each, in which the document stands before the question.
+
+        Args:
+            document, question: as `processor(document=..., question=...)` takes them.
+
+        Returns:
+            The conversations, and whether there were several documents or questions to begin with.
+        """
+        many_documents = isinstance(document, (list, tuple)) and not all(is_picture(page) for page in document)
+        many_questions = isinstance(question, (list, tuple))
+        # Laid out once, however many questions there are.
+        documents = [self.read_document(one) for one in (document if many_documents else [document])]
+        questions = list(question) if many_questions else [question]
+        if not questions:
+            raise ValueError("question is an empty list; give at least one question, or None")
+        if len(documents) == 1:
+            documents *= len(questions)
+        elif len(questions) == 1:
+            questions *= len(documents)
+        if len(documents) != len(questions):
+            raise ValueError(f"{len(documents)} documents and {len(questions)} questions; give one question for each")
+        conversations = []
+        for one, asked in zip(documents, questions, strict=True):
+            content: list[dict[str, Any]] = [{"type": "document", "document": one}]
+            if asked is not None:
+                content.append({"type": "text", "text": _checked_question(asked)})
+            conversations.append(self.read([{"role": "user", "content": content}]))
+        return conversations, many_documents or many_questions
+
+    def _read_part(self, part: Any, conversation: Conversation, untrusted: bool) -> Any:
+        if not isinstance(part, dict):
+            raise TypeError(f"a part of a message is a dict with 'type', not {part!r:.80}")
+        kind = part.get("type")
+        check_kind(kind)
+        if kind == "document":
+            if len(conversation.documents) == _MOST_DOCUMENTS:
+                raise ValueError(
+                    f"a conversation holds more than {_MOST_DOCUMENTS} documents: join their texts, or ask about fewer"
+                )
+            return conversation.add_document(self._document_part(part))
+        if kind in ("image", "image_url"):
+            return conversation.add_image(*self.read_image(_picture_of(part)))
+        if kind == "text" and untrusted and part.get("text"):
+            if not isinstance(part["text"], str):
+                raise TypeError(f"a text part's 'text' is a string, not {part['text']!r:.80}")
+            return conversation.add_text(part["text"])
+        return part
+
+    def _document_part(self, part: dict[str, Any]) -> DocumentPart:
+        unknown = sorted(map(str, set(part) - _DOCUMENT_KEYS))
+        if unknown or ("text" in part) == ("document" in part):
+            raise ValueError(
+                f"a document part has the keys {sorted(map(str, part))}; it takes 'text' or 'document', and may have "
+                "'budget' and 'text_policy'"
+            )
+        own = part.get("budget")
+        budget = ContextBudget.of(self.budget if own is None else own).filled_from(self.default_budget)
+        policy = part.get("text_policy")
+        policy = resolve_text_policy(self.text_policy if policy is None else policy)
+        return DocumentPart(self.read_document(part["text"] if "text" in part else part["document"]), budget, policy)
+
+
+def check_kind(kind: Any) -> None:
+    """ValueError for a part of a message that models of this family have no input for."""
+    if any(foreign in str(kind) for foreign in _FOREIGN_KINDS):
+        raise ValueError(f"a message holds a part of type {kind!r}, which this model has no input for; leave it out")
+
+
+def check_parts(messages: Iterable[Any]) -> bool:
+    """Whether messages hold a document; ValueError where they hold what models of this family have no input for."""
+    holds_document = False
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, (list, tuple)) else ():
+            if isinstance(part, dict):
+                check_kind(part.get("type"))
+                holds_document |= part.get("type") == "document"
+    return holds_document
+
+
+def _picture_of(part: dict[str, Any]) -> Any:
+    """What an image part names: a picture, path or URL."""
+    image = next((part[key] for key in _IMAGE_KEYS if key in part), None)
+    if part["type"] == "image_url":
+        named = part.get("image_url")
+        image = named.get("url") if isinstance(named, dict) else named
+    if image is None:
+        raise ValueError(f"an image part beside a document needs one of {', '.join(_IMAGE_KEYS)}: {part!r:.80}")
+    return image
+
+
+def _checked_question(question: Any) -> str:
+    if not isinstance(question, str):
+        raise TypeError(f"a question is a string, not {type(question).__name__}: {question!r:.80}")
+    if not question.strip():
+        raise ValueError(f"empty question {question!r}; give None for a prompt that ends with the document")
+    return question
+
+
+def batched(conversation: Any) -> tuple[list[Any], bool]:
+    """(conversations, whether there were several to begin with)."""
+    is_batch = bool(conversation) and isinstance(conversation[0], (list, tuple))
+    return (list(conversation) if is_batch else [conversation]), is_batch
