@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if os.environ.pop("HYBRIDCTX_LIGHT_START", None) is None:
     from .caching.document_cache import DocumentCache
     from .configuration_hybridctx import HybridCtxConfig
+    from .grounding.quote_processor import DocumentQuoteProcessor
     from .image_processing_hybridctx import HybridCtxImageProcessor
     from .modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
     from .modules.quantization import four_bit_config
@@ -35,6 +36,7 @@ __all__ = [
     "ContextPlan",
     "DataCollatorWithPacking",
     "DocumentCache",
+    "DocumentQuoteProcessor",
     "HybridCtxConfig",
     "HybridCtxForCausalLM",
     "HybridCtxImageProcessor",

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quotations are in the document, whatever the model, the tokenizer and the way of generating."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_tokenizers import TEXTS, random_text_model, tokenizer_of
+from transformers import LogitsProcessorList
+
+from transformers_hybridctx import DocumentQuoteProcessor
+from transformers_hybridctx.grounding.borders import word_borders
+from transformers_hybridctx.grounding.folding import fold
+from transformers_hybridctx.grounding.matching import IndexMatcher, PlainMatcher
+from transformers_hybridctx.grounding.span_index import DocumentIndex
+from transformers_hybridctx.grounding.token_pieces import pieces_of
+
+KINDS = ["byte level", "sentencepiece"]
+DOCUMENT = "\n".join(TEXTS) + " The number for blue-\nfox is  7; the “ﬁnal” cafe\u0301 closed. It was late."
+
+
+def prompt(tokenizer: Any, *questions: str) -> dict[str, torch.Tensor]:
+    tokenizer.padding_side = "left"
+    return dict(tokenizer(list(questions), return_tensors="pt", padding=True, return_token_type_ids=False))
+
+
+def generate(processor: DocumentQuoteProcessor, tokenizer: Any, *questions: str, seed: int = 0, **options: Any) -> Any:
+    inputs = prompt(tokenizer, *questions)
+    torch.manual_seed(seed)
+    model = random_text_model(len(tokenizer) + 3, seed)
+    output = model.generate(**inputs, logits_processor=LogitsProcessorList([processor]), **options)
+    return output[:, inputs["input_ids"].shape[1] :]
+
+
+def check(processor: DocumentQuoteProcessor, text: str, tokens: Any, document: int = 0) -> list[Any]:
+    """Every quotation is a span of the text; complete ones end at word borders; answers are spans of quotations."""
+    found = processor.quotations(tokens, document)
+    assert found, "nothing was quoted"
+    quoted: list[Any] = []
+    borders = word_borders(text)
+    for one in found:
+        assert one.places and text[slice(*one.places[0])] == one.text
+        assert len({fold(text[start:end]).text for start, end in one.places}) == 1
+        if one.is_complete:
+            assert all(borders[start] and borders[end] for start, end in one.places)
+        if one.is_answer:
+            for start, end in one.places:
+                assert any(a <= start and end <= b for quote in quoted for a, b in quote.places)
+        else:
+            quoted.append(one)
+    return found
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "greedy": {"do_sample": False},
+    "sampling": {"do_sample": True, "temperature": 3.0, "top_k": 20},
+    "beams": {"do_sample": False, "num_beams": 4},
+    "sampled beams": {"do_sample": True, "num_beams": 3, "num_return_sequences": 2, "temperature": 2.0},
+    "sequences": {"do_sample": True, "num_return_sequences": 3, "temperature": 2.0, "top_k": 0},
+    "static cache": {"do_sample": False, "cache_implementation": "static"},
+    "drafted": {"do_sample": False, "prompt_lookup_num_tokens": 3},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_generating_quotes_the_document(kind: str, way: str) -> None:
+    tokenizer = tokenizer_of(kind)
+    processor = DocumentQuoteProcessor(DOCUMENT, tokenizer)
+    for seed in range(2):
+        for row in generate(processor, tokenizer, "what is it?", seed=seed, max_new_tokens=40, **WAYS[way]):
+            check(processor, DOCUMENT, row)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_prompt_of_a_batch_has_its_document(kind: str) -> None:
+    tokenizer = tokenizer_of(kind)
+    texts = [DOCUMENT, TEXTS[3], "Only this: 42."]
+    processor = DocumentQuoteProcessor(texts, tokenizer)
+    for options in ({"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}):
+        rows = generate(processor, tokenizer, "one", "two or more", "3", max_new_tokens=30, **options)
+        each = len(rows) // 3
+        for index, row in enumerate(rows):
+            check(processor, texts[index // each], row, index // each)
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "marks": {},
+    "lines": {"max_quotations": 3},
+    "whole answer": {"begin": None, "end": None},
+    "free answer": {"answer": "free", "free_start": False},
+    "free start": {"free_start": True},
+    "other marks": {"begin": "[[", "end": "]]"},
+    "marker": {"begin": "is", "end": None},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("marks", [True, False], ids=["tokens", "strings"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_answer_quotes_the_document(form: str, marks: bool, kind: str) -> None:
+    tokenizer = tokenizer_of(kind, marks)
+    processor = DocumentQuoteProcessor(DOCUMENT, tokenizer, **FORMS[form])
+    quoted = 0
+    for seed in range(2):
+        row = generate(processor, tokenizer, "it", seed=seed, do_sample=True, temperature=2.0, max_new_tokens=60)[0]
+        if processor.quotations(row):
+            quoted += 1
+            check(processor, DOCUMENT, row)
+    assert quoted or FORMS[form].get("free_start", form == "marker")
+
+
+def forced(processor: DocumentQuoteProcessor, tokenizer: Any, wish: str, size: int = 80) -> list[int]:
+    """What comes of an answer whose writer goes for `wish` wherever it is allowed to, by the tokenizer's own tokens."""
+    said: list[int] = []
+    wishes = tokenizer(wish, add_special_tokens=False)["input_ids"]
+    for step in range(size):
+        scores = torch.zeros(1, len(tokenizer))
+        if step < len(wishes):
+            scores[0, wishes[step]] = 1
+        scores = processor(torch.tensor([[5, *said]]), scores)
+        said.append(int(scores[0].argmax()))
+        if said[-1] == tokenizer.eos_token_id:
+            break
+    return said
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "quoted"),
+    [
+        ("The code is 4821930, he said.", "The code is 4821930", "The code is 4821930"),
+        ("It is blue-\nfox, it is.", "It is bluefox", "It is blue-\nfox"),
+        ("He said:  “it was\nlate”.", '"it was late"', "“it was\nlate”"),
+        ("The cafe\u0301 is naïve", "The café is", "The cafe\u0301 is"),
+        ("她在二零二四年花费了", "二零二四年", "二零二四年"),
+        ("العربية שלום 👩‍👩‍👧 ok", "שלום 👩‍👩‍👧", "שלום 👩‍👩‍👧"),
+        ("soft\u00adhyphen ﬁne", "softhyphen fine", "soft\u00adhyphen ﬁne"),
+    ],
+)
+def test_a_quotation_comes_out_as_the_document_has_it(text: str, said: str, quoted: str) -> None:
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor(text, tokenizer)
+    tokens = forced(processor, tokenizer, f"<think>{said}</think>{said}</s>")
+    assert tokenizer.decode(tokens) == f"<think>{said}</think>{said}</s>"
+    quotation, answer = processor.quotations(tokens)
+    assert quotation.text == answer.text == quoted and quotation.is_complete and answer.is_answer
+
+
+def test_all_places_of_an_ambiguous_quotation_are_known() -> None:
+    text = "The fee is 10 EUR. The FEE is 10 USD. The\nfee is 10 EUR."
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor(text, tokenizer)
+    quotation, answer = processor.quotations(forced(processor, tokenizer, "<think>The fee is 10</think>10</s>"))
+    assert quotation.places == ((0, 13), (38, 51))
+    assert answer.places == ((11, 13), (49, 51))
+
+
+def test_a_quotation_cannot_stop_inside_a_number_or_begin_there() -> None:
+    tokenizer = tokenizer_of("byte level")
+    for text, wish in (("It is 4821930 now", "<think>It is 48</think>"), ("1,234,567 of it", "<think>34")):
+        processor = DocumentQuoteProcessor(text, tokenizer)
+        for one in processor.quotations(forced(processor, tokenizer, wish)):
+            assert one.text.split()[-1] in text.split() and one.text.split()[0] in text.split()
+
+
+def test_where_nothing_goes_on_the_quotation_is_closed() -> None:
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor("x", tokenizer)
+    tokens = forced(processor, tokenizer, "<think>x and more")
+    assert tokenizer.decode(tokens[:3]) == "<think>x</think>"
+    # even where another processor rules out all that is left
+    scores = torch.zeros(1, len(tokenizer))
+    scores[0, tokenizer.convert_tokens_to_ids("</think>")] = -torch.inf
+    assert processor(torch.tensor([[5, *tokens[:2]]]), scores)[0].max() > -torch.inf
+
+
+def test_a_document_in_letters_that_the_tokenizer_lacks_is_no_dead_end() -> None:
+    tokenizer = tokenizer_of("sentencepiece")
+    row = generate(
+        DocumentQuoteProcessor("\u2603\u2603", tokenizer), tokenizer, "it", max_new_tokens=12, do_sample=True
+    )[0]
+    assert len(row)
+
+
+def test_a_prompt_that_ends_with_the_mark_has_begun_the_quotation() -> None:
+    tokenizer = tokenizer_of("byte level")
+    for opening in ("why? <think>", "why? <think>\n"):
+        ids = prompt(tokenizer, opening)["input_ids"]
+        processor = DocumentQuoteProcessor("Only this.", tokenizer)
+        allowed = processor(ids, torch.zeros(1, len(tokenizer)))[0].isfinite()
+        assert allowed[tokenizer.encode("O", add_special_tokens=False)[0]]
+        assert not allowed[tokenizer.convert_tokens_to_ids("<think>")]
+
+
+def test_one_processor_serves_one_generation_after_another() -> None:
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor(DOCUMENT, tokenizer)
+    first = generate(processor, tokenizer, "one", max_new_tokens=20)
+    generate(processor, tokenizer, "one and another that is longer", max_new_tokens=9)
+    assert torch.equal(generate(processor, tokenizer, "one", max_new_tokens=20), first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text": " \n"}, "has no text"),
+        ({"text": []}, "names no document"),
+        ({"begin": None}, "without begin"),
+        ({"answer": "any"}, "answer='any'"),
+        ({"max_quotations": 0}, "max_quotations=0"),
+        ({"eos_token_id": ()}, "no token ends an answer"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_runs(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DocumentQuoteProcessor(**{"text": "a text", "tokenizer": tokenizer_of("byte level"), **arguments})
+
+
+def test_rows_that_are_no_multiple_of_the_documents_are_an_error() -> None:
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor(["one", "two"], tokenizer)
+    with pytest.raises(ValueError, match="3 rows are generated for 2 documents"):
+        processor(torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, len(tokenizer)))
+
+
+def test_an_index_is_kept_as_an_array() -> None:
+    index = DocumentIndex(DOCUMENT)
+    again = DocumentIndex(DOCUMENT, index.order)
+    assert np.array_equal(again.order, index.order) and again.spans.buffer == index.spans.buffer
+
+
+TEXT_PARTS = st.sampled_from(
+    ["the ", "cat", " sat", "12", "3-4", "é", "e\u0301", "走进", "\n", "-\n", "“a”", "ﬁ", ". ", "👍🏽", "שלום "]
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(TEXT_PARTS, min_size=1, max_size=25).map("".join), st.sampled_from(KINDS), st.integers(0, 2**32))
+def test_the_index_does_what_the_plain_version_defines(text: str, kind: str, seed: int) -> None:
+    if not fold(text).text:
+        return
+    pieces = pieces_of(tokenizer_of(kind))
+    index = DocumentIndex(text)
+    fast, plain = IndexMatcher(index.bound_to(pieces)), PlainMatcher(index.folded.text, pieces)
+    rng = random.Random(seed)
+    one, other = fast.start(), plain.start()
+    for _ in range(8):
+        allowed = fast.allowed(one)
+        assert np.array_equal(allowed, plain.allowed(other))
+        assert fast.may_end(one) == plain.may_end(other)
+        assert fast.places(one) == plain.places(other)
+        assert fast.places(one, may_end=False) == plain.places(other, may_end=False)
+        if not allowed.any():
+            break
+        token = rng.choice(np.flatnonzero(allowed).tolist())
+        one, other = fast.extend(one, token), plain.extend(other, token)  # type: ignore[assignment]
+        assert one is not None and other is not None and one.said == other.said

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What logits processors here have in common: which tokens are new, which end an answer, and how scores are masked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+_PROMPT_END = 64
+"""Tokens of a prompt's end that a processor may look at."""
+
+
+class GeneratedRows:
+    """
+    Tells a prompt from what was generated after it.
+
+    `generate` calls a processor with all tokens of each row: one more at each call, or fewer again where drafted tokens
+    were refused. Rows of one prompt (beams, several sequences) keep their place, so other tokens in the prompt's place,
+    or more than one token more than before, are another call of `generate`.
+    """
+
+    def __init__(self) -> None:
+        self._prompt: torch.Tensor | None = None
+        self._ends: list[list[int]] = []
+        self._length = 0
+
+    def split(self, input_ids: torch.Tensor) -> list[tuple[list[int], tuple[int, ...]]]:
+        """(the last tokens of the prompt, the tokens after it) of each row of `input_ids` `[rows, sequence]`."""
+        length = input_ids.shape[1]
+        if not self._goes_on(input_ids):
+            self._prompt = input_ids
+            self._ends = input_ids[:, -_PROMPT_END:].tolist()
+        assert self._prompt is not None
+        self._length = length
+        new = input_ids[:, self._prompt.shape[1] :].tolist()
+        return [(end, tuple(tokens)) for end, tokens in zip(self._ends, new, strict=True)]
+
+    def _goes_on(self, input_ids: torch.Tensor) -> bool:
+        prompt = self._prompt
+        if prompt is None or prompt.device != input_ids.device or len(prompt) != len(input_ids):
+            return False
+        size = prompt.shape[1]
+        return size < input_ids.shape[1] <= self._length + 1 and torch.equal(input_ids[:, :size], prompt)
+
+
+def end_tokens(tokenizer: Any, eos_token_id: int | Iterable[int] | None) -> tuple[int, ...]:
+    """
+    The tokens that end an answer.
+
+    Raises:
+        ValueError: none is given, and the tokenizer has none.
+    """
+    given = tokenizer.eos_token_id if eos_token_id is None else eos_token_id
+    ends = () if given is None else (given,) if isinstance(given, int) else tuple(given)
+    if not ends:
+        raise ValueError(
+            "no token ends an answer: the tokenizer has no eos_token; give eos_token_id=, as in the generation config"
+        )
+    return tuple(int(token) for token in ends)
+
+
+def restricted(scores: torch.Tensor, masks: Sequence[tuple[np.ndarray | None, np.ndarray]]) -> torch.Tensor:
+    """
+    Scores `[rows, vocabulary]` with -inf for tokens that are not allowed.
+
+    Args:
+        masks: for each row the tokens that are allowed, bool `[vocabulary]`, or None for any; and those that are where
+            another processor has ruled all of these out.
+    """
+    scores = scores.clone()
+    for row, (allowed, closing) in enumerate(masks):
+        if allowed is None:
+            continue
+        scores[row].masked_fill_(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
+        if scores[row].max() == -torch.inf:
+            scores[row, torch.from_numpy(closing).to(scores.device)] = 0
+    return scores
+
+
+__all__ = ["GeneratedRows", "end_tokens", "restricted"]

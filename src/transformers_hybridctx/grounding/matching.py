@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spans said token by token: where they stand, and which tokens go on with them.
+
+Two matchers do the same: [`PlainMatcher`] defines it with nothing but `bytes.find`; [`IndexMatcher`] is the fast one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from .borders import word_borders
+from .span_index import BoundIndex, character_offsets
+from .token_pieces import TokenPieces
+
+_FEW = 1 << 14
+"""Places that are looked at one by one; of more, those that go on alike are looked at together."""
+_KEPT_STEPS = 128
+"""Steps at many places whose continuations are kept: one byte a piece each."""
+
+
+class Cursor(NamedTuple):
+    """
+    A span that has begun.
+
+    Attributes:
+        said: its folded bytes.
+        fresh: no token is said yet, so that the next one may bring a blank.
+        low, high: it stands at the places [low, high) of the index.
+    """
+
+    said: bytes
+    fresh: bool
+    low: int = 0
+    high: int = 0
+
+    @property
+    def spoken(self) -> bytes:
+        """Without a blank that ends it."""
+        return self.said.removesuffix(b" ")
+
+
+class Matcher(Protocol):
+    """Spans of a text, token by token."""
+
+    def start(self) -> Cursor: ...
+
+    def extend(self, cursor: Cursor, token: int) -> Cursor | None:
+        """The span with a token more; None where the text does not go on so."""
+        ...
+
+    def allowed(self, cursor: Cursor) -> np.ndarray:
+        """Bool `[vocabulary]`: the tokens that [`Matcher.extend`] takes."""
+        ...
+
+    def may_end(self, cursor: Cursor) -> bool:
+        """Whether the span may end here (before a blank that it ends with), at one of its places at least."""
+        ...
+
+    def places(self, cursor: Cursor, may_end: bool = True) -> list[tuple[int, int]]:
+        """Bytes [start, end) of the text at which the span stands (and, unless told otherwise, may end), in order."""
+        ...
+
+
+@dataclass(eq=False)
+class IndexMatcher:
+    """
+    Spans of an indexed text.
+
+    A step takes time for the places that go on differently, not for all of them, and for the vocabulary once.
+    """
+
+    bound: BoundIndex
+
+    def __post_init__(self) -> None:
+        self._kept: dict[Cursor, np.ndarray] = {}
+        # tokens without a piece look at the last entry, which is False
+        self._piece_of = self.bound.pieces.piece_of
+
+    def start(self) -> Cursor:
+        return Cursor(b"", True, 0, len(self.bound.index.order))
+
+    def extend(self, cursor: Cursor, token: int) -> Cursor | None:
+        piece = self.bound.pieces.folded(token)
+        if piece is None:
+            return None
+        if cursor.fresh and piece.startswith(b" "):
+            piece = piece[1:]
+        low, high = self.bound.index.narrow(cursor.low, cursor.high, len(cursor.said), piece)
+        return Cursor(cursor.said + piece, False, low, high) if low < high else None
+
+    def allowed(self, cursor: Cursor) -> np.ndarray:
+        return self._pieces(cursor)[self._piece_of]
+
+    def _pieces(self, cursor: Cursor) -> np.ndarray:
+        """Bool `[pieces + 1]`, which must not be changed."""
+        if cursor.fresh:
+            return self.bound.at_start
+        kept = self._kept.get(cursor)
+        if kept is not None:
+            return kept
+        found = np.zeros(len(self.bound.at_start), bool)
+        ends = self._different_ends(cursor)
+        found[self.bound.longest[ends[ends < len(self.bound.longest)]]] = True
+        self.bound.with_beginnings(found)
+        if cursor.high - cursor.low > _FEW:
+            if len(self._kept) >= _KEPT_STEPS:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[cursor] = found
+        return found
+
+    def _different_ends(self, cursor: Cursor) -> np.ndarray:
+        """Where the span ends at its places; of neighbours in order that go on alike, at least one."""
+        low, high, depth = cursor.low, cursor.high, len(cursor.said)
+        order = self.bound.index.order
+        if high - low <= _FEW:
+            return order[low:high] + depth
+        step = (high - low) // (_FEW // 4)
+        some = order[low:high:step] + depth
+        windows = self.bound.index.windows(some)
+        # Places are sorted by what follows: where two agree, so do all between them.
+        differ = np.append((windows[1:] != windows[:-1]).any(axis=1), True)
+        gaps = (np.flatnonzero(differ) * step)[:, None] + np.arange(step)
+        between = low + gaps[gaps < high - low]
+        return np.concatenate((some, order[between] + depth))
+
+    def may_end(self, cursor: Cursor) -> bool:
+        depth = len(cursor.spoken)
+        if not depth:
+            return False
+        order, may_end = self.bound.index.order, self.bound.index.may_end
+        start, size = cursor.low, 256
+        while start < cursor.high:
+            if may_end[order[start : min(start + size, cursor.high)] + depth].any():
+                return True
+            start, size = start + size, size * 8
+        return False
+
+    def places(self, cursor: Cursor, may_end: bool = True) -> list[tuple[int, int]]:
+        starts = self.bound.index.order[cursor.low : cursor.high]
+        depth = len(cursor.spoken)
+        if may_end:
+            starts = starts[self.bound.index.may_end[starts + depth]]
+        starts = np.sort(starts)
+        return [(start, start + depth) for start in starts.tolist()]
+
+
+class PlainMatcher:
+    """The same, defined: a token is allowed if what is said, and it, stand in the text from a word border on. Slow."""
+
+    def __init__(self, text: str, pieces: TokenPieces) -> None:
+        self._text = text.encode("utf-8", "surrogatepass")
+        self._borders = {int(end) for end in character_offsets(self._text)[word_borders(text)]}
+        self._pieces = pieces
+
+    def start(self) -> Cursor:
+        return Cursor(b"", True)
+
+    def extend(self, cursor: Cursor, token: int) -> Cursor | None:
+        piece = self._pieces.folded(token)
+        if piece is None:
+            return None
+        if cursor.fresh and piece.startswith(b" "):
+            piece = piece[1:]
+        said = cursor.said + piece
+        return Cursor(said, False) if self._starts(said) else None
+
+    def allowed(self, cursor: Cursor) -> np.ndarray:
+        return np.array([self.extend(cursor, token) is not None for token in range(len(self._pieces))])
+
+    def may_end(self, cursor: Cursor) -> bool:
+        return bool(cursor.spoken) and bool(self.places(cursor))
+
+    def places(self, cursor: Cursor, may_end: bool = True) -> list[tuple[int, int]]:
+        found = [(start, start + len(cursor.spoken)) for start in self._starts(cursor.said)]
+        return [(start, end) for start, end in found if not may_end or end in self._borders]
+
+    def _starts(self, said: bytes) -> list[int]:
+        """Where a span that is said stands from a word border on."""
+        found, start = [], self._text.find(said)
+        while start >= 0:
+            if start in self._borders and self._text[start : start + 1] not in (b" ", b""):
+                found.append(start)
+            start = self._text.find(said, start + 1)
+        return found
+
+
+__all__ = ["Cursor", "IndexMatcher", "Matcher", "PlainMatcher"]

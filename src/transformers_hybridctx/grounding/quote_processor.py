@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`DocumentQuoteProcessor`: generation with any model of transformers, its quotations held to a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from transformers import LogitsProcessor
+
+from .generated_rows import GeneratedRows, end_tokens, restricted
+from .matching import IndexMatcher
+from .quoting import QuoteForm, QuoteGrammar, QuoteState
+from .span_index import BoundIndex, DocumentIndex, SpanIndex, as_index
+from .token_pieces import pieces_of
+
+
+@dataclass(frozen=True)
+class Quotation:
+    """
+    What an answer quotes.
+
+    Attributes:
+        text: as the document has it, at its first place.
+        places: characters [start, end) of the document, of all its occurrences, in order.
+        tokens: tokens [start, end) of what was generated.
+        is_answer: whether it is the answer that was taken from quotations, rather than one of these.
+        is_complete: whether it came to its end, which is a word's; False where generation was cut off.
+    """
+
+    text: str
+    places: tuple[tuple[int, int], ...]
+    tokens: tuple[int, int]
+    is_answer: bool
+    is_complete: bool
+
+
+class DocumentQuoteProcessor(LogitsProcessor):
+    """
+    Holds quotations to a document, token by token: `model.generate(..., logits_processor=[processor])`.
+
+    A quotation is a span of the document that begins and ends at word borders, whatever the model does; the answer after
+    it is a span of the quotation. White space, hyphens at line breaks, ligatures, typographic quotation marks and Unicode
+    forms need not be said as the document has them ([`fold`]); what [`DocumentQuoteProcessor.quotations`] returns has
+    them.
+
+    ```python
+    >>> processor = DocumentQuoteProcessor(text, tokenizer)  # <think>quotation</think>answer
+    >>> output = model.generate(**inputs, logits_processor=[processor])
+    >>> processor.quotations(output[0, inputs["input_ids"].shape[1]:])
+    [Quotation(text='Iceland - Coastline: 4,970 km', places=((71260, 71292),), ...), ...]
+    ```
+
+    Args:
+        text (`str`, [`DocumentIndex`] or a list of these): the document; a list: one for each prompt of the batch. An
+            index is made once for a document, for any number of processors.
+        tokenizer: the model's; its tokens may be parts of characters, of words or whole.
+        begin, end: the marks around a quotation, one token or several each. No `begin`: the quotation starts the answer;
+            no `end`: it ends it. `begin="Answer:", end=None` holds what follows a marker.
+        answer: what follows `end`: `"span"`, a span of a quotation, or `"free"`, anything, further quotations among it.
+        free_start: whether anything may be said before `begin`; unless given, where there is no `end` or the answer is
+            free. A prompt that ends with `begin` has begun the quotation.
+        max_quotations: spans between one pair of marks, each on a line of its own.
+        eos_token_id: the tokens that end an answer, all that the model's generation config has; the tokenizer's own
+            unless given.
+
+    Raises:
+        ValueError: a document without text, no token that ends an answer, arguments that do not go together.
+    """
+
+    def __init__(
+        self,
+        text: str | DocumentIndex | Sequence[str | DocumentIndex],
+        tokenizer: Any,
+        *,
+        begin: str | None = "<think>",
+        end: str | None = "</think>",
+        answer: Literal["span", "free"] = "span",
+        free_start: bool | None = None,
+        max_quotations: int = 1,
+        eos_token_id: int | Iterable[int] | None = None,
+    ) -> None:
+        if answer not in ("span", "free"):
+            raise ValueError(f"answer={answer!r} is not one of 'span' and 'free'")
+        if end is not None and not begin:
+            raise ValueError(
+                f"end={end!r} without begin: give both marks, or begin=None and end=None for whole answers"
+            )
+        if max_quotations < 1:
+            raise ValueError(f"max_quotations={max_quotations} must be 1 or more")
+        documents = [text] if isinstance(text, (str, DocumentIndex)) else list(text)
+        if not documents:
+            raise ValueError("text=[] names no document: give one, or one for each prompt")
+        if free_start is None:
+            free_start = end is None or answer == "free"
+        self.indexes = [as_index(document) for document in documents]
+        self._form = QuoteForm(begin or None, end, answer, free_start, max_quotations)
+        self._pieces = pieces_of(tokenizer)
+        self._mark_tokens = tokenizer.added_tokens_encoder.get(begin), tokenizer.added_tokens_encoder.get(end)
+        ends = end_tokens(tokenizer, eos_token_id)
+        self._grammars = [
+            QuoteGrammar(
+                IndexMatcher(index.bound_to(self._pieces)),
+                self._matcher_of,
+                self._pieces,
+                self._form,
+                self._mark_tokens,
+                ends,
+            )
+            for index in self.indexes
+        ]
+        self._rows = GeneratedRows()
+        self._states: dict[tuple[int, bool, tuple[int, ...]], QuoteState] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Takes `input_ids` `[rows, sequence]`, `scores` `[rows, vocabulary]`; returns scores, -inf where not allowed."""
+        rows, size = self._rows.split(input_ids), scores.shape[-1]
+        if len(rows) % len(self.indexes):
+            raise ValueError(
+                f"{len(rows)} rows are generated for {len(self.indexes)} documents: give one for each prompt"
+            )
+        masks = []
+        for row, (prompt, said) in enumerate(rows):
+            document = row * len(self.indexes) // len(rows)
+            state = self._state(document, self._is_begun(prompt), said)
+            grammar = self._grammars[document]
+            masks.append((grammar.allowed(state, size), grammar.closing(state, size)))
+        return restricted(scores, masks)
+
+    def quotations(
+        self, tokens: Sequence[int] | torch.Tensor, document: int = 0, prompt: Sequence[int] = ()
+    ) -> list[Quotation]:
+        """
+        What an answer quotes, and the answer that it takes from it, in order.
+
+        Args:
+            tokens: what was generated, without the prompt.
+            document: which one of several documents.
+            prompt: the prompt's tokens, or its last ones, where it may have begun the quotation.
+        """
+        grammar, index = self._grammars[document], self.indexes[document]
+        state = self._state(document, self._is_begun(prompt), tuple(torch.as_tensor(tokens).tolist()))
+        found = []
+        for said in grammar.finish(state).said:
+            places = dict.fromkeys(index.raw_span(*place) for place in grammar.places(said))
+            start, end = next(iter(places))
+            found.append(
+                Quotation(
+                    index.folded.raw[start:end],
+                    tuple(places),
+                    (said.start, said.end),
+                    bool(said.quotes),
+                    said.is_complete,
+                )
+            )
+        return found
+
+    def _matcher_of(self, quoted: str) -> IndexMatcher:
+        return IndexMatcher(BoundIndex(SpanIndex.of_text(quoted), self._pieces))
+
+    def _state(self, document: int, is_begun: bool, said: tuple[int, ...]) -> QuoteState:
+        """The state after tokens, from that of the tokens before the last one where that is known."""
+        known, waiting = self._states.get((document, is_begun, said)), []
+        while known is None and said:
+            waiting.append(said)
+            said = said[:-1]
+            known = self._states.get((document, is_begun, said))
+        grammar = self._grammars[document]
+        state = known or grammar.start(is_begun)
+        for said in reversed(waiting):
+            state = self._states[document, is_begun, said] = grammar.advance(state, said[-1])
+        while len(self._states) > _KEPT_STATES:
+            self._states.pop(next(iter(self._states)))
+        return state
+
+    def _is_begun(self, prompt: Sequence[int]) -> bool:
+        """Whether a prompt ends with the mark that begins a quotation, and perhaps white space."""
+        if not self._form.begin:
+            return True
+        mark, said = self._form.begin.encode(), b""
+        for token in reversed(prompt):
+            if not said.strip() and token == self._mark_tokens[0]:
+                return True
+            raw = self._pieces.raw[token] if token < len(self._pieces) else None
+            said = (raw or b"") + said
+            if raw is None or len(said.strip()) >= len(mark):
+                break
+        return self._mark_tokens[0] is None and said.rstrip().endswith(mark)
+
+
+_KEPT_STATES = 2048
+"""States of recent rows that are kept: beams and drafted tokens come back to them."""
+
+__all__ = ["DocumentQuoteProcessor", "Quotation"]

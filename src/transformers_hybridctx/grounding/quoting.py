@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The form of an answer that quotes: what may precede a quotation, its marks and lines, the answer from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from .matching import Cursor, Matcher
+from .token_pieces import TokenPieces
+
+
+@dataclass(frozen=True)
+class QuoteForm:
+    """
+    Which part of an answer is a quotation.
+
+    Attributes:
+        begin, end: the marks around it; no `begin`: from the answer's first token; no `end`: to its last.
+        answer: what follows `end`: `"span"`, a span of a quotation, or `"free"`, anything, more quotations among it.
+        free_start: whether anything may be said before `begin`.
+        max_quotations: quotations in one pair of marks, each on a line of its own.
+    """
+
+    begin: str | None
+    end: str | None
+    answer: Literal["span", "free"]
+    free_start: bool
+    max_quotations: int
+
+
+class Said(NamedTuple):
+    """
+    A quotation, or the answer after quotations, as it was said.
+
+    Attributes:
+        start, end: tokens [start, end) of what was generated.
+        cursor: where it stands in the document, or in `quotes`.
+        quotes: of an answer, the quotations that it is taken from; of a quotation, none.
+        is_complete: whether it came to its end, and a word's.
+    """
+
+    start: int
+    end: int
+    cursor: Cursor
+    quotes: tuple[Cursor, ...]
+    is_complete: bool
+
+
+@dataclass(frozen=True)
+class QuoteState:
+    """
+    How far an answer has come.
+
+    Attributes:
+        phase: before a quotation, in the mark that opens it, in it, in the answer after it, or behind all.
+        length: tokens that were said.
+        start: the token at which the quotation or the answer began.
+        cursor: what is being quoted or answered; None where only the mark that has begun can go on.
+        marked: bytes of the mark that are said, in several tokens; `unmarked`: the cursor, and the tokens, before these.
+        tail: before a quotation, the end of what was said, in which the opening mark may have begun.
+        quotes: the quotations since the opening mark.
+        said: all quotations and answers that have ended.
+    """
+
+    phase: Literal["before", "opening", "quote", "answer", "done"]
+    length: int = 0
+    start: int = 0
+    cursor: Cursor | None = None
+    marked: int = 0
+    unmarked: tuple[Cursor, int] | None = None
+    tail: bytes = b""
+    quotes: tuple[Cursor, ...] = ()
+    said: tuple[Said, ...] = ()
+
+
+class QuoteGrammar:
+    """
+    Takes an answer's tokens one by one and says which may come next.
+
+    Args:
+        document: matches the document's spans.
+        matcher_of: makes a matcher of a folded text, for answers that are spans of quotations.
+        pieces: the vocabulary.
+        form: see [`QuoteForm`].
+        mark_tokens: the one token that is the mark, for `form.begin` and `form.end`; None where it is said in several.
+        ends: ids of the tokens that end an answer.
+    """
+
+    def __init__(
+        self,
+        document: Matcher,
+        matcher_of: Callable[[str], Matcher],
+        pieces: TokenPieces,
+        form: QuoteForm,
+        mark_tokens: tuple[int | None, int | None],
+        ends: tuple[int, ...],
+    ) -> None:
+        self._document = document
+        self._answer_matcher = lru_cache(maxsize=64)(lambda quotes: matcher_of(answer_source(quotes)))
+        self._pieces = pieces
+        self._form = form
+        self._ends = ends
+        self._begin, self._end = ((mark or "").encode() for mark in (form.begin, form.end))
+        self._begin_token, self._end_token = mark_tokens
+
+    def start(self, begun: bool) -> QuoteState:
+        """The state before an answer's first token; `begun`: the prompt ends with the mark that opens a quotation."""
+        if begun or not self._begin:
+            return QuoteState("quote", cursor=self._document.start())
+        return QuoteState("before" if self._form.free_start else "opening")
+
+    def matcher(self, state: QuoteState) -> Matcher:
+        """Of what is being quoted, or answered."""
+        return self._answer_matcher(state.quotes) if state.phase == "answer" else self._document
+
+    def places(self, said: Said) -> list[tuple[int, int]]:
+        """Bytes [start, end) of the folded document that a quotation or an answer may stand for, in order."""
+        if not said.quotes:
+            return self._document.places(said.cursor, said.is_complete)
+        found = set()
+        for start, end in self._answer_matcher(said.quotes).places(said.cursor, said.is_complete):
+            offset = 0
+            for quote in said.quotes:
+                if offset <= start and end <= offset + len(quote.spoken):
+                    shift = start - offset, end - offset
+                    found |= {(place + shift[0], place + shift[1]) for place, _ in self._document.places(quote)}
+                offset += len(quote.spoken) + 1
+        return sorted(found)
+
+    # What may come next
+
+    def allowed(self, state: QuoteState, size: int) -> np.ndarray | None:
+        """Tokens that may come next, bool `[size]`; None: any. If nothing goes on, what ends the answer may come."""
+        if state.phase == "done":
+            return None
+        if state.phase == "before":
+            forbidden = self._beyond_mark(state.tail)
+            allowed = np.ones(size, bool)
+            allowed[forbidden] = False
+            return allowed if forbidden else None
+        allowed = np.zeros(size, bool)
+        if state.phase == "opening":
+            self._allow_mark(allowed, self._begin[state.marked :], self._begin_token)
+        elif state.cursor is not None:
+            self._allow_span(allowed, state, state.cursor)
+        if state.phase == "quote" and state.marked:
+            self._allow_mark(allowed, self._end[state.marked :], self._end_token)
+        return allowed if allowed.any() else self.closing(state, size)
+
+    def closing(self, state: QuoteState, size: int) -> np.ndarray:
+        """The tokens that end what cannot go on, bool `[size]`."""
+        allowed = np.zeros(size, bool)
+        if state.phase == "opening":
+            self._allow_mark(allowed, self._begin[state.marked :], self._begin_token)
+        elif state.phase == "quote" and self._end:
+            self._allow_mark(allowed, self._end[state.marked :], self._end_token)
+        if not allowed.any():
+            allowed[list(self._ends)] = True
+        return allowed
+
+    def _allow_span(self, allowed: np.ndarray, state: QuoteState, cursor: Cursor) -> None:
+        matcher = self.matcher(state)
+        tokens = matcher.allowed(cursor)[: len(allowed)]
+        allowed[: len(tokens)] = tokens & ~self._breaks_line[: len(tokens)] if self._has_lines(state) else tokens
+        if matcher.may_end(cursor):
+            if state.phase == "answer" or not self._end:
+                allowed[list(self._ends)] = True
+            else:
+                self._allow_mark(allowed, self._end, self._end_token)
+            if self._may_add(state):
+                allowed[: len(tokens)] |= self._is_line_break[: len(tokens)]
+
+    def _allow_mark(self, allowed: np.ndarray, rest: bytes, token: int | None) -> None:
+        allowed[self._pieces.tokens_towards(rest) if token is None else token] = True
+
+    def _beyond_mark(self, tail: bytes) -> list[int]:
+        """Tokens in which the opening mark would end, and what is quoted begin."""
+        if self._begin_token is not None:
+            return []
+        sizes = [size for size in range(len(self._begin)) if tail.endswith(self._begin[:size])]
+        return [token for size in sizes for token in self._pieces.tokens_beyond(self._begin[size:])]
+
+    def _has_lines(self, state: QuoteState) -> bool:
+        return state.phase == "quote" and self._form.max_quotations > 1
+
+    def _may_add(self, state: QuoteState) -> bool:
+        return self._has_lines(state) and len(state.quotes) + 1 < self._form.max_quotations
+
+    @cached_property
+    def _breaks_line(self) -> np.ndarray:
+        """Bool `[vocabulary]`: tokens with a line break, which parts quotations."""
+        return np.array([b"\n" in (raw or b"") for raw in self._pieces.raw])
+
+    @cached_property
+    def _is_line_break(self) -> np.ndarray:
+        """Bool `[vocabulary]`: tokens of nothing but a line break and other white space."""
+        return np.array([b"\n" in (raw or b"") and not (raw or b"").strip() for raw in self._pieces.raw])
+
+    # What came
+
+    def advance(self, state: QuoteState, token: int) -> QuoteState:
+        """The state after a token. One that was not allowed ends what it is in: `is_complete` is False then."""
+        if state.phase == "done":
+            return replace(state, length=state.length + 1)
+        if token in self._ends:
+            return self._finished(state)
+        raw = (self._pieces.raw[token] if token < len(self._pieces) else None) or b""
+        if state.phase == "before":
+            return self._before(state, token, raw)
+        if state.phase == "opening":
+            marked = self._marked(self._begin, state.marked, self._begin_token, token, raw)
+            if marked == len(self._begin):
+                return self._opened(state)
+            return replace(state, length=state.length + 1, marked=marked, phase="opening" if marked else "done")
+        return self._in_span(state, token, raw)
+
+    def finish(self, state: QuoteState) -> QuoteState:
+        """The state after an answer's last token, with what was cut off."""
+        if state.phase in ("quote", "answer") and (state.cursor or state.unmarked):
+            return self._noted(state, state.cursor or state.unmarked[0], state.length, is_complete=False)  # type: ignore[index]
+        return state
+
+    def _before(self, state: QuoteState, token: int, raw: bytes) -> QuoteState:
+        said = state.tail + raw
+        if token == self._begin_token or (self._begin_token is None and self._begin in said):
+            return self._opened(state)
+        return replace(state, length=state.length + 1, tail=said[-len(self._begin) :])
+
+    def _in_span(self, state: QuoteState, token: int, raw: bytes) -> QuoteState:
+        marked = 0
+        cursor, length = state.cursor, state.length
+        if state.phase == "quote" and self._end:
+            marked = self._marked(self._end, state.marked, self._end_token, token, raw)
+            if marked == len(self._end):
+                return self._closed(state)
+        if cursor is not None and self._may_add(state) and token < len(self._pieces) and self._is_line_break[token]:
+            noted = self._noted(state, cursor, length, is_complete=self._document.may_end(cursor))
+            return replace(noted, length=length + 1, start=length + 1, cursor=self._document.start())
+        following = None
+        if cursor is not None and not (self._has_lines(state) and b"\n" in raw):
+            following = self.matcher(state).extend(cursor, token)
+        if following is None and not marked:
+            ended = self.finish(state)
+            return replace(ended, phase="done", length=length + 1)
+        unmarked = state.unmarked if marked else None
+        if marked and not state.marked and cursor is not None:
+            unmarked = cursor, length
+        return replace(state, length=length + 1, cursor=following, marked=marked, unmarked=unmarked)
+
+    @staticmethod
+    def _marked(mark: bytes, marked: int, mark_token: int | None, token: int, raw: bytes) -> int:
+        """How many bytes of a mark are said after a token; 0 where it is none of the mark's."""
+        if mark_token is not None:
+            return len(mark) if token == mark_token else 0
+        return marked + len(raw) if raw and mark[marked:].startswith(raw) else 0
+
+    def _opened(self, state: QuoteState) -> QuoteState:
+        length = state.length + 1
+        return replace(
+            state,
+            phase="quote",
+            length=length,
+            start=length,
+            cursor=self._document.start(),
+            marked=0,
+            tail=b"",
+            quotes=(),
+        )
+
+    def _closed(self, state: QuoteState) -> QuoteState:
+        """The state after the mark that closes a quotation."""
+        if state.unmarked is not None:
+            cursor, end = state.unmarked
+        else:
+            assert state.cursor is not None
+            cursor, end = state.cursor, state.length
+        state = self._noted(state, cursor, end, is_complete=self._document.may_end(cursor))
+        length = state.length + 1
+        state = replace(state, length=length, start=length, cursor=None, marked=0, unmarked=None, tail=b"")
+        if self._form.answer == "free":
+            return replace(state, phase="before")
+        if not state.quotes:
+            return replace(state, phase="done")
+        state = replace(state, phase="answer")
+        return replace(state, cursor=self.matcher(state).start())
+
+    def _finished(self, state: QuoteState) -> QuoteState:
+        """The state after a token that ends the answer."""
+        cursor = state.cursor
+        if state.phase in ("quote", "answer") and cursor is not None:
+            ends_here = state.phase == "answer" or not self._end
+            is_complete = ends_here and self.matcher(state).may_end(cursor)
+            state = self._noted(state, cursor, state.length, is_complete)
+        return replace(state, phase="done", length=state.length + 1)
+
+    def _noted(self, state: QuoteState, cursor: Cursor, end: int, is_complete: bool) -> QuoteState:
+        if not cursor.spoken:
+            return state
+        quotes = state.quotes if state.phase == "answer" else ()
+        said = (*state.said, Said(state.start, end, cursor, quotes, is_complete))
+        return replace(state, said=said, quotes=state.quotes if quotes else (*state.quotes, cursor))
+
+
+def answer_source(quotes: tuple[Cursor, ...]) -> str:
+    """The folded text that an answer is a span of: its quotations, parted by what no folded text has."""
+    return "\n".join(quote.spoken.decode("utf-8", "surrogatepass") for quote in quotes)
+
+
+__all__ = ["QuoteForm", "QuoteGrammar", "QuoteState", "Said", "answer_source"]

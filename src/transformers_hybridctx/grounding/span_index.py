@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All spans of a text that a quotation may be, findable by how they begin: a sorted list of places.
+
+The suffix array is libdivsufsort's (Y. Mori, "libdivsufsort", by way of `pydivsufsort`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Any
+
+import numpy as np
+from pydivsufsort import divsufsort
+
+from .borders import word_borders
+from .folding import FoldedText, fold
+from .token_pieces import MAX_PIECE_BYTES, TokenPieces, first_bytes
+
+_AT_A_TIME = 1 << 18
+"""Places whose longest pieces are looked up at a time: a bound on memory (times 64 bytes)."""
+
+
+class SpanIndex:
+    """
+    The places of a text at which a span may begin, in the order of what stands there.
+
+    Attributes:
+        buffer: the text, UTF-8 bytes.
+        order: int32 or int64 `[places]`: offsets into `buffer`, sorted by the bytes from there on.
+        may_end: bool `[len(buffer) + 1]`: whether a span may end before each byte.
+    """
+
+    def __init__(self, buffer: bytes, order: np.ndarray, may_end: np.ndarray) -> None:
+        self.buffer = buffer
+        self.order = order
+        self.may_end = may_end
+        self._padded = np.frombuffer(buffer + bytes(MAX_PIECE_BYTES), np.uint8)
+
+    @classmethod
+    def of_text(cls, text: str, order: np.ndarray | None = None) -> SpanIndex:
+        """
+        Spans that begin and end at word borders, and with no white space.
+
+        Args:
+            text: folded.
+            order: of an index of the same text, to be used again.
+        """
+        buffer = text.encode("utf-8", "surrogatepass")
+        offsets = character_offsets(buffer)
+        borders = word_borders(text)
+        may_end = np.zeros(len(buffer) + 1, bool)
+        may_end[offsets[borders]] = True
+        if order is None:
+            may_begin = may_end[:-1] & (np.frombuffer(buffer, np.uint8) != ord(" "))
+            suffixes = divsufsort(buffer)
+            order = suffixes[may_begin[suffixes]]
+        return cls(buffer, order, may_end)
+
+    def narrow(self, low: int, high: int, depth: int, piece: bytes) -> tuple[int, int]:
+        """Those of the places [low, high), whose texts agree for `depth` bytes, that go on with `piece`."""
+        buffer, order, size = self.buffer, self.order, len(piece)
+
+        def following(index: int) -> bytes:
+            start = int(order[index]) + depth
+            return buffer[start : start + size]
+
+        places = range(low, high)
+        first = bisect_left(places, piece, key=following)
+        last = bisect_left(places, True, lo=first, key=lambda index: following(index) > piece)
+        return low + first, low + last
+
+    def windows(self, places: np.ndarray | slice) -> np.ndarray:
+        """The bytes from each place on, uint8 `[places, MAX_PIECE_BYTES]`, zeros behind the end."""
+        return np.lib.stride_tricks.sliding_window_view(self._padded, MAX_PIECE_BYTES)[places]
+
+
+class BoundIndex:
+    """
+    A [`SpanIndex`] for the pieces of one vocabulary.
+
+    Attributes:
+        longest: int32 `[len(buffer)]`: the longest piece that stands at each byte, or -1.
+        at_start: bool `[pieces + 1]`: pieces that a span may begin with, with a blank before it or without; the last
+            entry stands for tokens without a piece, and is False.
+    """
+
+    def __init__(self, index: SpanIndex, pieces: TokenPieces) -> None:
+        self.index = index
+        self.pieces = pieces
+        self.longest = np.empty(len(index.buffer), np.int32)
+        for start in range(0, len(self.longest), _AT_A_TIME):
+            places = slice(start, min(start + _AT_A_TIME, len(self.longest)))
+            self.longest[places] = longest_pieces(index.windows(places), pieces)
+        self.at_start = self._at_start()
+
+    def _at_start(self) -> np.ndarray:
+        index, order = self.index, self.index.order
+        found = np.zeros(len(self.pieces.pieces) + 1, bool)
+        found[self.longest[order]] = True
+        is_behind_blank = index.windows(order - 1)[:, 0] == ord(" ")
+        found[self.longest[order[is_behind_blank] - 1]] = True
+        others = order[~is_behind_blank]
+        for start in range(0, len(others), _AT_A_TIME):
+            windows = np.roll(index.windows(others[start : start + _AT_A_TIME]), 1, axis=1)
+            windows[:, 0] = ord(" ")
+            found[longest_pieces(windows, self.pieces)] = True
+        return self.with_beginnings(found)
+
+    def with_beginnings(self, found: np.ndarray) -> np.ndarray:
+        """Marks, too, every piece that a marked one begins with; bool `[pieces + 1]`, changed in place."""
+        found[-1] = False
+        new = np.flatnonzero(found)
+        while len(new):
+            parents = self.pieces.parents[new]
+            new = np.unique(parents[parents >= 0])
+            new = new[~found[new]]
+            found[new] = True
+        return found
+
+
+def longest_pieces(windows: np.ndarray, pieces: TokenPieces) -> np.ndarray:
+    """The longest piece that each window (uint8 `[windows, MAX_PIECE_BYTES]`) begins with, int32, or -1."""
+    if not len(pieces.pieces):
+        return np.full(len(windows), -1, np.int32)
+    # The last piece in order that is not behind the window: what the window begins with is it, or what it begins with.
+    keys = first_bytes(windows)
+    last = np.searchsorted(pieces.keys, keys, side="right").astype(np.int32) - 1
+    differing = pieces.keys[last] ^ keys
+    alike = sum((differing >> np.uint64(64 - 8 * size)) == 0 for size in range(1, 9)).astype(np.int32)
+    if len(same := np.flatnonzero((alike == 8) & (last >= 0))):  # pieces of 8 bytes and more: all their bytes decide
+        rows = np.ascontiguousarray(windows[same])
+        found = np.searchsorted(pieces.table, rows.view(f"S{MAX_PIECE_BYTES}").ravel(), side="right") - 1
+        shown = pieces.table[found].view(np.uint8).reshape(-1, MAX_PIECE_BYTES) != rows
+        last[same] = found
+        alike[same] = np.where(shown.any(axis=1), shown.argmax(axis=1), MAX_PIECE_BYTES)
+    return np.where(last < 0, -1, pieces.cuts[last, alike])
+
+
+def character_offsets(buffer: bytes) -> np.ndarray:
+    """Where each character of UTF-8 bytes begins, and the end: int64 `[characters + 1]`."""
+    leads = np.flatnonzero((np.frombuffer(buffer, np.uint8) & 0xC0) != 0x80)
+    return np.append(leads, len(buffer))
+
+
+class DocumentIndex:
+    """
+    A document that quotations can be held to: made once for a document, for any vocabulary.
+
+    Args:
+        text: the document.
+        order: the `order` of an index of the same text, as [`DocumentIndex.order`] gave it to be kept.
+
+    Raises:
+        ValueError: a document without text, or an order of another text.
+    """
+
+    def __init__(self, text: str, order: np.ndarray | None = None) -> None:
+        self.folded: FoldedText = fold(text)
+        if not self.folded.text:
+            raise ValueError(
+                "the document has no text, so nothing can be quoted from it (page pictures need text recognition first)"
+            )
+        self.spans = SpanIndex.of_text(self.folded.text, order)
+        self._bound: tuple[TokenPieces, BoundIndex] | None = None
+        self._offsets: np.ndarray | None = None
+
+    @property
+    def order(self) -> np.ndarray:
+        """What is worth keeping of the index: the sorted places, int32 `[places]`; the rest is soon made again."""
+        return self.spans.order
+
+    def bound_to(self, pieces: TokenPieces) -> BoundIndex:
+        """The index for a vocabulary; that of the last one is kept."""
+        if self._bound is None or self._bound[0] is not pieces:
+            self._bound = pieces, BoundIndex(self.spans, pieces)
+        return self._bound[1]
+
+    def raw_span(self, start: int, end: int) -> tuple[int, int]:
+        """Characters of the document that the bytes [start, end) of its folded form stand for."""
+        if self._offsets is None:
+            self._offsets = character_offsets(self.spans.buffer)
+        first, last = np.searchsorted(self._offsets, (start, end)).tolist()
+        return self.folded.raw_span(first, last)
+
+
+def as_index(document: Any) -> DocumentIndex:
+    """A text's index, or the one given."""
+    return document if isinstance(document, DocumentIndex) else DocumentIndex(document)
+
+
+__all__ = ["BoundIndex", "DocumentIndex", "SpanIndex", "as_index", "character_offsets", "longest_pieces"]
