@@ -150,7 +150,8 @@ def limit_tower(model: Any, grids: torch.Tensor) -> int:
 
 def read_pages(model: Any, pixels: Row) -> tuple[torch.Tensor, ...]:
     with torch.no_grad():
-        return tuple(model.get_image_features(**pixels, return_dict=True).pooler_output)
+        output = model.get_image_features(**pixels, return_dict=True)
+        return (*output.pooler_output, output.last_hidden_state)
 
 
 def resident(field: str) -> int:

@@ -87,8 +87,11 @@ def test_missing_arguments_are_named(model):
     pixels = {"pixel_values": inputs["pixel_values"], "image_grid_thw": inputs["image_grid_thw"]}
     with pytest.raises(ValueError, match="image_grid_thw"):
         model(**{k: v for k, v in inputs.items() if k != "image_grid_thw"})
-    with pytest.raises(ValueError, match="mm_token_type_ids"):
-        model(**{k: v for k, v in inputs.items() if k != "mm_token_type_ids"})
+    with pytest.raises(ValueError, match="image_grid_thw"):
+        model(
+            mm_encoder_outputs={"image": model.get_image_features(*pixels_of(inputs))},
+            **{k: v for k, v in inputs.items() if k not in pixels},
+        )
     with pytest.raises(ValueError, match="mm_token_type_ids"):
         model(inputs_embeds=embeds, **pixels)
     with pytest.raises(ValueError, match="exactly one of input_ids or inputs_embeds"):

@@ -348,7 +348,7 @@ MISTAKES = {
     "no_input_ids": (without("input_ids"), "example 1 .*pass input_ids"),
     "short_labels": (set_to("labels", lambda x: x[:, 1:]), "example 1 .*'labels': 24.*one value for each token"),
     "two_rows": (set_to("input_ids", lambda x: x.repeat(2, 1)), r"example 1 .*\[2, 25\].*one example at a time"),
-    "no_pages": (without("pixel_values"), "example 1 .*10 image tokens .*0 visual embeddings"),
+    "no_pages": (without("pixel_values"), "example 1 .*10 image tokens .*no pages came with it"),
     "no_grids": (without("image_grid_thw"), "example 1 .*without image_grid_thw"),
     "no_image_tokens": (set_to("input_ids", lambda x: x.masked_fill(x == IMAGE, 9)), "example 1 .*has 0 image tokens"),
     "fewer_patches": (set_to("pixel_values", lambda x: x[1:]), r"example 1 .*\[39, 108\].*40 patches"),

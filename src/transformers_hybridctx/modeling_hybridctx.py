@@ -5,7 +5,7 @@ The towers, their weights and their names are those of the GLM-4V family in tran
 in: as uint8, many at once, and into one buffer of embeddings.
 """
 
-from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -39,8 +39,10 @@ from transformers.utils.generic import accepts_precomputed_kwargs
 from transformers.vision_utils import get_vision_position_ids
 
 from .configuration_hybridctx import HybridCtxConfig
+from .modules.input_checks import check_image_tokens, check_pixels
 from .modules.loading import CompleteLoading
-from .modules.vision_tower import HybridCtxVisionAttention, HybridCtxVisionPatchEmbed, activation_bytes
+from .modules.positions import keep_rope_deltas, positions_behind_cache, rope_deltas_of, rope_index
+from .modules.vision_tower import HybridCtxVisionPatchEmbed, in_page_order, page_batches, reads_pages
 from .remote_code import TravelsWithCode
 
 
@@ -78,15 +80,15 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
         self.visual.patch_embed = HybridCtxVisionPatchEmbed(self.visual.patch_embed, config)
         # where gradients begin, for adapters in the tower under (reentrant) checkpointing; the family names no such place
         self.visual._input_embed_layer = "patch_embed"
+        self.visual.mlp_width = self.visual.blocks[0].mlp.gate_proj.out_features  # engines fuse that layer away
         for block in self.visual.blocks:
-            block.attn = HybridCtxVisionAttention(block.attn)
+            block.attn = reads_pages(block.attn)
         self.language_model: Any = AutoModel.from_config(config.text_config)
         self.phi = HybridCtxResidualAdapter(config) if config.phi == "residual_adapter" else nn.Identity()
         # rows as in mm_token_type_ids: text, page
         self.modality_embedding = (
             nn.Embedding(2, config.text_config.hidden_size) if config.modality_embedding else None
         )
-        self.rope_deltas = None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -95,85 +97,10 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
         if module is self.modality_embedding or module is getattr(self.phi, "up", None):
             init.zeros_(module.weight)
 
-    def _check_grid(self, image_grid_thw: torch.Tensor) -> None:
-        """Raises `ValueError` where a page cannot be cut into merge blocks."""
-        merge_size = self.config.vision_config.spatial_merge_size
-        if image_grid_thw.ndim != 2 or image_grid_thw.shape[1] != 3:
-            raise ValueError(
-                f"image_grid_thw has shape {list(image_grid_thw.shape)}: pass [pages, 3], a row per page."
-            )
-        for page, (t, h, w) in enumerate(image_grid_thw.tolist()):
-            if min(t, h, w) < 1 or h % merge_size or w % merge_size:
-                raise ValueError(
-                    f"image_grid_thw[{page}] is {[t, h, w]}: height and width in patches must be positive multiples "
-                    f"of spatial_merge_size={merge_size}; let the image processor resize the page."
-                )
-
-    def _check_pixels(self, pixel_values: torch.Tensor, image_grid_thw: torch.Tensor | None) -> None:
-        """Raises `ValueError` where pixels do not fit their grid or the vision tower."""
-        if image_grid_thw is None:
-            raise ValueError(
-                "pixel_values came without image_grid_thw: pass both, as the image processor returns them."
-            )
-        self._check_grid(image_grid_thw)
-        if not len(image_grid_thw):
-            raise ValueError("image_grid_thw has no rows: leave it and pixel_values out where a prompt has no pages.")
-        num_patches = int(image_grid_thw.prod(-1).sum())
-        if pixel_values.ndim != 2 or pixel_values.shape[0] != num_patches:
-            raise ValueError(
-                f"pixel_values has shape {list(pixel_values.shape)}, but image_grid_thw adds up to {num_patches} "
-                f"patches: pass [{num_patches}, patch width], all pages one after another."
-            )
-        config = self.config.vision_config
-        area = config.patch_size**2
-        if pixel_values.dtype == torch.uint8:
-            widths = [area, config.in_channels * area]
-        elif pixel_values.is_floating_point():
-            widths = [config.in_channels * config.temporal_patch_size * area]
-        else:
-            raise ValueError(
-                f"pixel_values has dtype {pixel_values.dtype}: pass uint8 pixels, or floats that a GLM-4V image "
-                "processor has normalised."
-            )
-        if pixel_values.shape[1] not in widths:
-            raise ValueError(
-                f"pixel_values of dtype {pixel_values.dtype} is {pixel_values.shape[1]} wide, but the vision tower "
-                f"reads patches of {config.patch_size} x {config.patch_size} pixels, {' or '.join(map(str, widths))} "
-                "wide: give the image processor the tower's patch_size and temporal_patch_size."
-            )
-
-    def _check_image_tokens(self, num_tokens: int, num_embeddings: int) -> None:
-        """Raises `ValueError` where image tokens and visual embeddings cannot be paired."""
-        if num_tokens != num_embeddings:
-            raise ValueError(
-                f"The prompt has {num_tokens} image tokens (id {self.config.image_token_id}), but its pages make "
-                f"{num_embeddings} visual embeddings: write t * h * w / spatial_merge_size**2 image tokens for each "
-                "row of image_grid_thw, as the processor does, and truncate neither."
-            )
-
-    def _page_batches(self, grids: list[list[int]]) -> list[tuple[tuple[int, int, int], list[int]]]:
-        """Splits pages into batches of one grid and at most `vision_batch_bytes`: pairs of grid and page indices."""
-        pages_of = defaultdict(list)
-        for page, (t, h, w) in enumerate(grids):
-            pages_of[t, h, w].append(page)
-        batches = []
-        limit = self.config.vision_batch_bytes
-        for (t, h, w), pages in pages_of.items():
-            needed = t * activation_bytes(self.visual, h * w)
-            if needed > limit:
-                raise ValueError(
-                    f"image_grid_thw[{pages[0]}] is {[t, h, w]}: a page of {t * h * w} patches takes about {needed:,} "
-                    f"bytes in the vision tower, and vision_batch_bytes={limit:,}; raise it to that or more, or draw the "
-                    "page at a smaller scale."
-                )
-            for start in range(0, len(pages), limit // needed):
-                batches.append(((t, h, w), pages[start : start + limit // needed]))
-        return batches
-
     def _read_batch(
         self, pixel_values: torch.Tensor, grid: tuple[int, int, int], num_pages: int, kwargs: dict[str, Any]
-    ) -> torch.Tensor:
-        """Visual embeddings `[visual tokens, hidden]` of pages of one grid."""
+    ) -> BaseModelOutputWithPooling:
+        """The tower's outputs for pages of one grid; the pooled, `[visual tokens, hidden]`, ready for the decoder."""
         t, h, w = grid
         num_frames, frame = t * num_pages, torch.tensor([[1, h, w]], device=pixel_values.device)
         # found once for all frames, as they are alike, where the tower would go from frame to frame
@@ -190,7 +117,18 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
             # forward() adds the text row to every position, and so undoes its subtraction here
             text, page = self.modality_embedding(torch.arange(2, device=hidden_states.device))
             hidden_states = hidden_states + (page - text)
-        return hidden_states
+        outputs.pooler_output = hidden_states
+        return outputs
+
+    def _read_pages(
+        self, pixel_values: torch.Tensor, image_grid_thw: torch.Tensor, kwargs: dict[str, Any]
+    ) -> Iterator[tuple[list[int], BaseModelOutputWithPooling]]:
+        """Pages in batches of equal grids: the numbers of a batch's pages, and what the tower makes of them."""
+        check_pixels(pixel_values, image_grid_thw, self.config.vision_config)
+        grids = image_grid_thw.tolist()
+        patches = pixel_values.split([t * h * w for t, h, w in grids])
+        for grid, pages in page_batches(self.visual, grids, self.config.vision_batch_bytes):
+            yield pages, self._read_batch(torch.cat([patches[page] for page in pages]), grid, len(pages), kwargs)
 
     @accepts_precomputed_kwargs(modality="image")
     @can_return_tuple
@@ -212,20 +150,32 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` holds, for each page, its embeddings
-            `[t * h * w / spatial_merge_size**2, hidden_size]`, ready for the decoder.
+            `[t * h * w / spatial_merge_size**2, hidden_size]`, ready for the decoder. `last_hidden_state` is the tower's
+            before its merger, for all visual tokens; `hidden_states` and `attentions`, where they are asked for, are the
+            tower's after each layer, for all patches, pages in order.
 
         Raises:
             `ValueError`: pixels and grids that do not fit each other or the tower, before the tower runs.
         """
-        self._check_pixels(pixel_values, image_grid_thw)
-        grids = image_grid_thw.tolist()
-        patches = pixel_values.split([t * h * w for t, h, w in grids])
-        embeddings: dict[int, torch.Tensor] = {}
-        for grid, pages in self._page_batches(grids):
-            visual_embeds = self._read_batch(torch.cat([patches[page] for page in pages]), grid, len(pages), kwargs)
-            embeddings |= zip(pages, visual_embeds.chunk(len(pages)))
-        # as in the family, a tuple: one tensor for each page
-        return BaseModelOutputWithPooling(pooler_output=tuple(embeddings[page] for page in range(len(grids))))
+        batches = list(self._read_pages(pixel_values, image_grid_thw, dict(kwargs)))
+        pages, outputs = [pages for pages, _ in batches], [output for _, output in batches]
+
+        def all_layers(name: str) -> tuple[torch.Tensor | None, ...] | None:
+            layers = [output.get(name) for output in outputs]
+            if layers[0] is None:
+                return None
+            # a layer that was not asked for is None
+            return tuple(
+                None if layer[0] is None else torch.cat(in_page_order(pages, list(layer))) for layer in zip(*layers)
+            )
+
+        return BaseModelOutputWithPooling(
+            last_hidden_state=torch.cat(in_page_order(pages, [output.last_hidden_state for output in outputs])),
+            # as in the family, a tuple: one tensor for each page
+            pooler_output=in_page_order(pages, [output.pooler_output for output in outputs]),
+            hidden_states=all_layers("hidden_states"),
+            attentions=all_layers("attentions"),
+        )
 
     def get_rope_index(
         self,
@@ -258,31 +208,44 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
             Positions `(3, batch_size, sequence_length)` in time, height and width; and, `(batch_size, 1)`, what to add
             to the number of tokens to get the next position.
         """
-        if video_grid_thw is not None:
-            video_grid_thw = video_grid_thw.repeat_interleave(video_grid_thw[:, 0], dim=0)
-            video_grid_thw = torch.cat([torch.ones_like(video_grid_thw[:, :1]), video_grid_thw[:, 1:]], dim=1)
-        merge_size = self.config.vision_config.spatial_merge_size
-        attended = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
-        step = attended.long()  # how far each token moves the position on
-        offset = step.new_zeros(3, *step.shape)  # where each token is in its page
-        for token_type, grid_thw in ((1, image_grid_thw), (2, video_grid_thw)):
-            if grid_thw is None:
-                continue
-            self._check_grid(grid_thw)
-            where = ((mm_token_type_ids == token_type) & attended).nonzero(as_tuple=True)
-            grid_thw = grid_thw.to(step.device)
-            t, h, w = grid_thw[:, 0], grid_thw[:, 1] // merge_size, grid_thw[:, 2] // merge_size
-            size = t * h * w
-            self._check_image_tokens(len(where[0]), int(size.sum()))
-            page = torch.arange(len(size), device=step.device).repeat_interleave(size)
-            index = torch.arange(len(page), device=step.device) - (size.cumsum(0) - size)[page]
-            h, w, size = h[page], w[page], size[page]
-            offset[:, where[0], where[1]] = torch.stack([index // (h * w), index // w % h, index % w])
-            # the page's last token moves the position on for all of them
-            step[where] = torch.where(index == size - 1, torch.maximum(h, w), 0)
-        position_ids = (step.cumsum(-1) - step + offset).masked_fill(~attended, 0)
-        rope_deltas = position_ids.amax((0, 2)) + 1 - attended.sum(-1)
-        return position_ids, rope_deltas.unsqueeze(1)
+        return rope_index(self.config, mm_token_type_ids, image_grid_thw, video_grid_thw, attention_mask)
+
+    def compute_3d_position_ids(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor,
+        image_grid_thw: torch.Tensor | None = None,
+        video_grid_thw: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor | None:
+        """
+        M-RoPE positions `(3, batch_size, sequence_length)` of the tokens of a forward pass, behind those of its cache;
+        `None` where they are simply counted. Token types are those of `input_ids` where none are given.
+
+        Raises:
+            `ValueError`: pages among embeddings, of which only `mm_token_type_ids` can say where they are.
+        """
+        batch_size, length, _ = inputs_embeds.shape
+        types, has_pages = mm_token_type_ids, image_grid_thw is not None or video_grid_thw is not None
+        if types is None and input_ids is not None:
+            types = (input_ids == self.config.image_token_id).int()
+        elif types is None and has_pages:
+            raise ValueError("inputs_embeds with pages need mm_token_type_ids, 1 where a visual embedding goes.")
+        elif types is None:
+            types = torch.zeros(batch_size, length, dtype=torch.int, device=inputs_embeds.device)
+        types = types[:, -length:]
+        past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if past_length:
+            is_page_new = image_grid_thw is not None and bool(types.any())
+            new_grids = image_grid_thw if is_page_new else None
+            return positions_behind_cache(self.config, types, past_key_values, new_grids, attention_mask)
+        mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
+        if not has_pages and mask is None:
+            return None
+        positions, _ = rope_index(self.config, types, image_grid_thw, video_grid_thw, mask)
+        return positions
 
     @can_return_tuple
     def forward(
@@ -331,19 +294,26 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
             inputs_embeds = self.get_input_embeddings()(input_ids)
 
         # everything that can be wrong is found before the vision tower runs
-        if pixel_values is not None or image_outputs is not None:
+        image_token_id = self.config.image_token_id
+        past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
+        has_pages = pixel_values is not None or image_outputs is not None
+        if has_pages:
             if input_ids is not None:
-                is_visual = input_ids == self.config.image_token_id
+                is_visual = input_ids == image_token_id
             elif mm_token_type_ids is not None:
-                is_visual = mm_token_type_ids == 1
+                is_visual = mm_token_type_ids[:, -inputs_embeds.shape[1] :] == 1
             else:
                 raise ValueError("inputs_embeds with pages need mm_token_type_ids, 1 where a visual embedding goes.")
             where = is_visual.to(inputs_embeds.device).nonzero(as_tuple=True)
+        elif input_ids is not None and not (torch.compiler.is_compiling() or input_ids.is_meta or past_length):
+            check_image_tokens(int((input_ids == image_token_id).count_nonzero()), 0, image_token_id)
         if pixel_values is not None:
-            self._check_pixels(pixel_values, image_grid_thw)
-            merge_length = self.visual.spatial_merge_size**2
-            self._check_image_tokens(len(where[0]), pixel_values.shape[0] // merge_length)
+            check_pixels(pixel_values, image_grid_thw, self.config.vision_config)
+            num_embeddings = pixel_values.shape[0] // self.visual.spatial_merge_size**2
+            check_image_tokens(len(where[0]), num_embeddings, image_token_id)
         if position_ids is None:
+            if has_pages and image_grid_thw is None:
+                raise ValueError("mm_encoder_outputs need image_grid_thw, or position_ids that were found with it.")
             position_ids = self.compute_3d_position_ids(
                 input_ids=input_ids,
                 inputs_embeds=inputs_embeds,
@@ -353,17 +323,19 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
                 mm_token_type_ids=mm_token_type_ids,
             )
 
-        if pixel_values is not None:
-            image_outputs = self.get_image_features(pixel_values, image_grid_thw, return_dict=True, **kwargs)
-        if image_outputs is not None:
-            visual_embeds = torch.cat(tuple(image_outputs.pooler_output)).to(inputs_embeds.device, inputs_embeds.dtype)
-            self._check_image_tokens(len(where[0]), len(visual_embeds))
+        if has_pages:
+            pooled: Any = None if image_outputs is None else image_outputs.pooler_output
+            if pixel_values is not None:  # of the tower's layers nothing is kept: what is asked for is the decoder's
+                options = {**kwargs, "output_hidden_states": False, "output_attentions": False, "return_dict": True}
+                pooled = self.get_image_features(pixel_values, image_grid_thw, **options).pooler_output
+            visual_embeds = torch.cat(tuple(pooled)).to(inputs_embeds.device, inputs_embeds.dtype)
+            check_image_tokens(len(where[0]), len(visual_embeds), image_token_id)
             inputs_embeds = inputs_embeds.index_put(where, visual_embeds)
         if self.modality_embedding is not None:
             text = torch.zeros(1, dtype=torch.long, device=inputs_embeds.device)
             inputs_embeds = inputs_embeds + self.modality_embedding(text)
 
-        return self.language_model(
+        outputs = self.language_model(
             input_ids=None,
             position_ids=position_ids,
             attention_mask=attention_mask,
@@ -371,6 +343,9 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
+        if not torch.compiler.is_compiling():
+            keep_rope_deltas(outputs.past_key_values, position_ids, attention_mask, past_length)
+        return outputs
 
 
 class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditionalGeneration):
@@ -446,10 +421,10 @@ class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditional
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict[str, Any], generation_mode: Any, *args: Any
     ) -> Any:
+        cache, is_assisted = model_kwargs.get("past_key_values"), generation_mode == GenerationMode.ASSISTED_GENERATION
         # both would read the whole prompt again behind what the cache holds, and answer wrongly without a word
-        cache = model_kwargs.get("past_key_values")
         if cache is not None and cache.get_seq_length():
-            if generation_mode == GenerationMode.ASSISTED_GENERATION:
+            if is_assisted:
                 raise ValueError(
                     "transformers' assisted generation (prompt_lookup_num_tokens, assistant_model) cannot begin from "
                     f"past_key_values, which hold {int(cache.get_seq_length())} tokens: leave out one of them."
@@ -458,18 +433,49 @@ class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditional
                 raise ValueError(
                     "use_cache=False contradicts past_key_values that hold tokens: leave out one of them."
                 )
+        if is_assisted:  # what is looked up in a prompt may be a page's tokens, which nobody can say
+            suppressed = {*(generation_config.suppress_tokens or ()), self.config.image_token_id}
+            generation_config.suppress_tokens = sorted(suppressed)
         return super()._prepare_cache_for_generation(generation_config, model_kwargs, generation_mode, *args)
 
     def _prepare_position_ids_for_generation(
         self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]
     ) -> torch.Tensor:
-        # `rope_deltas` remembers the last prompt, but a cache may hold an earlier one. Where the prompt's grids are at
-        # hand, or it is known to have none, positions are found anew.
-        token_types, attention_mask = model_kwargs.get("mm_token_type_ids"), model_kwargs["attention_mask"]
-        is_text = token_types is not None and token_types.shape == attention_mask.shape and not token_types.any()
-        if is_text or model_kwargs.get("image_grid_thw") is not None:
-            self.model.rope_deltas = None
-        return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        """
+        Text positions and M-RoPE positions `[4, batch, all tokens]`. They come from the prompt, not from whichever the
+        model saw last; where only what follows a cache's tokens is given, from the cache.
+        """
+        text = GenerationMixin._prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs)
+        ids = model_kwargs.get("input_ids")
+        ids = inputs_tensor if ids is None or not ids.shape[1] else ids
+        types, cache = model_kwargs.get("mm_token_type_ids"), model_kwargs.get("past_key_values")
+        grids = {name: model_kwargs.get(name) for name in ("image_grid_thw", "video_grid_thw")}
+        has_grids = any(grid is not None for grid in grids.values())
+        if not ids.is_floating_point():
+            found = (ids == self.config.image_token_id).int()
+            # those of an earlier prompt, that this one goes on from, are not all that there are
+            types = found if types is None else torch.cat([types.to(found), found[:, types.shape[1] :]], dim=1)
+            if "mm_token_type_ids" in model_kwargs:
+                model_kwargs["mm_token_type_ids"] = types
+        elif types is None and has_grids:
+            raise ValueError("inputs_embeds with pages need mm_token_type_ids, 1 where a visual embedding goes.")
+
+        num_tokens = 0 if types is None else int(types.count_nonzero())
+        is_whole = types is None or types.shape[1] == text.shape[1]
+        if types is not None and is_whole and has_grids:
+            positions, _ = rope_index(self.config, types, **grids, attention_mask=model_kwargs.get("attention_mask"))
+        elif is_whole and not num_tokens:
+            positions = text.expand(3, *text.shape)
+        else:
+            if cache is None or not cache.get_seq_length():
+                check_image_tokens(num_tokens, 0, self.config.image_token_id)
+            if not is_whole and num_tokens:
+                raise ValueError(
+                    "a prompt that goes on from past_key_values with new pages has to be given whole: pass all "
+                    "input_ids and the image_grid_thw of all pages."
+                )
+            positions = (text + rope_deltas_of(cache, len(text), text.device)).expand(3, *text.shape)
+        return torch.cat([text.expand_as(positions[0])[None], positions])
 
 
 AutoModel.register(HybridCtxConfig, HybridCtxModel, exist_ok=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The GLM-4V family's vision tower, made to read many uint8 pages at once, and what that takes in memory."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.glm4v.modeling_glm4v import apply_rotary_pos_emb_vision, eager_attention_forward
+from transformers.models.glm4v.modeling_glm4v import (
+    Glm4vVisionAttention,
+    apply_rotary_pos_emb_vision,
+    eager_attention_forward,
+)
+from transformers.models.glm4v_moe.modeling_glm4v_moe import Glm4vMoeVisionAttention
+from transformers.models.glm_ocr.modeling_glm_ocr import GlmOcrVisionAttention
 from transformers.utils.generic import get_max_seqlen, is_flash_attention_requested
 
 from ..configuration_hybridctx import HybridCtxConfig
@@ -81,7 +88,7 @@ class HybridCtxVisionAttention(nn.Module):
     """
 
     def __init__(self, attention: Any) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # not the family's, which would build its own projections
         self.config: PreTrainedConfig = attention.config
         self.num_heads = attention.num_heads
         self.head_dim = attention.head_dim
@@ -149,6 +156,68 @@ class HybridCtxVisionAttention(nn.Module):
         return self.proj(torch.cat([output.reshape(-1, self.num_heads * self.head_dim) for output in outputs]))
 
 
+# transformers records `output_attentions` of the family's own classes: ours are theirs, too
+class _Glm4vPages(HybridCtxVisionAttention, Glm4vVisionAttention):
+    pass
+
+
+class _Glm4vMoePages(HybridCtxVisionAttention, Glm4vMoeVisionAttention):
+    pass
+
+
+class _GlmOcrPages(HybridCtxVisionAttention, GlmOcrVisionAttention):
+    pass
+
+
+_PAGES_OF: dict[type, type[HybridCtxVisionAttention]] = {
+    Glm4vVisionAttention: _Glm4vPages,
+    Glm4vMoeVisionAttention: _Glm4vMoePages,
+    GlmOcrVisionAttention: _GlmOcrPages,
+}
+
+
+def reads_pages(attention: nn.Module) -> HybridCtxVisionAttention:
+    """[`HybridCtxVisionAttention`] in place of a tower's own, and of its class as well."""
+    return _PAGES_OF.get(type(attention), HybridCtxVisionAttention)(attention)
+
+
+def page_batches(visual: Any, grids: list[list[int]], limit: int) -> list[tuple[tuple[int, int, int], list[int]]]:
+    """
+    Splits pages into batches of one grid and at most `limit` bytes of activations: pairs of grid and page numbers.
+
+    Args:
+        visual: the tower.
+        grids: frames, height and width of each page in patches.
+        limit: `vision_batch_bytes`.
+
+    Raises:
+        `ValueError`: a page that takes more by itself.
+    """
+    pages_of = defaultdict(list)
+    for page, (t, h, w) in enumerate(grids):
+        pages_of[t, h, w].append(page)
+    batches = []
+    for (t, h, w), pages in pages_of.items():
+        needed = t * activation_bytes(visual, h * w)
+        if needed > limit:
+            raise ValueError(
+                f"image_grid_thw[{pages[0]}] is {[t, h, w]}: a page of {t * h * w} patches takes about {needed:,} "
+                f"bytes in the vision tower, and vision_batch_bytes={limit:,}; raise it to that or more, or draw the "
+                "page at a smaller scale."
+            )
+        for start in range(0, len(pages), limit // needed):
+            batches.append(((t, h, w), pages[start : start + limit // needed]))
+    return batches
+
+
+def in_page_order(pages: list[list[int]], batches: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Each page's part, by its number, of tensors that hold the pages of a batch one after another."""
+    parts: dict[int, torch.Tensor] = {}
+    for numbers, batch in zip(pages, batches):
+        parts |= zip(numbers, batch.chunk(len(numbers)))
+    return tuple(parts[page] for page in range(len(parts)))
+
+
 def activation_bytes(visual: Any, patches: int) -> int:
     """
     About what the tower's activations take for one page at their peak, without gradients, in bytes.
@@ -157,14 +226,13 @@ def activation_bytes(visual: Any, patches: int) -> int:
     the MLP, and the merger after the last layer. Eager attention also holds each head's scores twice.
 
     Args:
-        visual: the tower.
+        visual: the tower, whose `mlp_width` is noted while its layers are the family's: engines fuse them.
         patches: of the page.
     """
     config, size = visual.config, visual.dtype.itemsize
     hidden, merged = config.hidden_size, config.spatial_merge_size**2
-    mlp = visual.blocks[0].mlp.gate_proj.out_features
     attention = 8 * hidden * size + 7 * hidden * 4
     if config._attn_implementation == "eager":
         attention += 2 * config.num_heads * patches * 4
     merger = hidden + 3 * (config.intermediate_size + config.out_hidden_size) // merged
-    return patches * max(attention, (3 * hidden + 4 * mlp) * size, merger * size)
+    return patches * max(attention, (3 * hidden + 4 * visual.mlp_width) * size, merger * size)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packing: several documents in one sequence without padding, for training. None sees another."""
 
-import copy
 import os
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,7 +10,8 @@ from torch import Tensor
 from transformers.utils.generic import is_flash_attention_requested
 
 from ..configuration_hybridctx import HybridCtxConfig
-from ..modeling_hybridctx import HybridCtxModel
+from ..modules.input_checks import check_image_tokens, check_pixels
+from ..modules.positions import rope_index
 
 _IGNORE = -100  # the label that carries no loss, torch's own
 _ROWS = ("input_ids", "attention_mask", "labels")
@@ -52,9 +52,6 @@ class DataCollatorWithPacking:
         self.config = config
         self.max_length = max_length
         self.blank_page = int(os.environ.get("WORLD_SIZE", "1")) > 1 if blank_page is None else blank_page
-        # Without weights and kernels, as what is asked of it is arithmetic on the config; on a copy of that.
-        with torch.device("meta"):
-            self._model = HybridCtxModel._from_config(copy.deepcopy(config), attn_implementation="eager")
 
     def __call__(self, features: list[Mapping[str, Any]]) -> dict[str, Any]:
         """
@@ -148,11 +145,11 @@ class DataCollatorWithPacking:
             pixel_values = _pixels(feature["pixel_values"])
             if feature.get("image_grid_thw") is not None:
                 image_grid_thw = torch.as_tensor(feature["image_grid_thw"])
-            self._model._check_pixels(pixel_values, image_grid_thw)
+            check_pixels(pixel_values, image_grid_thw, self.config.vision_config)
             rows |= {"pixel_values": pixel_values, "image_grid_thw": cast(Tensor, image_grid_thw)}
         elif mm_token_type_ids.any():
-            self._model._check_image_tokens(int(mm_token_type_ids.count_nonzero()), 0)
-        positions, _ = self._model.get_rope_index(input_ids, mm_token_type_ids, image_grid_thw)
+            check_image_tokens(int(mm_token_type_ids.count_nonzero()), 0, self.config.image_token_id)
+        positions, _ = rope_index(self.config, mm_token_type_ids, image_grid_thw)
         rows["position_ids"] = torch.cat([torch.arange(length).view(1, 1, -1), positions])
         return rows
 
