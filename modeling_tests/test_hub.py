@@ -127,6 +127,27 @@ assert answer["usage"]["visual_tokens"] > 0 and set(answer) >= {"answer", "score
 pipe.push_to_hub("org/again")
 """
 
+PUSH_AGAIN = """
+import sys
+sys.modules["transformers_hybridctx"] = None  # not to be had
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
+v1, remote = {"revision": "v1"}, {"trust_remote_code": True}
+AutoModelForImageTextToText.from_pretrained("org/hybridctx", **v1, **remote).push_to_hub("org/parts")
+AutoProcessor.from_pretrained("org/hybridctx", **v1, **remote).push_to_hub("org/parts")
+folder = snapshot_download("org/hybridctx", **v1, local_dir=sys.argv[1])
+pipeline("long-doc-qa", model=folder, **remote).push_to_hub("org/whole")
+"""
+READ_AGAIN = """
+import sys, torch
+sys.modules["transformers_hybridctx"] = None  # not to be had
+from transformers import pipeline
+expected = torch.load(sys.argv[1])
+for name in ("org/parts", "org/whole"):
+    pipe = pipeline("long-doc-qa", model=name, dtype=torch.float32, trust_remote_code=True)
+    found = ask(pipe.model, pipe.processor)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+"""
 
 CONVERT = """
 import sys
@@ -273,6 +294,15 @@ def test_loading_without_the_package_runs_the_code_that_travels(users: Users, hu
     users.run(WITHOUT_PACKAGE, users.folder / "expected", cache="stranger")
     assert travelling_code().keys() <= hub.files("org/again").keys()
     assert "fonts/DejaVuSansMono.ttf" in hub.files("org/again")
+
+
+def test_what_was_loaded_without_the_package_is_pushed_whole(users: Users, hub: HubServer) -> None:
+    users.run(PUSH_AGAIN, users.folder / "local", cache="pusher")
+    for name in ("org/parts", "org/whole"):
+        files = hub.files(name)
+        assert {name: files[name].decode() for name in travelling_code()} == travelling_code()
+        assert b"org/hybridctx" not in files["config.json"] + files["processor_config.json"]  # names no other's code
+    users.run(READ_AGAIN, users.folder / "expected", cache="reader of what was pushed again")
 
 
 def test_a_checkpoint_on_the_hub_is_converted_and_pushed(users: Users, hub: HubServer) -> None:

@@ -8,6 +8,8 @@ from transformers import AutoConfig, Glm4vConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from .remote_code import TravelsWithCode, is_remote_code
+
 # More than any model of the family by far. What a config asks for beyond is a mistake or an attack: building a model
 # of it would take all memory before its weights are looked at.
 _MAX_LAYERS = 4096
@@ -16,7 +18,7 @@ _MAX_PARAMETERS = 2**41
 
 
 @strict
-class HybridCtxConfig(Glm4vConfig):
+class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
     r"""
     Configuration of a [`HybridCtxModel`]: a vision tower and a text tower of the GLM-4V family (GLM-4.1V, Glyph,
     GLM-4.5V, GLM-4.6V, GLM-OCR), read from `vision_config` and `text_config` by their `model_type`.
@@ -81,7 +83,7 @@ class HybridCtxConfig(Glm4vConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         # Both name code of the repository that a config was loaded from. They are for the copy of this class that lies
         # there; this one stands for the package's own code, which needs nobody's trust.
-        if not __name__.startswith("transformers_modules."):
+        if not is_remote_code():
             for name in ("auto_map", "custom_pipelines"):
                 kwargs.pop(name, None)
         super().__post_init__(**kwargs)

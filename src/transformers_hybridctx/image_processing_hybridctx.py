@@ -12,9 +12,10 @@ from transformers.models.glm4v.image_processing_pil_glm4v import smart_resize
 from transformers.utils import TensorType
 
 from .configuration_hybridctx import HybridCtxConfig
+from .remote_code import TravelsWithCode
 
 
-class HybridCtxImageProcessor(Glm4vImageProcessorPil):
+class HybridCtxImageProcessor(TravelsWithCode, Glm4vImageProcessorPil):
     r"""
     Resizes and cuts pages exactly as transformers' GLM-4V image processors do, but keeps each pixel as the one byte
     that it is: no channels of equal values, no repeated frames, no floats. [`HybridCtxModel`] folds normalisation into

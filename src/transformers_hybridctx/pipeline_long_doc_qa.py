@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import AutoModelForImageTextToText, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
@@ -24,6 +24,7 @@ from .caching.prefix import PrefixCache, common_length, empty_cache, not_finite_
 from .configuration_hybridctx import HybridCtxConfig
 from .documents.files import names_a_file, read_document_file
 from .grounding.evidence import find_evidence, mark_evidence, split_reasoning
+from .modules.loading import loaded_with
 from .modules.quantization import computes_natively
 from .planning.budget import ContextBudget
 from .planning.paged_document import PagedDocument
@@ -95,7 +96,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
                 raise ValueError(
                     f"{TASK} needs a processor: the model was not loaded from a checkpoint; give processor="
                 )
-            processor = AutoProcessor.from_pretrained(model.config._name_or_path)
+            processor = HybridCtxProcessor.from_pretrained(model.config._name_or_path, **loaded_with(model))
         if not isinstance(processor, HybridCtxProcessor):
             processor = _of_this_copy(processor)
         dtype_is_given = kwargs.get("dtype", kwargs.get("torch_dtype")) != "auto"  # "auto" is pipeline()'s own default

@@ -6,12 +6,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .quantization import settle_four_bit
 
 # Parameters that start as the identity: a checkpoint without them gives the same logits as before they were asked for.
 _IDENTITY_AT_START = ("phi.", "modality_embedding.")
 _NAMED = 8
+_WHERE_FROM = ("cache_dir", "proxies", "token", "revision", "local_files_only")
+_loaded_with: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+"""Beside the models and not in them: a token must not be pickled with one."""
 
 
 class CompleteLoading:
@@ -68,7 +72,21 @@ class CompleteLoading:
                 warnings.warn(f"{where}: {len(keys)} weights {what}: {_named(keys)}", stacklevel=2)
         if getattr(model, "is_loaded_in_4bit", False):
             settle_four_bit(model)
+        how = {name: kwargs[name] for name in _WHERE_FROM if kwargs.get(name) is not None}
+        if commit := getattr(model.config, "_commit_hash", None):
+            how["revision"] = commit  # a branch may have moved on since
+        _loaded_with[model] = how
         return (model, info) if output_loading_info else model
+
+
+def loaded_with(model: Any) -> dict[str, Any]:
+    """Arguments of `from_pretrained` with which what belongs to a model is found where the model was: its very commit.
+
+    Args:
+        model: that was loaded here, or an adapter around it; there are no arguments for any other.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return dict(_loaded_with.get(base, {}))
 
 
 def _named(keys: Collection[str]) -> str:
