@@ -172,10 +172,13 @@ def test_every_key_of_the_source_is_in_the_report(source: Path, tmp_path: Path) 
 
 def test_licences_and_generation_config_are_carried_over(source: Path, tmp_path: Path) -> None:
     (source / "LICENSE").write_text("the licence")
+    (source / "LICENSES").mkdir()
+    (source / "LICENSES" / "MIT.txt").write_text("another")
     (source / "generation_config.json").write_text('{"top_p": 0.25, "eos_token_id": [0, 4]}')
     (source / "README.md").write_text("---\nlicense: mit\nlanguage:\n- zh\n- en\n---\n\n# Source\n")
     convert_checkpoint(str(source), tmp_path / "target")
     assert (tmp_path / "target" / "LICENSE").read_text() == "the licence"
+    assert (tmp_path / "target" / "LICENSES" / "MIT.txt").read_text() == "another"
     assert json.loads((tmp_path / "target" / "generation_config.json").read_text())["top_p"] == 0.25
     card = (tmp_path / "target" / "README.md").read_text()
     assert "license: mit" in card and "- zh" in card and "$" not in card
@@ -260,7 +263,7 @@ def test_a_finished_shard_that_was_changed_since_is_written_anew(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "_carry", killed)
+        patch.setattr(convert, "write_remote_code", killed)
         with pytest.raises(KeyboardInterrupt):
             convert_checkpoint(str(source), tmp_path / "target")
     shard = next((tmp_path / ".target.partial").glob("model-00001-of-*.safetensors"))

@@ -39,6 +39,8 @@ def checkpoint(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     """A converted checkpoint in several shards."""
     save_source(tmp_path / "source", tokenizer)
     (tmp_path / "source" / "LICENSE").write_text("the licence")
+    (tmp_path / "source" / "LICENSES").mkdir()
+    (tmp_path / "source" / "LICENSES" / "MIT.txt").write_text("another")
     convert_checkpoint(str(tmp_path / "source"), tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
 
@@ -153,6 +155,7 @@ def test_a_merged_checkpoint_answers_as_base_and_adapter_do(checkpoint: Path, ad
     assert (tuned - merged).abs().max() < 1e-4 < (before - merged).abs().max()
     assert all_tensors(tmp_path / "merged").keys() == all_tensors(checkpoint).keys()
     assert (tmp_path / "merged" / "LICENSE").read_text() == "the licence"
+    assert (tmp_path / "merged" / "LICENSES" / "MIT.txt").read_text() == "another"
 
 
 @pytest.mark.parametrize("damage", ["a key gone", "an unknown key", "another width", "not finite", "no weights"])

@@ -19,6 +19,7 @@ from ..configuration_hybridctx import HybridCtxConfig
 from ..modules.quantization import four_bit_config
 from ..remote_code import write_remote_code
 from ..rendering.settings import RenderConfig
+from .carried_files import GENERATION, carried_files, copy_files
 from .configs import check_not_quantised, hybridctx_config, num_extra_layers, own_config, source_config
 from .four_bit import clean_scratch, four_bit_bytes, four_bit_keys, in_four_bits
 from .key_layouts import KeyFate, key_fates, parameter_shapes, without_fusion
@@ -39,9 +40,7 @@ from .tensor_files import (
 from .verification import verify_conversion
 
 REPORT = "conversion_report.json"
-GENERATION = "generation_config.json"
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-CARRIED = ("LICENSE*", "NOTICE*", "video_preprocessor_config.json")
 
 Pairs = list[tuple[Tensor, Tensor]]
 
@@ -106,8 +105,9 @@ def convert_checkpoint(
         else:
             processor = make_processor(checkpoint, config, settings, render_config or RenderConfig())
         page = page_arithmetic(processor)
-    if (checkpoint.folder / GENERATION).exists():
-        read_json(checkpoint.folder / GENERATION)  # not after the weights have been written
+    carried = carried_files(checkpoint.folder)
+    if GENERATION in carried:
+        read_json(carried[GENERATION])
     shards = plan_shards(checkpoint, fates, None if dtype is None else DTYPES[dtype])
     config.dtype = main_dtype(shards)
     four_bit = _quantize(config) if load_in_4bit else frozenset()
@@ -138,11 +138,15 @@ def convert_checkpoint(
     fingerprint = shard_fingerprint(checkpoint, shards, four_bit)
     needed = report["num_bytes"] + max((_scratch_bytes(pairs, four_bit) for pairs in shards.values()), default=0)
     with complete_folder(target, fingerprint, needed, overwrite) as folder:
-        report["sha256"] = write_shards(folder, shards, four_bit)
-        report["num_bytes"] = sum(one.num_bytes for name in shards for one in read_header(folder.path / name))
+        # what may go wrong with small files goes wrong before hours of writing weights
         config.save_pretrained(folder.path)
         processor.save_pretrained(folder.path)
-        _carry(checkpoint, config, folder.path)
+        copy_files(carried, folder.path)
+        if GENERATION not in carried:
+            GenerationConfig.from_model_config(config).save_pretrained(folder.path)
+        converted_card(checkpoint, config, processor, report).save(folder.path / "README.md")
+        report["sha256"] = write_shards(folder, shards, four_bit)
+        report["num_bytes"] = sum(one.num_bytes for name in shards for one in read_header(folder.path / name))
         if verify:
             report["verification"] = verify_conversion(
                 checkpoint,
@@ -214,18 +218,6 @@ def write_shards(
         weight_map = {tensor.name: name for name, found in tensors.items() for tensor in found}
         write_json(folder.path / INDEX, {"metadata": {"total_size": size}, "weight_map": weight_map})
     return dict(folder.finished)
-
-
-def _carry(checkpoint: Checkpoint, config: HybridCtxConfig, folder: Path) -> None:
-    """What is neither weights nor processor: generation config, licences, settings that only the way back needs."""
-    if (checkpoint.folder / GENERATION).exists():
-        shutil.copyfile(checkpoint.folder / GENERATION, folder / GENERATION)
-    else:
-        GenerationConfig.from_model_config(config).save_pretrained(folder)
-    for pattern in CARRIED:
-        for file in sorted(checkpoint.folder.glob(pattern)):
-            if file.is_file():
-                shutil.copyfile(file, folder / file.name)
 
 
 def main_dtype(shards: Mapping[str, Pairs]) -> torch.dtype:

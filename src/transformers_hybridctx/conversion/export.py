@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from ..configuration_hybridctx import HybridCtxConfig
 from ..processing_hybridctx import HybridCtxProcessor
+from .carried_files import GENERATION, carried_files, copy_files
 from .configs import FAMILIES, TOKEN_IDS, check_not_quantised, own_config, tower_fields
-from .convert import CARRIED, DTYPES, REPORT, main_dtype, plan_shards, shard_fingerprint, write_shards
+from .convert import DTYPES, REPORT, main_dtype, plan_shards, shard_fingerprint, write_shards
 from .key_layouts import key_fates, parameter_shapes, without_fusion
 from .model_cards import exported_card
 from .output_folders import check_apart, check_target, complete_folder, write_json
@@ -83,19 +83,22 @@ def export_checkpoint(
         "keys": {action: sum(fate.action == action for fate in fates) for action in ("kept", "renamed", "dropped")},
         "tensors": [vars(fate) for fate in fates],
     }
+    carried = carried_files(checkpoint.folder)
+    if GENERATION in carried:
+        read_json(carried[GENERATION])
+    with readable(f"the processor of {checkpoint.name}"):
+        processor = HybridCtxProcessor.from_pretrained(checkpoint.folder)
     if dry_run:
         return report
-    processor = HybridCtxProcessor.from_pretrained(checkpoint.folder)
     with complete_folder(target, shard_fingerprint(checkpoint, shards), report["num_bytes"], overwrite) as folder:
-        write_shards(folder, shards)
+        # what may go wrong with small files goes wrong before hours of writing weights
         their_config.save_pretrained(folder.path)
         _save_processor(processor, config, family, folder.path)
-        for pattern in (*CARRIED, "generation_config.json"):
-            for file in sorted(checkpoint.folder.glob(pattern)):
-                shutil.copyfile(file, folder.path / file.name)
-        if not (folder.path / "generation_config.json").exists():
+        copy_files(carried, folder.path)
+        if GENERATION not in carried:
             GenerationConfig.from_model_config(their_config).save_pretrained(folder.path)
         exported_card(checkpoint, family).save(folder.path / "README.md")
+        write_shards(folder, shards)
     return report
 
 

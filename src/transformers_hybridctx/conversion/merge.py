@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 
 from ..modeling_hybridctx import HybridCtxForCausalLM
 from ..processing_hybridctx import HybridCtxProcessor
 from ..remote_code import write_remote_code
+from .carried_files import GENERATION, carried_files, check_file, copy_files
 from .configs import check_not_quantised
-from .convert import CARRIED
 from .model_cards import merged_card
 from .output_folders import check_apart, check_target, complete_folder
-from .sources import open_checkpoint, read_json
+from .sources import open_checkpoint, read_json, readable
 from .tensor_files import CheckpointError, read_header
 
 
@@ -50,14 +49,22 @@ def merge_lora(
         raise CheckpointError("merging an adapter needs the package peft: pip install peft") from error
 
     check_target(target, overwrite)
-    settings = read_json(adapter / "adapter_config.json")
     weights = adapter / "adapter_model.safetensors"
     if not weights.exists():
         raise CheckpointError(f"{adapter} has no adapter_model.safetensors; save the adapter as safetensors")
+    for file in (weights, adapter / "adapter_config.json"):
+        if file.exists():
+            check_file(file, adapter)
+    settings = read_json(adapter / "adapter_config.json")
     checkpoint = open_checkpoint(base, revision)
     check_not_quantised(checkpoint, "merge into")
     check_apart(checkpoint.folder, target)
     check_apart(adapter, target)
+    carried = carried_files(checkpoint.folder)
+    if GENERATION in carried:
+        read_json(carried.pop(GENERATION))  # the model saves it
+    with readable(f"the processor of {checkpoint.name}"):
+        processor = HybridCtxProcessor.from_pretrained(checkpoint.folder)
     model = HybridCtxForCausalLM.from_pretrained(checkpoint.folder)
     try:
         tuned = PeftModel.from_pretrained(model, adapter)
@@ -67,15 +74,13 @@ def merge_lora(
         model = tuned.merge_and_unload(safe_merge=True)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"the adapter {adapter} cannot be merged into {base}: {error}") from error
-    processor = HybridCtxProcessor.from_pretrained(checkpoint.folder)
     num_bytes = sum(parameter.nbytes for parameter in model.parameters())
     fingerprint = hashlib.sha256(f"{adapter.resolve()} {checkpoint.folder}".encode()).hexdigest()
     with complete_folder(target, fingerprint, num_bytes, overwrite) as folder:
-        model.save_pretrained(folder.path, max_shard_size=max_shard_size)
+        # what may go wrong with small files goes wrong before hours of writing weights
         processor.save_pretrained(folder.path)
-        for pattern in CARRIED:
-            for file in sorted(checkpoint.folder.glob(pattern)):
-                shutil.copyfile(file, folder.path / file.name)
-        write_remote_code(folder.path)
+        copy_files(carried, folder.path)
         merged_card(checkpoint, settings.get("r")).save(folder.path / "README.md")
+        model.save_pretrained(folder.path, max_shard_size=max_shard_size)
+        write_remote_code(folder.path)
     return model

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .sources import Checkpoint
@@ -157,7 +158,7 @@ def _card_data(file: Path) -> dict[str, Any]:
         return {}
     try:
         return dict(ModelCard.load(file, ignore_metadata_errors=True).data.to_dict())
-    except (ValueError, OSError, UnicodeDecodeError):
+    except (ValueError, OSError, yaml.YAMLError):
         return {}
 
 

@@ -15,11 +15,13 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 
+from .carried_files import check_file
 from .tensor_files import CheckpointError, Tensor, read_header
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_FETCHED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "NOTICE*", "README.md"]
+_READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "README.md")
+_FETCHED = [*_READ, "LICENSE*", "LICENCE*", "NOTICE*"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -65,9 +67,14 @@ def open_checkpoint(source: str, revision: str | None = None, token: str | None 
     """Find a checkpoint, fetch it if it is on the Hub, and read the headers of all its shards.
 
     Raises:
-        CheckpointError: no such checkpoint, pickled weights, a missing or damaged shard, an index that does not match.
+        CheckpointError: no such checkpoint, pickled weights, a missing or damaged shard, an index that does not match, a
+            file that cannot be read or lies elsewhere.
     """
     folder, commit = _folder(source, revision, token)
+    for pattern in (*_READ, "fonts/*"):
+        for file in sorted(folder.glob(pattern)):
+            if pattern in _READ or file.is_symlink() or not file.is_dir():
+                check_file(file, folder)
     return Checkpoint(source, folder, commit, read_json(folder / "config.json"), _read_tensors(folder))
 
 
@@ -90,6 +97,8 @@ def read_json(file: Path) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{file.parent} has no {file.name}: it is not a checkpoint of transformers") from error
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read ({error.strerror}); it has to be a readable file") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{file} is not JSON ({error}); fetch it again") from error
     if not isinstance(values, dict):

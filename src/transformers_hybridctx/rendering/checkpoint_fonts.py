@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -43,13 +43,34 @@ def portable_config(config: RenderConfig) -> tuple[dict[str, Any], dict[str, str
 
 
 def save_fonts(config: RenderConfig, folder: str | os.PathLike) -> None:
-    """Copy a config's fonts into `folder`/fonts, with the licence files that lie beside them."""
+    """Copy a config's fonts into `folder`/fonts, with the licence files that lie beside them.
+
+    Licences of one name and different text are all kept: the later ones get a part of their sha256 in their names.
+    """
     os.makedirs(os.path.join(folder, "fonts"), exist_ok=True)
+    licences: dict[str, str] = {}
     for name, path in font_files(config).items():
         _copy(path, os.path.join(folder, *name.split("/")))
-        for beside in sorted(os.listdir(os.path.dirname(path))):
-            if beside.upper().startswith("LICENSE"):
-                _copy(os.path.join(os.path.dirname(path), beside), os.path.join(folder, "fonts", beside))
+        for licence, file in _licences_beside(path):
+            digest = file_sha256(file)
+            if licences.setdefault(licence, digest) != digest:
+                stem, ending = os.path.splitext(licence)
+                licence = f"{stem}-{digest[:8]}{ending}"
+            _copy(file, os.path.join(folder, "fonts", licence))
+
+
+def _licences_beside(font: str) -> Iterator[tuple[str, str]]:
+    """(name, file) of each licence in a font's folder, or in a folder `LICENSES` there; none that lies elsewhere."""
+    folder = os.path.realpath(os.path.dirname(font))
+    roots = {folder, os.path.dirname(os.path.realpath(font))}  # in the Hub's cache, all files are links to one folder
+    for name in sorted(os.listdir(folder)):
+        if name.upper().startswith(("LICENSE", "LICENCE")):
+            path = os.path.join(folder, name)
+            inside = sorted(os.listdir(path)) if os.path.isdir(path) and not os.path.islink(path) else [""]
+            for entry in inside:
+                file = os.path.join(path, entry) if entry else path
+                if os.path.isfile(file) and any(os.path.realpath(file).startswith(root + os.sep) for root in roots):
+                    yield (f"{name}-{entry}" if entry else name), file
 
 
 def _copy(source: str, target: str) -> None:
