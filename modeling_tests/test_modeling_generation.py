@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One answer, many ways to ask: batches, caches, beams, embeddings, with and without pages."""
 
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -185,6 +187,20 @@ def test_decoding_loops_of_two_documents_may_take_turns(model):
         found = [torch.stack(logits) for logits in zip(*zip(*loops))]
     for logits, others in zip(found, expected):
         torch.testing.assert_close(logits, others, rtol=1e-4, atol=1e-4)
+
+
+def test_threads_may_share_a_model(model):
+    prompts = [make_inputs(PAGES_FIRST), make_inputs([[(5, 1), 3]], seed=1), make_inputs([[9], [4]])] * 4
+    expected = [model.generate(**prompt, max_new_tokens=6, **GREEDY) for prompt in prompts]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda prompt: model.generate(**prompt, max_new_tokens=6, **GREEDY), prompts))
+    finally:
+        sys.setswitchinterval(interval)
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(torch.stack(one.logits), torch.stack(other.logits), rtol=1e-5, atol=1e-5)
 
 
 def test_pages_behind_a_cache_are_placed_behind_its_tokens(model):
