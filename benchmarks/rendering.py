@@ -49,7 +49,8 @@ from PIL import Image
 
 from transformers_hybridctx.rendering.fonts import load_face
 from transformers_hybridctx.rendering.rasterizing import PageRenderer
-from transformers_hybridctx.rendering.typesetting import BUNDLED_SANS, RenderConfig, TypesetDocument
+from transformers_hybridctx.rendering.rendered_document import RenderedDocument
+from transformers_hybridctx.rendering.settings import BUNDLED_SANS, RenderConfig
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -110,9 +111,10 @@ class GlyphSide:
         return lines, pages, seconds, seconds - saving
 
 
-def our_lines(document: TypesetDocument) -> list[str]:
-    spans = zip(document.line_starts.tolist(), document.line_ends.tolist(), strict=True)
-    return [document.display[start:end] for start, end in spans]
+def our_lines(document: RenderedDocument) -> list[str]:
+    table = document.typeset.line_table
+    spans = zip(table.starts.tolist(), table.ends.tolist(), strict=True)
+    return [document.typeset.display[start:end] for start, end in spans]
 
 
 def as_read(line: str) -> str:
@@ -186,7 +188,7 @@ def compare(name: str, text: str, glyph: GlyphSide, config: RenderConfig, repeat
 _MEMORY_SCRIPT = """
 import os, re, resource, sys, time
 from transformers_hybridctx.rendering.rasterizing import PageRenderer
-from transformers_hybridctx.rendering.typesetting import RenderConfig
+from transformers_hybridctx.rendering.settings import RenderConfig
 text = open(sys.argv[1], encoding="utf-8").read()
 text = (text * (10_000_000 // len(text) + 1))[:10_000_000]
 renderer = PageRenderer(RenderConfig())

@@ -14,8 +14,8 @@ import re
 from pathlib import Path
 
 from transformers_hybridctx.rendering.rasterizing import PageRenderer, mark_boxes
+from transformers_hybridctx.rendering.settings import BUNDLED_SANS, RenderConfig
 from transformers_hybridctx.rendering.styles import patch_aligned_config
-from transformers_hybridctx.rendering.typesetting import BUNDLED_SANS, RenderConfig
 
 FOLDER = Path(__file__).parent
 SCRIPTS = (

@@ -20,7 +20,7 @@ from transformers_hybridctx import (
     HybridCtxProcessor,
     RenderConfig,
 )
-from transformers_hybridctx.rendering.typesetting import BUNDLED_SANS
+from transformers_hybridctx.rendering.settings import BUNDLED_SANS
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import transformers_hybridctx
 from transformers_hybridctx.remote_code import travelling_code
 from transformers_hybridctx.rendering.rasterizing import PageRenderer
-from transformers_hybridctx.rendering.typesetting import RenderConfig
+from transformers_hybridctx.rendering.settings import RenderConfig
 
 CONFIG = RenderConfig(page_width=200, page_height=100, newline_markup=" \\n ", newline_color="#FF0000")
 TEXTS = [f"Document {number}: naïve e\u0301 سلام \x00 中文 – {'word ' * (90 * number)}\nend\n" for number in range(7)]

@@ -17,16 +17,11 @@ from PIL import Image, ImageFont
 from transformers_hybridctx.rendering import atlas as glyph_atlas
 from transformers_hybridctx.rendering import rasterizing
 from transformers_hybridctx.rendering.atlas import PHASES, GlyphAtlas, fill_outlines
+from transformers_hybridctx.rendering.characters import MISSING_GLYPH, NO_GLYPH
+from transformers_hybridctx.rendering.fonts import FontChain
 from transformers_hybridctx.rendering.rasterizing import PageRenderer, mark_boxes
-from transformers_hybridctx.rendering.typesetting import (
-    BUNDLED_MONO,
-    BUNDLED_SANS,
-    MISSING_GLYPH,
-    NO_GLYPH,
-    FontChain,
-    RenderConfig,
-    Typesetter,
-)
+from transformers_hybridctx.rendering.settings import BUNDLED_MONO, BUNDLED_SANS, RenderConfig
+from transformers_hybridctx.rendering.typesetting import Typesetter
 
 # The configuration that hybridctx-tiny was trained on. Its pixels and line breaks must never change.
 TINY = RenderConfig(
@@ -105,11 +100,12 @@ def naive_page(renderer, document, page, scale):
     """The definition of a page: one glyph after the other laid on a canvas (black on white)."""
     height, width = document.page_size(page, scale)
     ink = np.zeros((height, width), dtype=np.int64)
+    document = document.typeset
     config, fonts = document.config, document.fonts
-    down = document.pixels_per_point * scale
+    down = document.geometry.pixels_per_point * scale
     atlas = GlyphAtlas(fonts, config.font_size * down, config.horizontal_scale)
     unit = config.font_size / fonts.units
-    baselines = document.baseline_rows(*document.page_lines(page), scale)
+    baselines = document.geometry.baseline_rows(*document.page_lines(page), scale)
 
     def lay(key, left, baseline, raised):
         nearest = 1e-4 if config.line_breaking == "reportlab" else 0.5
@@ -127,8 +123,8 @@ def naive_page(renderer, document, page, scale):
         for at, left, key in zip(cells.index, cells.left, cells.keys, strict=True):
             if key != NO_GLYPH:
                 lay(int(key), left, baseline, 0.0)
-            for glyph in np.flatnonzero(document.shaped.glyph_at == at):
-                shaped = document.shaped
+            for glyph in np.flatnonzero(document.layout.shaped.glyph_at == at):
+                shaped = document.layout.shaped
                 lay(int(shaped.keys[glyph]), left + shaped.right[glyph] * unit, baseline, shaped.up[glyph] * unit)
     return (255 - np.minimum(ink, 255)).astype(np.uint8)
 
@@ -228,8 +224,9 @@ def test_boxes_lie_on_the_ink_of_their_words(word, scale):
     page, (left, top, right, bottom) = boxes[0]
     # Everything else is blanked out by what this word's own glyphs draw.
     alone = np.zeros_like(document.pages[page], dtype=np.int64)
-    glyphs = renderer._glyphs(document, *document.page_lines(page), scale)
-    atlas = renderer._atlas(document.fonts, document.pixels_per_point * scale)
+    typeset = document.typeset
+    glyphs = renderer._glyphs(typeset, *typeset.page_lines(page), scale)
+    atlas = renderer._atlas(typeset.fonts, typeset.geometry.pixels_per_point * scale)
     for row, column, key, owner in zip(glyphs.rows, glyphs.quarters, glyphs.keys, glyphs.index, strict=True):
         if start <= owner < start + len(word):
             image, x, y = draw(atlas, int(key), int(column) % PHASES)
@@ -372,7 +369,7 @@ def test_an_undrawable_character_is_a_visible_hollow_box():
     cell = document.pages[page][round(top) : round(bottom), round(left) : round(right)]
     assert (cell < 64).sum() > 80
     assert cell[cell.shape[0] // 2, cell.shape[1] // 2] == 255
-    assert MISSING_GLYPH not in document.fonts.keys[[ord("a"), ord("b")]]
+    assert MISSING_GLYPH not in document.typeset.fonts.keys[[ord("a"), ord("b")]]
 
 
 def test_cropping_leaves_the_margin_after_the_ink():

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from recipes.hybridctx_tiny.reference import RENDER_CONFIG
 from transformers_hybridctx.rendering.rasterizing import PageRenderer
+from transformers_hybridctx.rendering.settings import BUNDLED_SANS, RenderConfig
 from transformers_hybridctx.rendering.styles import StyleSampler, contrast_ratio, patch_aligned_config
-from transformers_hybridctx.rendering.typesetting import BUNDLED_SANS, RenderConfig, Typesetter
+from transformers_hybridctx.rendering.typesetting import Typesetter
 
 PROSE = "A plain sentence of some words (and 42 figures), then another; it goes on.\n" * 60
 
@@ -45,7 +46,7 @@ def test_no_character_straddles_a_patch(merged_patch, columns_per_patch, lines_p
         cells = document.cells(line, line + 1)
         lefts, rights = cells.left, cells.left + cells.width
         assert np.array_equal((lefts + inside) // merged_patch, (rights - inside) // merged_patch)
-        _, top, _, bottom = document.line_box(line)
+        _, top, _, bottom = document.geometry.line_box(line)
         assert (top + inside) // merged_patch == (bottom - inside) // merged_patch
     assert all(side % merged_patch == 0 for page in range(document.num_pages) for side in document.page_size(page))
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transformers_hybridctx.rendering.settings import BUNDLED_SANS, RenderConfig
 from transformers_hybridctx.rendering.styles import patch_aligned_config
-from transformers_hybridctx.rendering.typesetting import BUNDLED_SANS, RenderConfig, Typesetter
+from transformers_hybridctx.rendering.typesetting import Typesetter
 from transformers_hybridctx.rendering.visual_token_maps import (
     characters_of_visual_token,
     visual_token_box,
@@ -94,7 +95,9 @@ def test_every_layout_keeps_every_character_on_one_line(name, text):
         assert all(character.isspace() for character in text[done : line.start])
         done = line.end
     assert all(character.isspace() for character in text[done:])
-    columns = [(line.page, int(column)) for line, column in zip(document.lines, document.line_columns, strict=True)]
+    columns = [
+        (line.page, int(column)) for line, column in zip(document.lines, document.line_table.columns, strict=True)
+    ]
     assert columns == sorted(columns)
 
 

@@ -17,8 +17,10 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
-from transformers_hybridctx.rendering.rasterizing import PageRenderer, RenderedDocument
-from transformers_hybridctx.rendering.typesetting import RenderConfig, code_points
+from transformers_hybridctx.rendering.characters import code_points
+from transformers_hybridctx.rendering.rasterizing import PageRenderer
+from transformers_hybridctx.rendering.rendered_document import RenderedDocument
+from transformers_hybridctx.rendering.settings import RenderConfig
 
 from .reference import COLUMNS_PER_TOKEN, LINES_PER_TOKEN, MERGE_SIZE, PATCH_SIZE, RENDER_CONFIG, VISUAL_TOKEN
 from .tasks import Document, TaskMixture, draw_passages
@@ -166,8 +168,8 @@ class PageReader:
         for page in range(document.num_pages):
             rows = document.page_size(page)[0] // VISUAL_TOKEN * LINES_PER_TOKEN
             shown = np.full((rows, columns), CHARACTERS.index(" "), dtype=np.int64)
-            first, last = document.page_lines(page)
-            cells = document.cells(first, last)
+            first, last = document.typeset.page_lines(page)
+            cells = document.typeset.cells(first, last)
             drawn = cells.width > 0
             column = np.rint(cells.left[drawn] * columns / RENDER_CONFIG["page_width"]).astype(np.int64)
             place = cells.line[drawn] - first, np.minimum(column, columns - 1)

@@ -24,7 +24,8 @@ if os.environ.pop("HYBRIDCTX_LIGHT_START", None) is None:
     from .planning.policies.ranked import RankedPolicy
     from .planning.policies.registry import register_text_policy
     from .processing_hybridctx import HybridCtxProcessor
-    from .rendering.rasterizing import PageRenderer, RenderedDocument
+    from .rendering.rasterizing import PageRenderer
+    from .rendering.rendered_document import RenderedDocument
     from .rendering.settings import RenderConfig
     from .rendering.styles import StyleSampler, patch_aligned_config
     from .rendering.visual_token_maps import characters_of_visual_token, visual_tokens_of_characters

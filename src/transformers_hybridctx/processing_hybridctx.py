@@ -27,8 +27,8 @@ from .prompting.pages import PageCutter, renderer_for
 from .prompting.writing import Prompt, PromptWriter
 from .remote_code import TravelsWithCode
 from .rendering.checkpoint_fonts import checkpoint_font_loader, portable_config, save_fonts, with_loaded_fonts
+from .rendering.paged_text import PagedText
 from .rendering.settings import RenderConfig
-from .rendering.typesetting import TypesetDocument
 
 FusionOrder = Literal["pages_first", "tokens_first"]
 
@@ -282,7 +282,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
             ValueError: an empty document, a page picture without pixels.
             TypeError: something that is not a document.
         """
-        if isinstance(document, (TypesetDocument, ScannedPages)):
+        if isinstance(document, (PagedText, ScannedPages)):
             return document
         if isinstance(document, str):
             return renderer_for(self.render_config).typeset(document)

@@ -23,7 +23,7 @@ from transformers.models.glm4v.modeling_glm4v import eager_attention_forward
 from ..planning.passages import passages_of
 from ..planning.policies.attention import AttentionPolicy
 from ..rendering.characters import CharRange
-from ..rendering.typesetting import TypesetDocument
+from ..rendering.paged_text import PagedText
 from ..rendering.visual_token_maps import visual_tokens_of_characters
 from .document_cache import DocumentCache
 from .prefix import PrefixCache
@@ -48,7 +48,7 @@ def rank_by_attention(
         ValueError: heads that the model does not have, or a document without pages in its prefix.
     """
     document = cache.plan.document
-    if not isinstance(document, TypesetDocument):
+    if not isinstance(document, PagedText):
         return replace(policy, ranking=())  # page pictures have no text to copy
     heads = policy.heads or model.config.retrieval_heads
     passages = passages_of(document.text, policy.passage_chars)
@@ -83,7 +83,7 @@ def passage_scores(
         for words in (question, ASKS_NOTHING)
     )
     to_tokens = (asked - nothing)[_indices(heads, *asked.shape[:2])].double().numpy()
-    document: TypesetDocument = cache.plan.document
+    document: PagedText = cache.plan.document
     merge_size = processor.image_processor.merge_size
     grids = [(h // merge_size, w // merge_size) for _, h, w in grids_thw.tolist()]
     firsts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
@@ -174,7 +174,7 @@ def _indices(heads: Sequence[Sequence[int]] | None, layers: int, per_layer: int)
 
 
 def _tokens_of(
-    document: TypesetDocument, passage: CharRange, grids: list[tuple[int, int]], firsts: np.ndarray, scale: float
+    document: PagedText, passage: CharRange, grids: list[tuple[int, int]], firsts: np.ndarray, scale: float
 ) -> list[int]:
     """Numbers of a passage's visual tokens among all of the prompt's; one that shows nothing counts as the first."""
     tokens = visual_tokens_of_characters(document, *passage, grids, scale)

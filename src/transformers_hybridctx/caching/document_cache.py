@@ -33,7 +33,7 @@ from ..planning.policies.none import NonePolicy
 from ..planning.policies.registry import resolve_text_policy
 from ..prompting.features import prompt_features
 from ..rendering.checkpoint_fonts import portable_config
-from ..rendering.typesetting import TypesetDocument
+from ..rendering.paged_text import PagedText
 from .prefix import PrefixCache
 
 QUESTION_TOKENS = 256
@@ -173,7 +173,7 @@ class DocumentCache:
             features |= processor.draw_pages(plan, return_tensors="pt")
         features = {name: value.to(model.device) for name, value in features.items()}
         prefix = PrefixCache.read(model, features, prefill_chunk_size)
-        render = portable_config(laid_out.config) if isinstance(laid_out, TypesetDocument) else None
+        render = portable_config(laid_out.config) if isinstance(laid_out, PagedText) else None
         return cls(prefix, request, laid_out, checkpoint_checksum(model), render, plan)
 
     @property

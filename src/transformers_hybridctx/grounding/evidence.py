@@ -12,8 +12,8 @@ from PIL import Image
 
 from ..planning.plan import ContextPlan
 from ..planning.sentences import RUN
+from ..rendering.paged_text import PagedText
 from ..rendering.rasterizing import PageRenderer, mark_boxes
-from ..rendering.typesetting import TypesetDocument
 
 _EVIDENCE_CONTEXT = 200
 """Characters before and after a place that are compared with the question."""
@@ -45,7 +45,7 @@ def find_evidence(plan: ContextPlan, answer: str, question: str) -> list[dict[st
     the document does not have, nor for page pictures, whose text is not known.
     """
     document = plan.document
-    if not answer or not isinstance(document, TypesetDocument):
+    if not answer or not isinstance(document, PagedText):
         return []
     evidence: list[dict[str, Any]] = []
     parts = [answer] if _places(document.text, answer) else _PARTS.split(answer)
@@ -117,7 +117,7 @@ def _closest(text: str, places: list[tuple[int, int]], question: str, plan: Cont
     return places[min(range(len(places)), key=rank)]
 
 
-def _on_lines(document: TypesetDocument, start: int, end: int, scale: float) -> Iterator[dict[str, Any]]:
+def _on_lines(document: PagedText, start: int, end: int, scale: float) -> Iterator[dict[str, Any]]:
     """Characters [start, end), an item for each line (for each stretch of it where scripts of both directions mix)."""
     for page, box in document.boxes(start, end, scale):
         shown = [

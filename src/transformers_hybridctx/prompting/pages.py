@@ -14,7 +14,8 @@ import numpy as np
 from ..documents.scans import ScannedPages
 from ..image_processing_hybridctx import HybridCtxImageProcessor
 from ..planning.plan import ContextPlan
-from ..rendering.rasterizing import PageRenderer, RenderedDocument
+from ..rendering.rasterizing import PageRenderer
+from ..rendering.rendered_document import RenderedDocument
 from ..rendering.settings import RenderConfig
 from .conversations import Conversation
 from .writing import Prompt

@@ -2,7 +2,7 @@
 """Glyphs as pixels: outlines filled by exact area coverage, an atlas that keeps each glyph once it was drawn, and pages
 put together from it.
 
-No hinting, no sampling, no rasteriser of the machine's own, so the same glyph gives the same bytes everywhere.
+No sampling and, unless a config asks for it, no hinting: the same glyph gives the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .fonts import MISSING_GLYPH, FontChain
-from .typeset_document import joined_ranges
+from .characters import MISSING_GLYPH
+from .fonts import FontChain
+from .hinted_glyphs import HintedFace, pasted
+from .line_table import joined_ranges
 
 # Horizontal positions within a pixel at which a glyph is drawn.
 PHASES = 4
@@ -173,8 +175,10 @@ class GlyphAtlas:
         # By key and phase, the missing glyph first: tile + 1, or 0 while it was not drawn.
         self._slots = np.zeros(0, dtype=np.int32)
         tiles = np.zeros((0, math.ceil(pixels_per_em * horizontal_scale) + 1, 1), dtype=np.uint8)
-        self.sheet = TileSheet(tiles, *(np.zeros(0, dtype=np.int64) for _ in range(3)), top=0, bottom=1)
+        none = np.zeros(0, dtype=np.int64)
+        self.sheet = TileSheet(tiles, none, none, none, 0, 1)
         self._drawing = threading.Lock()
+        self._hinted = [HintedFace(face, pixels_per_em) for face in fonts.faces] if fonts.config.hinted else []
 
     def outlines(self, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """The glyphs' edges in pixels at phase 0, baseline at 0, y downwards: (float64 [4, n], the glyph of each)."""
@@ -221,9 +225,7 @@ class GlyphAtlas:
         first = len(self.sheet.parts)
         for number in range(0, len(codes), at_once):
             part = codes[number : number + at_once]
-            keys, which = np.unique(part // PHASES + MISSING_GLYPH, return_inverse=True)
-            images, lefts, top = fill_outlines(*self.outlines(keys.tolist()), which, part % PHASES / PHASES)
-            drawn, parts = _cut_into_tiles(images, lefts, top, self.sheet.tiles.shape[1])
+            drawn, parts = _cut_into_tiles(*self._images(part), self.sheet.tiles.shape[1])
             sheets.append(drawn)
             firsts.append(first + np.cumsum(parts) - parts)
             first += len(drawn.parts)
@@ -231,6 +233,17 @@ class GlyphAtlas:
             self.sheet = _joined_sheets(sheets)
             # Last: whoever finds a slot finds its tile.
             self._slots[codes] = np.concatenate(firsts) + 1
+
+    def _images(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Glyphs, each at its phase: what `fill_outlines` returns."""
+        keys, phases = codes // PHASES + MISSING_GLYPH, codes % PHASES / PHASES
+        unique, which = np.unique(keys, return_inverse=True)
+        filled = fill_outlines(*self.outlines(unique.tolist()), which, phases)
+        if not self._hinted:
+            return filled
+        glyphs = enumerate(zip(keys.tolist(), phases.tolist(), strict=True))
+        hinted = {at: self._hinted[key >> 16].draw(key & 0xFFFF, phase) for at, (key, phase) in glyphs if key >= 0}
+        return pasted(*filled, {at: image for at, image in hinted.items() if image is not None})
 
 
 def _joined_sheets(sheets: list[TileSheet]) -> TileSheet:
@@ -297,6 +310,10 @@ def lay_glyphs(
     if begins.min(initial=0) <= -span or begins.max(initial=0) >= width:
         inside = (begins > -span) & (begins < width)
         tiles, rows, begins = tiles[inside], rows[inside], begins[inside]
+    # Marks that are stacked may stand far above the page, each on a row of its own.
+    if len(rows) and (rows.min() + sheet.bottom <= 0 or rows.max() + sheet.top >= height):
+        inside = (rows + sheet.bottom > 0) & (rows + sheet.top < height)
+        tiles, rows, begins = tiles[inside], rows[inside], begins[inside]
     if not len(tiles):
         return ink
     base = int(rows.min())
@@ -357,10 +374,15 @@ def _again(at: np.ndarray, size: int) -> np.ndarray:
 
 def _add(canvas: np.ndarray, at: np.ndarray, items: np.ndarray) -> None:
     """Add items, uint8 [n, size], to canvas[at], where 255 is the most."""
-    while len(at):
-        again = _again(at, len(canvas))
-        place, item = (at[~again], items[~again]) if again.any() else (at, items)
-        there = canvas.take(place, axis=0)
-        there += np.minimum(item, ~there)
-        _whole(canvas)[place] = _whole(there)
-        at, items = at[again], items[again]
+    again = _again(at, len(canvas))
+    if again.any():
+        # Any number may have one place: theirs are summed up before.
+        order = np.argsort(at[again], kind="stable")
+        places, more = at[again][order], items[again][order]
+        firsts = np.flatnonzero(np.append(True, places[1:] != places[:-1]))
+        sums = np.add.reduceat(more, firsts, axis=0, dtype=np.uint32)
+        _add(canvas, places[firsts], np.minimum(sums, 255).astype(np.uint8))
+        at, items = at[~again], items[~again]
+    there = canvas.take(at, axis=0)
+    there += np.minimum(items, ~there)
+    _whole(canvas)[at] = _whole(there)

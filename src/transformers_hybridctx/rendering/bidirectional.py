@@ -10,6 +10,8 @@ import numpy as np
 
 _MIRRORED_PAIRS = ("()", "[]", "{}", "<>", "«»", "‹›", "≤≥", "⟨⟩", "「」", "『』", "【】", "《》", "〈〉")
 MIRRORS = dict([(pair[0], pair[1]) for pair in _MIRRORED_PAIRS] + [(pair[1], pair[0]) for pair in _MIRRORED_PAIRS])
+# Brackets that may be open at a time; behind one more none are paired (BD16).
+_OPEN_BRACKETS = 63
 _BIDI_CONTROLS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 
 
@@ -84,6 +86,8 @@ def _pair_brackets(codes: Sequence[int], kinds: list[str], edge: str) -> None:
         if kinds[index] != "ON" or character not in MIRRORS or unicodedata.category(character) not in ("Ps", "Pe"):
             continue
         if unicodedata.category(character) == "Ps":
+            if len(waiting) == _OPEN_BRACKETS:
+                break
             waiting.append((MIRRORS[character], index))
             continue
         for depth in range(len(waiting) - 1, -1, -1):
@@ -97,7 +101,10 @@ def _pair_brackets(codes: Sequence[int], kinds: list[str], edge: str) -> None:
         if edge in inside:
             kinds[start] = kinds[end] = edge
         elif inside:
-            before = next((kind for kind in reversed(kinds[:start]) if kind in ("L", "R", "EN", "AN")), edge)
+            strong = start - 1
+            while strong >= 0 and kinds[strong] not in ("L", "R", "EN", "AN"):
+                strong -= 1
+            before = kinds[strong] if strong >= 0 else edge
             kinds[start] = kinds[end] = other if ("L" if before == "L" else "R") == other else edge
 
 

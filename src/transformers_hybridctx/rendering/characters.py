@@ -9,14 +9,19 @@ import numpy as np
 
 # Characters [start, end) of a document.
 CharRange = tuple[int, int]
+# Glyph keys: (face index << 16 | glyph id) for what a font draws, and two values that no font has.
+NO_GLYPH = -1
+MISSING_GLYPH = -2
 
 # What a character is to the typesetter, as bits.
 SEEN, SPACE, NEWLINE, MARK, PAGE_BREAK, UNDRAWABLE = 1, 2, 4, 8, 16, 32
 CJK, NO_START, NO_END, COMPLEX, EXTENDER, RTL, LTR, INVISIBLE = 64, 128, 256, 512, 1024, 2048, 4096, 8192
+DIGIT = 16384
 
 NEWLINES = frozenset("\n\r\x0b\x0c\x85\u2028\u2029")
 NO_BREAK_SPACES = frozenset("\u00a0\u2007\u202f")
 ZERO_WIDTH_SPACE, ZERO_WIDTH_JOINER = 0x200B, 0x200D
+HYPHEN, SOFT_HYPHEN = 0x2D, 0xAD
 # Line-breaking classes of East Asian typography (JIS X 4051): what must not begin, and what must not end, a line.
 CANNOT_START = frozenset(
     "!),.:;?]}¢°’”†‡℃‰′″›»、。〃々〉》」』】〕〗〙〟・ー―…‥％！），．：；？］｝～￠｡｣､･ｰ"
@@ -63,8 +68,6 @@ INVISIBLE_RANGES = (
 )
 SHOWN_FORMATS = frozenset((*range(0x0600, 0x0606), 0x06DD, 0x070F, 0x0890, 0x0891, 0x08E2))
 REGIONAL_INDICATORS = (0x1F1E6, 0x1F1FF)
-_MIRRORED_PAIRS = ("()", "[]", "{}", "<>", "«»", "‹›", "≤≥", "⟨⟩", "「」", "『』", "【】", "《》", "〈〉")
-MIRRORS = dict([(pair[0], pair[1]) for pair in _MIRRORED_PAIRS] + [(pair[1], pair[0]) for pair in _MIRRORED_PAIRS])
 
 
 def within(codepoint: int, ranges: Iterable[tuple[int, int]]) -> bool:

@@ -23,16 +23,18 @@ from .characters import (
     CJK_RANGES,
     COMPLEX,
     COMPLEX_RANGES,
+    DIGIT,
     EXTENDER,
     EXTENDER_RANGES,
     INVISIBLE,
     INVISIBLE_RANGES,
     LTR,
     MARK,
+    MISSING_GLYPH,
     NEWLINE,
-    NEWLINES,
     NO_BREAK_SPACES,
     NO_END,
+    NO_GLYPH,
     NO_START,
     PAGE_BREAK,
     REGIONAL_INDICATORS,
@@ -44,11 +46,8 @@ from .characters import (
     ZERO_WIDTH_JOINER,
     within,
 )
+from .rule_sets import rules_of
 from .settings import RenderConfig
-
-# Glyph keys: (face index << 16 | glyph id) for what a font draws, and two values that no font has.
-NO_GLYPH = -1
-MISSING_GLYPH = -2
 
 _SHAPED_RUNS_KEPT = 1 << 16
 
@@ -126,6 +125,7 @@ class FontChain:
 
     def __init__(self, config: RenderConfig) -> None:
         self.config = config
+        self.rules = rules_of(config)
         self.faces = [load_face(path) for path in config.font_paths]
         self.units = math.lcm(*(face.upem for face in self.faces))
         self.keys = np.zeros(0, dtype=np.int32)
@@ -137,8 +137,9 @@ class FontChain:
         face = self.faces[0]
         ascent = face.ascender / face.upem * config.font_size
         descent = face.descender / face.upem * config.font_size
-        # From a line's top to its baseline, the glyphs' height centred in the line.
-        self.ascent = (config.line_height - ascent - descent) / 2 + ascent
+        # From a line's top to its baseline, by itself with the glyphs' height centred in the line.
+        centred = (config.line_height - ascent - descent) / 2 + ascent
+        self.ascent = centred if config.baseline is None else config.baseline
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FontChain, (self.config,), np.flatnonzero(self.flags)
@@ -209,24 +210,18 @@ class FontChain:
 
     def _describe(self, codepoint: int) -> tuple[int, int, int]:
         character = chr(codepoint)
-        config = self.config
-        reportlab = config.line_breaking == "reportlab"
-        if character == "\n" or (character in NEWLINES and not reportlab):
-            if config.newline_markup is None:
+        if self.rules.is_newline(character):
+            mark = self.config.newline_markup
+            if mark is None:
                 return NO_GLYPH, 0, NEWLINE | (PAGE_BREAK if character == "\x0c" else 0)
-            mark = config.newline_markup
             return (*self.nominal(ord(mark)), MARK) if len(mark) == 1 else (NO_GLYPH, 0, MARK)
-        if character == "\t":
-            return NO_GLYPH, self.space_advance * (1 if reportlab else 4), SPACE
         if character.isspace() and not "\x1c" <= character <= "\x1f":
-            found = self.find(codepoint)
-            advance = self.units if found is None and codepoint == 0x3000 else self.space_advance
-            if found is not None and not reportlab:
-                advance = self.nominal(codepoint)[1]
+            own = None if self.find(codepoint) is None else self.nominal(codepoint)[1]
+            advance = self.rules.white_space_advance(character, own, self.space_advance, self.units)
             return NO_GLYPH, advance, 0 if character in NO_BREAK_SPACES else SPACE
         category = unicodedata.category(character)
         extender = category in ("Mn", "Mc", "Me") or within(codepoint, EXTENDER_RANGES)
-        flags = EXTENDER | COMPLEX if extender else 0
+        flags = EXTENDER | COMPLEX if extender else DIGIT if category == "Nd" else 0
         flags |= {"R": RTL, "AL": RTL, "L": LTR}.get(unicodedata.bidirectional(character), 0)
         if within(codepoint, INVISIBLE_RANGES) or (category == "Cf" and codepoint not in SHOWN_FORMATS):
             return NO_GLYPH, 0, flags | INVISIBLE

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .characters import code_points
-from .typeset_document import TypesetDocument
+from .typeset_document import Layout, TypesetDocument
 
 # Tasks for each process: one that it works on and one that waits; and how many may be done before their turn.
 _AHEAD = 2
@@ -73,12 +73,10 @@ def render_in_parallel(
         document = renderer.typeset(text)
         return document, list(renderer.draw_pages(document, scale))
 
-    def fetch(text: str, sent: tuple[dict[str, Any], list[tuple[int, ...]], str]) -> Any:
-        state, shapes, path = sent
-        fonts = renderer.typesetter.fonts
-        document = TypesetDocument.__new__(TypesetDocument)
-        document.__dict__.update({"text": text, "display": text, **state, "fonts": fonts, "config": fonts.config})
-        fonts.learn(code_points(document.display))
+    def fetch(text: str, sent: tuple[Layout, list[tuple[int, ...]], str]) -> Any:
+        layout, shapes, path = sent
+        document = TypesetDocument(text, renderer.typesetter.fonts, layout)
+        document.fonts.learn(code_points(document.display))
         return document, list(_read_pages(shapes, path))
 
     return _in_order(texts, draw, _render_text, fetch, num_workers, (renderer, None, scale))
@@ -147,13 +145,11 @@ def _draw_range(folder: str, part: range) -> tuple[list[tuple[int, ...]], str]:
     return _write_pages(folder, _held["renderer"].draw_pages(_held["document"], _held["scale"], pages=part))
 
 
-def _render_text(folder: str, text: str) -> tuple[dict[str, Any], list[tuple[int, ...]], str]:
+def _render_text(folder: str, text: str) -> tuple[Layout, list[tuple[int, ...]], str]:
     renderer = _held["renderer"]
     document = renderer.typeset(text)
     shapes, path = _write_pages(folder, renderer.draw_pages(document, _held["scale"]))
-    # What the caller has already, or has cheaper, stays here.
-    left_out = {"text", "fonts", "config"} | ({"display"} if document.display == text else set())
-    return {name: value for name, value in document.__dict__.items() if name not in left_out}, shapes, path
+    return document.layout, shapes, path
 
 
 def _write_pages(folder: str, pages: Iterable[np.ndarray]) -> tuple[list[tuple[int, ...]], str]:

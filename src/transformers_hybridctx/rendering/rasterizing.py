@@ -19,10 +19,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .atlas import PHASES, GlyphAtlas, lay_glyphs
-from .fonts import NO_GLYPH, FontChain
+from .characters import NO_GLYPH
+from .fonts import FontChain
+from .paged_text import Box, PagedText, check_scale
 from .parallel import check_workers, draw_pages_in_parallel, render_in_parallel
+from .rendered_document import RenderedDocument
 from .settings import RenderConfig
-from .typeset_document import Box, TypesetDocument, check_scale
+from .typeset_document import TypesetDocument
 from .typesetting import Typesetter
 
 # Pages whose glyphs are placed together.
@@ -48,37 +51,6 @@ class _Glyphs:
     keys: np.ndarray
 
 
-class RenderedDocument(TypesetDocument):
-    """A typeset document with its pages drawn at one scale.
-
-    Attributes beside those of `TypesetDocument`:
-        scale: what the pages were drawn at.
-        pages: list of uint8 arrays, [height, width] where all colours of the config are grey, else [height, width, 3].
-
-    `boxes`, `spans_in_box` and `page_size` speak of these pages' pixels unless another scale is given.
-    """
-
-    scale: float
-    pages: list[np.ndarray]
-
-    def __init__(self, typeset: TypesetDocument, scale: float, pages: list[np.ndarray]) -> None:
-        self.__dict__.update({name: value for name, value in typeset.__dict__.items() if name != "lines"})
-        self.scale = scale
-        self.pages = pages
-
-    def page_size(self, page: int, scale: float | None = None) -> tuple[int, int]:
-        """(height, width) of a page in pixels."""
-        return super().page_size(page, self.scale if scale is None else scale)
-
-    def boxes(self, start: int, end: int, scale: float | None = None) -> list[tuple[int, Box]]:
-        """[(page, (left, top, right, bottom)), ...] of characters [start, end) in pixels."""
-        return super().boxes(start, end, self.scale if scale is None else scale)
-
-    def spans_in_box(self, page: int, box: Box, scale: float | None = None) -> list[tuple[int, int]]:
-        """Characters [(start, end), ...] that a pixel region of a page shows."""
-        return super().spans_in_box(page, box, self.scale if scale is None else scale)
-
-
 class PageRenderer:
     """Text to pages: `PageRenderer(config).render(text).pages`. Glyphs once drawn are kept for the next document.
 
@@ -90,8 +62,9 @@ class PageRenderer:
         self.typesetter = Typesetter(self.config)
         self._atlases: OrderedDict[float, GlyphAtlas] = OrderedDict()
         self._choosing = threading.Lock()
-        # Glyph's renderer resizes the finished picture; ours draws the letters wider, which keeps them sharp.
-        self._stretch = 1.0 if self.config.line_breaking == "reportlab" else self.config.horizontal_scale
+        self.rules = self.typesetter.rules
+        # How many times as wide as they are letters are drawn.
+        self._stretch = 1.0 if self.rules.stretches_picture else self.config.horizontal_scale
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_atlases": OrderedDict(), "_choosing": None}
@@ -103,10 +76,10 @@ class PageRenderer:
         """Lay the text out without drawing it. A text without a visible character is a ValueError."""
         return self.typesetter.typeset(text)
 
-    def render(self, text: str | TypesetDocument, scale: float = 1.0) -> RenderedDocument:
+    def render(self, text: str | PagedText, scale: float = 1.0) -> RenderedDocument:
         """Typeset (unless that is done) and draw every page at scale times the config's dpi."""
-        check_scale(scale)
-        typeset = self.typeset(text) if isinstance(text, str) else text
+        check_scale(scale, self.config.only_scale)
+        typeset = self.typeset(text) if isinstance(text, str) else _typeset_of(text)
         return RenderedDocument(typeset, scale, list(self.draw_pages(typeset, scale)))
 
     def render_documents(
@@ -117,7 +90,7 @@ class PageRenderer:
         The bytes are those of `render`. As with every use of processes, a script that calls this with more than one
         worker needs the guard `if __name__ == "__main__":`.
         """
-        check_scale(scale)
+        check_scale(scale, self.config.only_scale)
         check_workers(num_workers)
         if num_workers == 1:
             for text in texts:
@@ -127,15 +100,16 @@ class PageRenderer:
                 yield RenderedDocument(typeset, scale, pages)
 
     def draw_pages(
-        self, typeset: TypesetDocument, scale: float = 1.0, num_workers: int = 1, pages: range | None = None
+        self, document: PagedText, scale: float = 1.0, num_workers: int = 1, pages: range | None = None
     ) -> Iterator[np.ndarray]:
         """Pages in order, one after the other, so that a long document needs little memory: uint8 [H, W] or [H, W, 3].
 
         num_workers: processes that draw; the bytes do not depend on it. More than one is worth its start from some
         hundred pages on. pages: which ones, without gaps; None is all of them.
         """
-        check_scale(scale)
+        check_scale(scale, self.config.only_scale)
         check_workers(num_workers)
+        typeset = _typeset_of(document)
         pages = range(typeset.num_pages) if pages is None else pages
         if num_workers == 1:
             for first in range(0, len(pages), _PAGES_AT_ONCE):
@@ -143,9 +117,9 @@ class PageRenderer:
         else:
             yield from draw_pages_in_parallel(self, typeset, pages, scale, num_workers)
 
-    def draw_page(self, typeset: TypesetDocument, page: int, scale: float = 1.0) -> np.ndarray:
+    def draw_page(self, document: PagedText, page: int, scale: float = 1.0) -> np.ndarray:
         """One page: uint8 [H, W] where all colours are grey, else [H, W, 3]."""
-        return next(self.draw_pages(typeset, scale, pages=range(page, page + 1)))
+        return next(self.draw_pages(document, scale, pages=range(page, page + 1)))
 
     def _draw(self, typeset: TypesetDocument, pages: range, scale: float) -> Iterator[np.ndarray]:
         """Pages that follow each other: their glyphs are placed, and drawn where they are new, all at once."""
@@ -160,16 +134,16 @@ class PageRenderer:
                 )
         lines = [typeset.page_lines(page)[0] for page in pages] + [typeset.page_lines(pages[-1])[1]]
         glyphs = self._glyphs(typeset, lines[0], lines[-1], scale)
-        atlas = self._atlas(typeset.fonts, typeset.pixels_per_point * scale)
+        atlas = self._atlas(typeset.fonts, typeset.geometry.pixels_per_point * scale)
         pens = glyphs.quarters // PHASES
         tiles = atlas.find(glyphs.keys, glyphs.quarters - pens * PHASES)
         font_color, mark_color = _channels(config.font_color), _channels(config.newline_color or config.font_color)
-        marked = None if mark_color == font_color else typeset.is_mark(glyphs.index)
+        marked = None if mark_color == font_color else typeset.characters.is_mark(glyphs.index)
         parts = pairwise(np.searchsorted(glyphs.line, lines).tolist())
         for page, (height, width), (begin, end) in zip(pages, sizes, parts, strict=True):
             part = slice(begin, end)
             if config.horizontal_scale != self._stretch:
-                width = round(math.ceil(config.page_width * typeset.pixels_per_point - 1e-6) * scale)
+                width = round(math.ceil(config.page_width * typeset.geometry.pixels_per_point - 1e-6) * scale)
             placed = tiles[part], glyphs.rows[part], pens[part]
             layers = [(font_color, placed)]
             if marked is not None:
@@ -182,13 +156,13 @@ class PageRenderer:
 
     def _glyphs(self, typeset: TypesetDocument, first: int, last: int, scale: float) -> _Glyphs:
         """What is drawn on lines [first, last) of whole pages."""
-        down = typeset.pixels_per_point * scale
+        down = typeset.geometry.pixels_per_point * scale
         across = down * self._stretch
-        cells = typeset.cells(first, last, drawn=True)
+        cells = typeset.characters.cells(first, last, drawn=True)
         index, line, left, keys = cells.index, cells.line, cells.left, cells.keys
-        rows = typeset.baseline_rows(first, last, scale)[line - first]
-        shaped = typeset.shaped
-        low, high = np.searchsorted(shaped.glyph_at, [typeset.line_starts[first], typeset.line_ends[last - 1]])
+        rows = typeset.geometry.baseline_rows(first, last, scale)[line - first]
+        shaped, lines = typeset.layout.shaped, typeset.line_table
+        low, high = np.searchsorted(shaped.glyph_at, [lines.starts[first], lines.ends[last - 1]])
         if low < high:
             unit = typeset.config.font_size / typeset.fonts.units
             at = shaped.glyph_at[low:high]
@@ -202,10 +176,8 @@ class PageRenderer:
             index, line, left = index[both], line[both], left[both] + right[order]
             rows = rows[both] - np.floor(up[order] * down + 0.5).astype(np.int64)
             keys = keys[order]
-        # Poppler cuts the pen's place down to a quarter of a pixel, where the nearest quarter would be nearer.
-        nearest = 1e-4 if self.config.line_breaking == "reportlab" else 0.5
         left *= across * PHASES
-        left += nearest
+        left += self.rules.pen_rounding
         return _Glyphs(index, line, rows, np.floor(left, out=left).astype(np.int64), keys)
 
     def _paint(
@@ -254,14 +226,24 @@ class PageRenderer:
         if block == page and (config.border_width == 0 or border == page):
             return list(page)
         planes = [np.full((height, width), value, dtype=np.uint8) for value in page]
-        down = typeset.pixels_per_point * scale
+        down = typeset.geometry.pixels_per_point * scale
         across = down * self._stretch
-        for outside, inside in typeset.blocks(first, last, down, across):
+        for outside, inside in typeset.geometry.blocks(first, last, down, across):
             for box, colors in ((outside, border), (inside, block)):
                 left, top, right, bottom = (max(side, 0) for side in box)
                 for plane, value in zip(planes, colors, strict=True):
                     plane[top:bottom, left:right] = value
         return list(planes)
+
+
+def _typeset_of(document: PagedText) -> TypesetDocument:
+    if isinstance(document, RenderedDocument):
+        return document.typeset
+    if not isinstance(document, TypesetDocument):
+        raise TypeError(
+            f"{type(document).__name__} is not a typeset document; give a text, or what `typeset` returned"
+        )
+    return document
 
 
 def _lay(background: int | np.ndarray, ink: np.ndarray, color: int) -> np.ndarray:

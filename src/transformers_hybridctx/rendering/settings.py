@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import re
@@ -13,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .characters import NEWLINES
+from .glyph_settings import fields_of_glyph
 
 _FONT_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fonts")
 BUNDLED_MONO = os.path.join(_FONT_FOLDER, "DejaVuSansMono.ttf")
 BUNDLED_SANS = os.path.join(_FONT_FOLDER, "DejaVuSans.ttf")
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-_REPORTLAB_MARK = re.compile(r"""<font\s+color\s*=\s*["']?(#[0-9a-fA-F]{6})["']?\s*>([^<>]*)</font>|([^<>]*)""")
-_REPORTLAB_BREAK = re.compile(r"\s*<br\s*/?>\s*")
 _LARGEST_SIDE = 32768
 
 
@@ -36,6 +34,9 @@ class RenderConfig:
         font_path: a TrueType or OpenType font with outlines; None is the bundled DejaVu Sans Mono.
         fallback_font_paths: fonts asked in turn for what the first one lacks; the bundled DejaVu Sans ends the chain.
         font_size, line_height: size of the em and distance from baseline to baseline.
+        baseline: from a line's top to its baseline; None centres the font's height in the line.
+        hinted: glyphs are drawn by the font's hints, sharper at small sizes. The bytes are then those of the FreeType
+            that Pillow brings; without, they are the same everywhere.
         font_color, page_bg_color, para_bg_color, border_color: "#RRGGBB". Pages are grey when all of them are.
         alignment: "LEFT", "CENTER", "RIGHT" or "JUSTIFY"; a paragraph that begins in a right-to-left script starts
             right.
@@ -51,9 +52,14 @@ class RenderConfig:
         columns: lines fill this many columns of equal width, one after the other, before the next page.
         column_gap: empty strip between columns.
         page_multiple: pages are padded with background to a multiple of this many pixels at scale 1.
-        line_breaking: "plain" (greedy, white space kept, CJK broken between characters) or "reportlab" (the rules of
+        line_breaking: "plain" (greedy, white space kept, CJK broken between characters), "reportlab" (the rules of
             the renderer that Glyph was trained on: lines may run over by a twentieth of their spaces, leading spaces
-            go, runs of spaces do not break, one CJK character switches the whole text to breaking by characters).
+            go, runs of spaces do not break, one CJK character switches the whole text to breaking by characters) or
+            "cells" (a cell, as wide as a column and cell_lines high, holds contiguous text: its lines run on through
+            words, a word that fits into a cell never straddles two, one with a digit begins a cell, white space
+            between words is one space). See `cell_aligned_config`, whose cells are visual tokens.
+        cell_lines: lines of a cell.
+        number_lines: lines of a cell that a word with a digit may take before it is cut; None is all of them.
         lines_per_paragraph: newlines to a paragraph; None: each newline ends one, or with newline_markup none does.
     """
 
@@ -67,6 +73,8 @@ class RenderConfig:
     fallback_font_paths: tuple[str, ...] = ()
     font_size: float = 9
     line_height: float = 10
+    baseline: float | None = None
+    hinted: bool = False
     font_color: str = "#000000"
     page_bg_color: str = "#FFFFFF"
     para_bg_color: str = "#FFFFFF"
@@ -88,6 +96,8 @@ class RenderConfig:
     column_gap: float = 12
     page_multiple: int = 1
     line_breaking: str = "plain"
+    cell_lines: int = 1
+    number_lines: int | None = None
     lines_per_paragraph: int | None = None
 
     def __post_init__(self) -> None:
@@ -111,6 +121,12 @@ class RenderConfig:
         ):
             self._check_number(name)
         self._check_number("border_padding")
+        if self.baseline is not None:
+            self._check_number("baseline", positive=True)
+        if self.hinted and self.horizontal_scale != 1 and self.line_breaking != "reportlab":
+            raise ValueError(
+                f"hinted letters cannot be drawn horizontal_scale={self.horizontal_scale:g} times as wide; leave it 1"
+            )
         for name in ("first_line_indent", "left_indent", "right_indent"):
             self._check_number(name, negative=True)
         for name in ("font_color", "page_bg_color", "para_bg_color", "border_color", "newline_color"):
@@ -120,10 +136,10 @@ class RenderConfig:
             if not isinstance(value, str) or not _COLOR.fullmatch(value):
                 raise ValueError(f"{name}={value!r} is not a colour; write it as '#RRGGBB', for example '#000000'")
         self._check_choice("alignment", ("LEFT", "CENTER", "RIGHT", "JUSTIFY"))
-        self._check_choice("line_breaking", ("plain", "reportlab"))
-        for name in ("columns", "page_multiple", "lines_per_paragraph"):
+        self._check_choice("line_breaking", ("plain", "reportlab", "cells"))
+        for name in ("columns", "page_multiple", "cell_lines", "number_lines", "lines_per_paragraph"):
             value = getattr(self, name)
-            if name == "lines_per_paragraph" and value is None:
+            if name in ("number_lines", "lines_per_paragraph") and value is None:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
@@ -134,7 +150,11 @@ class RenderConfig:
             )
         for name, room, needed in (
             ("font_size", self.text_width - max(self.first_line_indent, 0), self.font_size),
-            ("line_height", self.text_height, self.line_height),
+            (
+                "line_height" if self.cell_lines == 1 else "cell_lines * line_height",
+                self.text_height,
+                self.line_height * self.cell_lines,
+            ),
         ):
             if room < needed - 1e-9:
                 raise ValueError(
@@ -142,6 +162,7 @@ class RenderConfig:
                     f"{self.columns} columns of a page of {self.page_width:g} x {self.page_height:g} points; "
                     f"make the page larger or {name} smaller"
                 )
+        self._check_cells()
         width = self.page_width * self.dpi / 72 * self.horizontal_scale
         for name, side in (("page_width", width), ("page_height", self.page_height * self.dpi / 72)):
             if side > _LARGEST_SIDE:
@@ -149,6 +170,27 @@ class RenderConfig:
                     f"{name}={getattr(self, name):g} at dpi={self.dpi:g} makes {side:.0f} pixels, more than the "
                     f"{_LARGEST_SIDE} that a page may have a side; lower one of them"
                 )
+
+    def _check_cells(self) -> None:
+        if self.line_breaking != "cells":
+            if self.cell_lines != 1 or self.number_lines is not None:
+                raise ValueError(
+                    f"cell_lines={self.cell_lines} and number_lines={self.number_lines} are for line_breaking='cells', "
+                    f"not {self.line_breaking!r}"
+                )
+            return
+        free: dict[str, Any] = {"alignment": "LEFT", "lines_per_paragraph": None}
+        free |= dict.fromkeys(("first_line_indent", "space_before", "space_after"), 0)
+        for name, value in free.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} would move text out of its cell; with line_breaking='cells' "
+                    f"leave it {value!r}"
+                )
+        if self.number_lines is not None and self.number_lines > self.cell_lines:
+            raise ValueError(
+                f"number_lines={self.number_lines} is more than the cell_lines={self.cell_lines} of a cell"
+            )
 
     def _check_number(self, name: str, positive: bool = False, negative: bool = False) -> None:
         value = getattr(self, name)
@@ -180,6 +222,11 @@ class RenderConfig:
         return self.page_height - 2 * (self.margin_y + self.frame_padding)
 
     @property
+    def only_scale(self) -> float | None:
+        """The one scale that pages may have, 1, where their cells are visual tokens; None where any will do."""
+        return 1.0 if self.line_breaking == "cells" else None
+
+    @property
     def font_paths(self) -> tuple[str, ...]:
         """Every font file of the chain in the order of asking, the bundled ones included."""
         # Code that travels with a checkpoint has no fonts beside it; the checkpoint names all of its own.
@@ -209,85 +256,4 @@ class RenderConfig:
         20 pt margins, justified). A relative font-path is looked up from the JSON file's folder. An unknown key is a
         ValueError that names it; "newline-markup" may be "<br/>", plain text, or text in one <font color="#RRGGBB">.
         """
-        if isinstance(source, Mapping):
-            values, folder = dict(source), None
-        else:
-            with open(source, encoding="utf-8") as file:
-                values = json.load(file)
-            if not isinstance(values, dict):
-                raise ValueError(f"{os.fspath(source)!r} holds {type(values).__name__}, not a JSON object of settings")
-            folder = os.path.dirname(os.path.abspath(source))
-        fields: dict[str, Any] = {
-            "page_width": 210 / 25.4 * 72,
-            "page_height": 297 / 25.4 * 72,
-            "margin_x": 20,
-            "margin_y": 20,
-            "alignment": "JUSTIFY",
-            "frame_padding": 6,
-            "line_breaking": "reportlab",
-            "lines_per_paragraph": 30,
-        }
-        for key, value in values.items():
-            if key == "page-size":
-                fields["page_width"], fields["page_height"] = _page_size(value)
-            elif key == "newline-markup":
-                fields["newline_markup"], fields["newline_color"] = _reportlab_mark(value)
-            elif key == "font-path":
-                if folder is not None and value is not None:
-                    value = os.path.normpath(os.path.join(folder, value))
-                fields["font_path"] = value
-            elif key in _GLYPH_KEYS:
-                fields[_GLYPH_KEYS[key]] = value
-            else:
-                known = sorted([*_GLYPH_KEYS, "page-size", "newline-markup", "font-path"])
-                raise ValueError(f"unknown Glyph setting {key!r}; known settings: {', '.join(known)}")
-        if not fields.get("line_height"):
-            fields["line_height"] = fields.get("font_size", 9) + 1
-        return cls(**fields)
-
-
-_GLYPH_KEYS = {
-    "dpi": "dpi",
-    "margin-x": "margin_x",
-    "margin-y": "margin_y",
-    "font-size": "font_size",
-    "line-height": "line_height",
-    "font-color": "font_color",
-    "alignment": "alignment",
-    "horizontal-scale": "horizontal_scale",
-    "first-line-indent": "first_line_indent",
-    "left-indent": "left_indent",
-    "right-indent": "right_indent",
-    "space-before": "space_before",
-    "space-after": "space_after",
-    "border-width": "border_width",
-    "border-padding": "border_padding",
-    "page-bg-color": "page_bg_color",
-    "para-bg-color": "para_bg_color",
-    "para-border-color": "border_color",
-    "auto-crop-width": "auto_crop_width",
-    "auto-crop-last-page": "auto_crop_last_page",
-}
-
-
-def _page_size(value: Any) -> tuple[float, float]:
-    parts = value.split(",") if isinstance(value, str) else value
-    try:
-        width, height = (float(part) for part in parts)
-    except (TypeError, ValueError):
-        raise ValueError(f"page-size={value!r} is not 'width,height' in points, for example '595,842'") from None
-    return width, height
-
-
-def _reportlab_mark(value: Any) -> tuple[str | None, str | None]:
-    """(text, colour) of reportlab paragraph markup that stands for a newline; (None, None) for a line break."""
-    if value is None or value == "" or _REPORTLAB_BREAK.fullmatch(str(value)):
-        return None, None
-    found = _REPORTLAB_MARK.fullmatch(str(value))
-    if found is None:
-        raise ValueError(
-            f"newline-markup={value!r} is not understood; use '<br/>', plain text, "
-            'or text in one <font color="#RRGGBB">'
-        )
-    color, colored, plain = found.groups()
-    return (plain if color is None else colored), color
+        return cls(**fields_of_glyph(source))

@@ -97,6 +97,47 @@ def patch_aligned_config(
     )
 
 
+def cell_aligned_config(
+    merged_patch: int = 48,
+    columns_per_cell: int = 8,
+    lines_per_cell: int = 2,
+    cells_high: int = 64,
+    columns: int = 1,
+    number_lines: int | None = 1,
+    newline_markup: str | None = " ¶ ",
+    font_path: str | None = None,
+    **settings: Any,
+) -> RenderConfig:
+    """A config of cells that are visual tokens: each holds contiguous text, lines_per_cell times columns_per_cell
+    characters, and no word that fits into one straddles two (see `RenderConfig.line_breaking`).
+
+    Args:
+        merged_patch: side of the square that one visual token shows, in pixels (patch size times merge size).
+        columns_per_cell: characters across a cell, of a monospaced font.
+        lines_per_cell: lines down a cell.
+        cells_high, columns: the page in cells; text goes down a column before the next one begins.
+        number_lines: lines of a cell that a word with a digit may take before it is cut; None is all of them.
+        newline_markup: what is drawn for a newline; None begins a cell instead.
+        font_path: the font; None is the bundled DejaVu Sans Mono.
+        settings: other fields of `RenderConfig`, for example fallback_font_paths or hinted.
+
+    A font that is not monospaced, or too tall for its lines, is a ValueError.
+    """
+    made = patch_aligned_config(
+        merged_patch,
+        columns_per_cell,
+        lines_per_cell,
+        patches_wide=columns,
+        patches_high=cells_high,
+        columns=columns,
+        gap_patches=0,
+        font_path=font_path,
+        newline_markup=newline_markup,
+        **{"auto_crop_last_page": True, **settings},
+    )
+    return replace(made, line_breaking="cells", cell_lines=lines_per_cell, number_lines=number_lines)
+
+
 def contrast_ratio(one: str, other: str) -> float:
     """Contrast of two colours "#RRGGBB", 1 to 21 (Web Content Accessibility Guidelines 2.2, 1.4.3)."""
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .typeset_document import Box, TypesetDocument
+from .paged_text import Box, PagedText
 
 Grid = tuple[int, int]
 
 
-def visual_token_box(document: TypesetDocument, page: int, token: int, grid: Grid, scale: float = 1.0) -> Box:
+def visual_token_box(document: PagedText, page: int, token: int, grid: Grid, scale: float | None = None) -> Box:
     """(left, top, right, bottom) of a page's visual token in pixels of the page drawn at `scale`.
 
     A token outside the grid is an IndexError.
@@ -34,14 +34,14 @@ def visual_token_box(document: TypesetDocument, page: int, token: int, grid: Gri
 
 
 def characters_of_visual_token(
-    document: TypesetDocument, page: int, token: int, grid: Grid, scale: float = 1.0
+    document: PagedText, page: int, token: int, grid: Grid, scale: float | None = None
 ) -> list[tuple[int, int]]:
     """Characters [(start, end), ...] that a visual token shows, whole or in part."""
     return document.spans_in_box(page, visual_token_box(document, page, token, grid, scale), scale)
 
 
 def visual_tokens_of_characters(
-    document: TypesetDocument, start: int, end: int, grids: Sequence[Grid], scale: float = 1.0
+    document: PagedText, start: int, end: int, grids: Sequence[Grid], scale: float | None = None
 ) -> list[tuple[int, int]]:
     """[(page, token), ...], ascending, of every visual token that characters [start, end) reach into.
 
