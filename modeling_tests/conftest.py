@@ -11,9 +11,15 @@ import torch
 from tiny_checkpoints import TEXT_TOWER, VISION_TOWER
 from tiny_models import make_model
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, pipeline
 
-from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM, HybridCtxImageProcessor, HybridCtxProcessor
+from transformers_hybridctx import (
+    HybridCtxConfig,
+    HybridCtxForCausalLM,
+    HybridCtxImageProcessor,
+    HybridCtxProcessor,
+    LongDocQAPipeline,
+)
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",
@@ -145,3 +151,15 @@ def checkpoint(processor: HybridCtxProcessor, tmp_path_factory: pytest.TempPathF
 def model() -> HybridCtxForCausalLM:
     """A model with all optional parts. Tests must leave it as it is."""
     return make_model(phi="residual_adapter", modality_embedding=True)
+
+
+@pytest.fixture(scope="session")
+def pipe(checkpoint: Path) -> LongDocQAPipeline:
+    """A pipeline with the random model, not to be changed."""
+    return pipeline("long-doc-qa", model=str(checkpoint), max_new_tokens=6)
+
+
+@pytest.fixture
+def fresh_pipe(checkpoint: Path) -> LongDocQAPipeline:
+    """A pipeline of its own, to be changed."""
+    return pipeline("long-doc-qa", model=str(checkpoint), max_new_tokens=6)

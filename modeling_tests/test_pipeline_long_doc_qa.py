@@ -31,11 +31,6 @@ from transformers_hybridctx.modules import quantization
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
 
 
-@pytest.fixture(scope="module")
-def pipe(checkpoint: Path) -> LongDocQAPipeline:
-    return pipeline("long-doc-qa", model=str(checkpoint), max_new_tokens=6)
-
-
 @pytest.fixture
 def idle(pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch) -> LongDocQAPipeline:
     """A pipeline whose model must not run."""
@@ -81,7 +76,7 @@ def test_an_answer_is_what_generate_says_to_the_processors_prompt(pipe: LongDocQ
     said = pipe.model.generate(**inputs, max_new_tokens=6)[0, plan.total_tokens :]
     assert answer["answer"] == pipe.processor.tokenizer.decode(said, skip_special_tokens=True).strip()
     assert answer["plan"] == plan
-    assert answer.keys() == {"answer", "reasoning", "score", "evidence", "usage", "plan"}
+    assert answer.keys() == {"answer", "reasoning", "finish_reason", "score", "evidence", "usage", "plan"}
     assert answer["usage"].pop("seconds").keys() == {"plan", "draw", "vision", "answer", "evidence"}
     assert answer["usage"] == {
         "document_tokens": plan.document_tokens,
@@ -190,8 +185,29 @@ def test_a_document_is_a_text_a_path_or_what_lay_out_returned(pipe: LongDocQAPip
         assert comparable(pipe(question=QUESTION, document=document)) == expected
     path.rename(tmp_path / "document.md")
     assert comparable(pipe(question=QUESTION, document=str(tmp_path / "document.md"))) == expected
-    (tmp_path / "document.html").write_text(f"<html><title>x</title><p>{DOCUMENT}</p>")
+    (tmp_path / "document.html").write_text(f"<html><p>{DOCUMENT}</p>")
     assert comparable(pipe(question=QUESTION, document=tmp_path / "document.html")) == expected
+
+
+def test_a_strangers_text_is_never_a_file(pipe: LongDocQAPipeline, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text(DOCUMENT)
+    assert pipe(question=QUESTION, document=str(secret))["plan"].document.text == DOCUMENT
+    for text in (str(secret), "no such report.pdf", "https://example.org/a.pdf"):
+        answers = [
+            pipe(question=QUESTION, text=text),
+            pipe({"question": QUESTION, "text": text}),
+            *pipe([{"question": QUESTION, "text": text}]),
+            pipe(question=QUESTION, document=pipe.read(text=text)),
+            pipe(question=QUESTION, document=pipe.lay_out(text=text)),
+        ]
+        assert {answer["plan"].document.text for answer in answers} == {text}
+    with pytest.raises(ValueError, match="give document= or text=, not both"):
+        pipe(question=QUESTION, text="A text.", document=pipe.read("Another."))
+    with pytest.raises(TypeError, match="text= is a string, not PosixPath"):
+        pipe(question=QUESTION, text=secret)
+    with pytest.raises(ValueError, match="empty document"):
+        pipe(question=QUESTION, text="")
 
 
 def test_a_pdf_with_text_is_a_text_and_a_scan_is_pictures(pipe: LongDocQAPipeline, tmp_path: Path) -> None:
@@ -409,8 +425,8 @@ pipe(question="What?", document="A short document.", budget={{"visual_share": 0}
         ({"fusion_order": "shuffled"}, ValueError, "fusion_order='shuffled' is not 'pages_first' or 'tokens_first'"),
         ({"budget": {"max_tokens": 7}}, ValueError, "unknown ContextBudget field 'max_tokens'; known fields: max_con"),
         ({"budget": 7}, TypeError, "budget must be a ContextBudget, a dict of its fields, or None, not 7"),
-        ({"budget": {"visual_share": 2}}, ValueError, "visual_share=2 must be between 0"),
-        ({"max_new_tokens": 0}, ValueError, "max_new_tokens=0 must be 1 or more"),
+        ({"budget": {"visual_share": 2}}, ValueError, "visual_share=2 must be a number from 0 to 1"),
+        ({"max_new_tokens": 0}, ValueError, "max_new_tokens=0 must be a whole number, 1 or more"),
         ({"policy": "bm25"}, TypeError, "unknown arguments for long-doc-qa: policy; it takes question, document"),
     ],
 )

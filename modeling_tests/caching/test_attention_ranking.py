@@ -24,11 +24,6 @@ POLICY = {"name": "attention", "passage_chars": 60, "top_k": 2}
 
 
 @pytest.fixture(scope="module")
-def pipe(checkpoint: Path) -> LongDocQAPipeline:
-    return pipeline("long-doc-qa", model=str(checkpoint), max_new_tokens=6)
-
-
-@pytest.fixture(scope="module")
 def cache(pipe: LongDocQAPipeline) -> DocumentCache:
     return pipe.read(DOCUMENT, text_policy=POLICY)
 

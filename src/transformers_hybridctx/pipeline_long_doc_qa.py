@@ -5,22 +5,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import groupby
+import warnings
 from typing import Any
 
-import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
 from transformers.utils import logging
 
+from .answering.engine import AnsweringEngine, GeneratedAnswer
+from .answering.generate_options import GENERATE_ARGUMENTS, GenerateOptions, check_generate_parameters
 from .bundled_checkpoint import BUNDLED_CHECKPOINT
-from .caching.attention_ranking import rank_by_attention
 from .caching.document_cache import DocumentCache
-from .caching.prefix import PrefixCache, common_length, empty_cache, not_finite_error
 from .configuration_hybridctx import HybridCtxConfig
 from .documents.files import names_a_file, read_document_file
 from .grounding.evidence import find_evidence, mark_evidence, split_reasoning
@@ -28,25 +24,12 @@ from .modules.loading import loaded_with
 from .modules.quantization import computes_natively
 from .planning.budget import ContextBudget
 from .planning.paged_document import PagedDocument
-from .planning.plan import ContextPlan
-from .planning.policies.attention import AttentionPolicy
 from .planning.policies.base import TextPolicy
 from .planning.policies.registry import resolve_text_policy
 from .processing_hybridctx import HybridCtxProcessor
-from .prompting.features import prompt_features
 from .remote_code import TravelsWithCode
 
 TASK = "long-doc-qa"
-
-
-@dataclass(eq=False)
-class _Prompt:
-    """A question's prompt, and the seconds that its stages took."""
-
-    question: str
-    plan: ContextPlan
-    input_ids: list[int]
-    seconds: dict[str, float]
 
 
 class LongDocQAPipeline(TravelsWithCode, Pipeline):
@@ -62,9 +45,16 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
     {'answer': ..., 'score': ..., 'evidence': [...], 'usage': {...}, 'plan': ...}
     ```
 
-    A document is a text, a path (text, Markdown, HTML, PDF, picture), a list of page pictures, what
-    [`LongDocQAPipeline.lay_out`] returned, or a [`DocumentCache`] from [`LongDocQAPipeline.read`]. Generation parameters,
-    such as `max_new_tokens` or `num_beams`, may be given to the pipeline or to a call.
+    A document is a text, a file (text, Markdown, HTML, PDF, picture), a list of page pictures, what
+    [`LongDocQAPipeline.lay_out`] returned, or a [`DocumentCache`] from [`LongDocQAPipeline.read`]. A file is named by a
+    `Path`, or by a string of one line that names an existing file or is written like a file's name ("report.pdf"); any
+    other string is the text itself. **A text from someone whom you do not trust with your files goes into `text=`**,
+    which never names one. (`processor(document=...)` reads no files: there, every string is the text.)
+
+    Generation parameters, such as `max_new_tokens` or `num_beams`, may be given to the pipeline or to a call.
+
+    Threads may share a pipeline, its readings and its model: answers are those of one thread. The model works for one
+    thread at a time; planning, drawing and finding evidence go on meanwhile.
 
     On a CPU that has no instructions for a checkpoint's half precision, the model computes in float32 unless `dtype`
     is given (`pipeline(..., dtype=torch.bfloat16)`); that holds for a model object passed with no `dtype`, too.
@@ -112,29 +102,36 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         budget: ContextBudget | dict[str, Any] | None = None,
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
         fusion_order: str | None = None,
+        system: str | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
         return_pages: bool | None = None,
         generate_kwargs: dict[str, Any] | None = None,
         **generation_parameters: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        known = vars(GenerationConfig()).keys() | {"generation_config"}
-        if unknown := sorted(generation_parameters.keys() - known):
+        if unknown := sorted(generation_parameters.keys() - GENERATE_ARGUMENTS):
             raise TypeError(
-                f"unknown arguments for {TASK}: {', '.join(unknown)}; it takes question, document, budget, "
-                "text_policy, fusion_order, return_pages, generation parameters, and others for generate in "
-                "generate_kwargs"
+                f"unknown arguments for {TASK}: {', '.join(unknown)}; it takes question, document, text, budget, "
+                "text_policy, fusion_order, system, chat_template_kwargs, return_pages, generation parameters, and "
+                "others for generate in generate_kwargs"
             )
-        if generation_parameters.get("max_new_tokens", 1) < 1:
-            raise ValueError(f"max_new_tokens={generation_parameters['max_new_tokens']} must be 1 or more")
-        if text_policy is not None:
-            text_policy = resolve_text_policy(text_policy)
-        if budget is not None:
-            budget = ContextBudget.of(budget)
-        given = {"budget": budget, "text_policy": text_policy, "fusion_order": fusion_order}
+        check_generate_parameters({**generation_parameters, **(generate_kwargs or {})})
+        for name, value, kind in (("system", system, str), ("chat_template_kwargs", chat_template_kwargs, dict)):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}: {value!r:.80}")
+        given = {
+            "budget": None if budget is None else ContextBudget.of(budget),
+            "text_policy": None if text_policy is None else resolve_text_policy(text_policy),
+            "fusion_order": fusion_order,
+            "system": system,
+            "chat_template_kwargs": chat_template_kwargs,
+        }
         preprocess = {name: value for name, value in given.items() if value is not None}
         postprocess = {} if return_pages is None else {"return_pages": return_pages}
         return preprocess, {**generation_parameters, **(generate_kwargs or {})}, postprocess
 
-    def __call__(self, inputs: Any = None, *, question: Any = None, document: Any = None, **kwargs: Any) -> Any:
+    def __call__(
+        self, inputs: Any = None, *, question: Any = None, document: Any = None, text: str | None = None, **kwargs: Any
+    ) -> Any:
         """
         Answer one question, or several, about a document.
 
@@ -142,258 +139,148 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         reading of all that their prompts begin with alike.
 
         Args:
-            inputs: `{"question": ..., "document": ...}` instead of the two arguments, or a list of these.
+            inputs: `{"question": ..., "document": ...}` (or `"text"`) instead of the arguments, or a list of these.
             question (`str` or list of `str`): what is asked.
             document: see [`LongDocQAPipeline`].
+            text (`str`, *optional*): in place of `document`: the document's text, never the name of a file.
             budget ([`ContextBudget`] or dict, *optional*): how many tokens, and what they go to.
             text_policy (`str`, dict or [`TextPolicy`], *optional*): what is copied as exact tokens.
             fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`.
+            system (`str`, *optional*): a system message, which comes before the document.
+            chat_template_kwargs (`dict`, *optional*): passed to the chat template, such as `{"enable_thinking": False}`.
             batch_size (`int`, *optional*): questions that are answered at a time; 1 unless given.
             return_pages (`bool`, *optional*): also return pictures of the evidence's pages with it marked, as
                 `"pages"` `{page: PIL.Image}`.
+            streamer, logits_processor, stopping_criteria (*optional*): as in `generate`, like all generation parameters.
             generate_kwargs (`dict`, *optional*): for `generate`, beside generation parameters like `max_new_tokens`.
 
         Returns:
             `dict`, or for a list of questions a list of them: `answer` (`str`); `reasoning` (`str`), what the model
-            said before it; `score`, the geometric mean of the probabilities of all these tokens; `evidence`, a list of
-            `{"page", "start", "end", "box", "text"}`: characters [start, end) of the document, one line each, with their
-            box (left, top, right, bottom) in pixels of that page (from 0) at the plan's scale; `usage`, counts of tokens
-            and the seconds of each stage; `plan`, the [`ContextPlan`], whose `document.text` is the text that characters
-            are counted in.
+            said before it; `finish_reason` (`str`), `"stop"`, or `"length"` where the answer was cut off at
+            `max_new_tokens` (with an empty `answer`: while the model was still thinking); `score`, the geometric mean of
+            the probabilities of all these tokens; `evidence`, a list of `{"page", "start", "end", "box", "text"}`:
+            characters [start, end) of the document, one line each, with their box (left, top, right, bottom) in pixels of
+            that page (from 0) at the plan's scale; `usage`, counts of tokens and the seconds of each stage; `plan`, the
+            [`ContextPlan`], whose `document.text` is the text that characters are counted in.
 
         Raises:
-            ContextBudgetError, ValueError, TypeError, OSError: before the model runs, for any of the questions.
+            ContextBudgetError, ValueError, TypeError, OSError: before anything is generated, for any of the questions.
+
+        Warns:
+            UserWarning: an answer was cut off before it began; the chat template does not know a `chat_template_kwargs`.
         """
         if isinstance(inputs, (list, tuple)):
             requests = logging.tqdm(inputs, desc="requests", disable=len(inputs) < 2)
-            return [self(one, question=question, document=document, **kwargs) for one in requests]
+            return [self(one, question=question, document=document, text=text, **kwargs) for one in requests]
         if inputs is not None:
-            if not isinstance(inputs, dict) or inputs.keys() - {"question", "document"}:
+            if not isinstance(inputs, dict) or inputs.keys() - {"question", "document", "text"}:
                 raise ValueError(
                     f'give question= and document=, or {{"question": ..., "document": ...}}, not {inputs!r:.80}'
                 )
-            question, document = inputs.get("question", question), inputs.get("document", document)
-        for name, value in (("question", question), ("document", document)):
-            if value is None:
-                raise ValueError(f"{name}= is missing: give a question and a document")
+            question = inputs.get("question", question)
+            document, text = inputs.get("document", document), inputs.get("text", text)
+        if question is None:
+            raise ValueError("question= is missing: give a question and a document")
+        if document is None and text is None:
+            raise ValueError("document= is missing: give a question and a document, or its text as text=")
         questions = _checked_questions(question)
-        batch_size = kwargs.pop("batch_size", None) or self._batch_size or 1
+        batch_size = kwargs.pop("batch_size", None)
+        batch_size = self._batch_size if batch_size is None else batch_size
         preprocess, forward, postprocess = self._sanitize_parameters(**kwargs)
-        preprocess = {**self._preprocess_params, **preprocess}
-        forward = {**self._forward_params, **forward}
         postprocess = {**self._postprocess_params, **postprocess}
+        options = self._generate_options({**self._forward_params, **forward}, 1 if batch_size is None else batch_size)
+        asked = {"questions": questions, "document": document, "text": text}
+        prepared = self.preprocess(asked, **{**self._preprocess_params, **preprocess})
+        generated = self.forward({**prepared, "options": options})["answers"]
+        answers = [self.postprocess(one, **postprocess) for one in generated]
+        return answers[0] if isinstance(question, str) else answers
 
-        if isinstance(document, DocumentCache):
-            document.attach(self.model, self.processor)
-        else:
-            document = self.lay_out(document)
-            if _unranked(preprocess.get("text_policy") or self.processor.default_text_policy):
-                document = self.read(document, **preprocess)
-        prompts = [self.preprocess({"document": document, "question": one}, **preprocess) for one in questions]
-        answers = dict(self._answer(prompts, document, batch_size, forward, postprocess))
-        ordered = [answers[prompt] for prompt in prompts]
-        return ordered[0] if isinstance(question, str) else ordered
+    @property
+    def engine(self) -> AnsweringEngine:
+        """What answers, without files and results' forms; for servers and loops of one's own."""
+        return AnsweringEngine(self.model, self.processor)
 
-    def lay_out(self, document: Any) -> PagedDocument:
+    def lay_out(self, document: Any = None, *, text: str | None = None) -> PagedDocument:
         """The document laid out, without a model's work: files are read and text is typeset only once."""
-        if names_a_file(document):
+        if text is not None:
+            if document is not None:
+                raise ValueError("give document= or text=, not both")
+            if not isinstance(text, str):
+                raise TypeError(f"text= is a string, not {type(text).__name__}: {text!r:.80}")
+            document = text
+        elif names_a_file(document):
             document = read_document_file(document)
         return self.processor.read_document(document)
 
-    def read(self, document: Any, **options: Any) -> DocumentCache:
+    def read(self, document: Any = None, *, text: str | None = None, **options: Any) -> DocumentCache:
         """
         Let the model read the document, for any number of questions: each then costs its own tokens only.
 
         Args:
-            document: what a call takes.
-            options: `budget`, `text_policy`, `fusion_order`, `question_tokens` and `prefill_chunk_size`, as in
-                [`DocumentCache.read`].
+            document, text: what a call takes.
+            options: `budget`, `text_policy`, `fusion_order`, `system`, `chat_template_kwargs`, `question_tokens` and
+                `prefill_chunk_size`, as in [`DocumentCache.read`].
         """
-        defaults = {**self._preprocess_params, "prefill_chunk_size": self._option({}, "prefill_chunk_size")}
-        with torch.no_grad(), self.device_placement():
-            return DocumentCache.read(self.model, self.processor, self.lay_out(document), **{**defaults, **options})
+        chunk_size = self._generate_options({}).get("prefill_chunk_size")
+        defaults = {**self._preprocess_params, "prefill_chunk_size": chunk_size}
+        with self.device_placement():
+            return self.engine.read(self.lay_out(document, text=text), **{**defaults, **options})
 
-    def preprocess(self, input_: dict[str, Any], **parameters: Any) -> _Prompt:
-        """The plan and the prompt; its pages are drawn when the model reads them."""
-        started = time.perf_counter()
-        document, question = input_["document"], input_["question"]
-        seconds = {}
-        if isinstance(document, DocumentCache):
-            if policy := _unranked(parameters.get("text_policy") or document.text_policy):
-                with self.device_placement():
-                    ranked = rank_by_attention(self.model, self.processor, document, question, policy)
-                parameters["text_policy"] = ranked
-                seconds["attend"] = time.perf_counter() - started
-                started += seconds["attend"]
-            input_ids, plan = document.prompt(self.processor, question, **parameters)
-        else:
-            features, plan = self.processor(
-                document=document, question=question, draw_pages=False, return_plan=True, **parameters
-            )
-            input_ids = features["input_ids"][0]
-        return _Prompt(question, plan, input_ids, seconds | {"plan": time.perf_counter() - started})
+    def preprocess(self, input_: dict[str, Any], **context: Any) -> dict[str, Any]:
+        """The document at hand, and what is asked about it; each question is planned where the document is known."""
+        template = str(self.processor.chat_template)
+        for name in context.get("chat_template_kwargs", ()):
+            if name not in template:
+                warnings.warn(
+                    f"the checkpoint's chat template does not know {name!r}: chat_template_kwargs changes nothing by it",
+                    stacklevel=3,
+                )
+        document = input_["document"]
+        if not isinstance(document, DocumentCache) or input_.get("text") is not None:
+            document = self.lay_out(document, text=input_.get("text"))
+        return {"document": document, "questions": input_["questions"], "context": context}
 
-    def _answer(
-        self,
-        prompts: list[_Prompt],
-        document: Any,
-        batch_size: int,
-        forward: dict[str, Any],
-        postprocess: dict[str, Any],
-    ) -> Iterator[tuple[_Prompt, dict[str, Any]]]:
-        """Each prompt and its answer, those that show the same pages after one another."""
-        with logging.tqdm(desc="questions", unit="question", total=len(prompts), disable=len(prompts) < 2) as progress:
-            for _, same_pages in groupby(sorted(prompts, key=_pages_of), key=_pages_of):
-                group = list(same_pages)
-                is_read = isinstance(document, DocumentCache)
-                seen, prefix = ({}, document.prefix) if is_read else self._read_ahead(group, forward)
-                step = batch_size if prefix is not None else 1
-                for start in range(0, len(group), step):
-                    batch = group[start : start + step]
-                    inputs = {"prompts": batch, "prefix": prefix, "seen": seen}
-                    for prompt, output in zip(batch, self.forward(inputs, **forward)["answers"], strict=True):
-                        yield prompt, self.postprocess(output, **postprocess)
-                    progress.update(len(batch))
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, list[GeneratedAnswer]]:
+        document, questions = model_inputs["document"], model_inputs["questions"]
+        return {"answers": self.engine.answer(document, questions, model_inputs["options"], **model_inputs["context"])}
 
-    def _read_ahead(
-        self, prompts: list[_Prompt], generate_kwargs: dict[str, Any]
-    ) -> tuple[dict[str, Any], PrefixCache | None]:
-        """What prompts with the same pages share: (pages as the vision tower sees them, what the decoder can keep)."""
-        plan, seconds = prompts[0].plan, prompts[0].seconds
-        seen: dict[str, Any] = {}
-        with torch.no_grad(), self.device_placement():
-            if plan.num_pages:
-                started = time.perf_counter()
-                pages = self.processor.draw_pages(plan, return_tensors="pt").to(self.device)
-                drawn = time.perf_counter()
-                grids = pages["image_grid_thw"]
-                outputs = self.model.get_image_features(pages["pixel_values"], grids, return_dict=True)
-                seen = {"image_grid_thw": grids, "page_embeddings": tuple(outputs.pooler_output)}
-                seconds |= {"draw": drawn - started, "vision": time.perf_counter() - drawn}
-            length = common_length([prompt.input_ids for prompt in prompts])
-            prefix = prompts[0].input_ids[:length]
-            has_pages = prefix.count(self.processor.image_token_id) == plan.visual_tokens
-            if len(prompts) == 1 or not length or not has_pages or self._is_assisted(generate_kwargs):
-                return seen, None
-            started = time.perf_counter()
-            chunk_size = self._option(generate_kwargs, "prefill_chunk_size")
-            cache = PrefixCache.read(self.model, self._features(prefix, seen), chunk_size)
-            seconds["read"] = time.perf_counter() - started
-        return seen, cache
+    def _generate_options(self, given: dict[str, Any], batch_size: int = 1) -> GenerateOptions:
+        return GenerateOptions(self.model, self._prepare_generate_kwargs(given), batch_size)
 
-    def _features(self, input_ids: list[int], seen: dict[str, Any]) -> dict[str, Any]:
-        """One prompt as `generate` takes it."""
-        plain = prompt_features([input_ids], self.processor.image_token_id)
-        features: dict[str, Any] = {name: value.to(self.device) for name, value in plain.items()}
-        if seen:
-            # a fresh output each time: beam search writes into it
-            outputs = BaseModelOutputWithPooling(pooler_output=seen["page_embeddings"])
-            features |= {"image_grid_thw": seen["image_grid_thw"], "mm_encoder_outputs": {"image": outputs}}
-        return features
-
-    def _forward(self, model_inputs: dict[str, Any], **generate_kwargs: Any) -> dict[str, Any]:
-        prompts, prefix = model_inputs["prompts"], model_inputs["prefix"]
-        started = time.perf_counter()
-        generate_kwargs = self._prepare_generate_kwargs(generate_kwargs)
-        if prefix is None:
-            features = self._features(prompts[0].input_ids, model_inputs["seen"])
-        else:
-            rows = [prompt.input_ids for prompt in prompts]
-            cache = self._cache_to_fill(max(map(len, rows)), generate_kwargs)
-            sequences = [self._option(generate_kwargs, name) or 1 for name in ("num_beams", "num_return_sequences")]
-            pad_token_id = self.processor.tokenizer.pad_token_id
-            features = dict(prefix.features(rows, pad_token_id, cache, max(sequences)).to(self.device))
-            generate_kwargs["use_cache"] = True
-        if self._is_assisted(generate_kwargs) and self._option(generate_kwargs, "suppress_tokens") is None:
-            # what is drafted is copied from the prompt, where a page's tokens are, too
-            generate_kwargs["suppress_tokens"] = [self.processor.image_token_id]
-        output = self.model.generate(**features, return_dict_in_generate=True, output_logits=True, **generate_kwargs)
-        answers = self._new_tokens(output, features["input_ids"], generate_kwargs)
-        seconds = (time.perf_counter() - started) / len(prompts)
-        return {
-            "answers": [
-                {
-                    "plan": prompt.plan,
-                    "question": prompt.question,
-                    "seconds": {**prompt.seconds, "answer": seconds},
-                    "new_tokens": new_tokens,
-                    "log_probabilities": log_probabilities,
-                }
-                for prompt, (new_tokens, log_probabilities) in zip(prompts, answers, strict=True)
-            ]
-        }
-
-    def _new_tokens(
-        self, output: Any, input_ids: torch.Tensor, generate_kwargs: dict[str, Any]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The first sequence of each prompt: what was generated, and the log probability of each token."""
-        beams = getattr(output, "beam_indices", None)
-        scores = self.model.compute_transition_scores(output.sequences, output.logits, beams, normalize_logits=True)
-        if scores.isnan().any():
-            raise not_finite_error("the model computes NaN", self.model.dtype)
-        ends = self._option(generate_kwargs, "eos_token_id")
-        ends = torch.tensor([] if ends is None else ends, device=output.sequences.device).view(-1)
-        for row in range(0, len(output.sequences), len(output.sequences) // len(input_ids)):
-            new_tokens = output.sequences[row, input_ids.shape[1] :]
-            if beams is not None:  # a beam that ended before the longest one is padded
-                length = int((beams[row] >= 0).sum())
-            else:  # so is a row of a batch
-                ended = torch.isin(new_tokens, ends).nonzero()
-                length = int(ended[0]) + 1 if len(ended) else len(new_tokens)
-            yield new_tokens[:length], scores[row, :length]
-
-    def _cache_to_fill(self, prompt_length: int, generate_kwargs: dict[str, Any]) -> Any:
-        """The kind of cache that the caller wishes for, taken out of the keyword arguments; None: the usual one."""
-        given = generate_kwargs.pop("past_key_values", None)
-        implementation = self._option(generate_kwargs, "cache_implementation")
-        generate_kwargs["cache_implementation"] = None  # generate() takes a kind or a cache
-        if given is not None:
-            return given
-        options = self._option(generate_kwargs, "cache_config")
-        new_tokens = self._option(generate_kwargs, "max_new_tokens") or 0
-        max_length = max(prompt_length + new_tokens, self._option(generate_kwargs, "max_length") or 0)
-        return empty_cache(self.model.config, implementation, options, max_length)
-
-    def _is_assisted(self, generate_kwargs: dict[str, Any]) -> bool:
-        """Whether tokens are drafted, by another model or from the prompt."""
-        return bool(
-            generate_kwargs.get("assistant_model") or self._option(generate_kwargs, "prompt_lookup_num_tokens")
-        )
-
-    def _option(self, generate_kwargs: dict[str, Any], name: str) -> Any:
-        """A generation parameter of a call, or else of the pipeline, or else of the model."""
-        given = self._prepare_generate_kwargs(generate_kwargs)
-        if name in given:
-            return given[name]
-        config = given.get("generation_config")
-        value = None if config is None else getattr(config, name)
-        return getattr(self.model.generation_config, name) if value is None else value
-
-    def postprocess(self, model_outputs: dict[str, Any], return_pages: bool = False) -> dict[str, Any]:
+    def postprocess(self, model_outputs: GeneratedAnswer, return_pages: bool = False) -> dict[str, Any]:
         """The answer as text, and where it stands in the document."""
         started = time.perf_counter()
-        plan: ContextPlan = model_outputs["plan"]
-        new_tokens = model_outputs["new_tokens"]
-        reasoning, answer = split_reasoning(self.processor.tokenizer.decode(new_tokens, skip_special_tokens=True))
-        evidence = find_evidence(plan, answer, f"{model_outputs['question']} {reasoning}")
+        plan = model_outputs.plan
+        reasoning, answer = split_reasoning(
+            self.processor.tokenizer.decode(model_outputs.token_ids, skip_special_tokens=True)
+        )
+        if model_outputs.finish_reason == "length" and not answer:
+            warnings.warn(
+                f"the answer to {model_outputs.question!r:.80} was cut off after {len(model_outputs.token_ids)} tokens, "
+                "before it began: raise max_new_tokens, or let the model answer without thinking, where its chat "
+                'template knows that: chat_template_kwargs={"enable_thinking": False}',
+                stacklevel=3,
+            )
+        evidence = find_evidence(plan, answer, f"{model_outputs.question} {reasoning}")
         result: dict[str, Any] = {
             "answer": answer,
             "reasoning": reasoning,
-            "score": model_outputs["log_probabilities"].double().mean().exp().item(),
+            "finish_reason": model_outputs.finish_reason,
+            "score": model_outputs.score,
             "evidence": evidence,
             "usage": {
                 "document_tokens": plan.document_tokens,
                 "visual_tokens": plan.visual_tokens,
                 "text_tokens": plan.text_tokens,
                 "prompt_tokens": plan.total_tokens,
-                "new_tokens": len(new_tokens),
+                "new_tokens": len(model_outputs.token_ids),
                 "compression_ratio": plan.compression_ratio,
             },
             "plan": plan,
         }
         if return_pages:
             result["pages"] = mark_evidence(plan, evidence)
-        result["usage"]["seconds"] = {**model_outputs["seconds"], "evidence": time.perf_counter() - started}
+        result["usage"]["seconds"] = {**model_outputs.seconds, "evidence": time.perf_counter() - started}
         return result
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
@@ -425,17 +312,6 @@ def _of_this_copy(processor: Any) -> HybridCtxProcessor:
         default_text_policy=processor.default_text_policy,
         fusion_order=processor.fusion_order,
     )
-
-
-def _pages_of(prompt: _Prompt) -> tuple[bool, float]:
-    """Prompts of one document that agree in this show the same pages."""
-    return bool(prompt.plan.num_pages), prompt.plan.scale
-
-
-def _unranked(policy: str | dict[str, Any] | TextPolicy) -> AttentionPolicy | None:
-    """The policy, if the model has yet to say which passages it copies."""
-    policy = resolve_text_policy(policy)
-    return policy if isinstance(policy, AttentionPolicy) and policy.ranking is None else None
 
 
 def _computes_natively(model: Any) -> bool:

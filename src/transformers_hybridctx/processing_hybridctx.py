@@ -180,6 +180,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         budget: ContextBudget | dict[str, Any] | None = None,
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
         fusion_order: FusionOrder | None = None,
+        system: str | None = None,
         add_generation_prompt: bool = True,
         chat_template_kwargs: dict[str, Any] | None = None,
         return_plan: bool = False,
@@ -200,6 +201,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
             budget: how many tokens, and what they go to; a [`ContextBudget`] or a dict of its fields.
             text_policy: what is copied as exact tokens: a policy, its name, or `{"name": ..., knob: value}`.
             fusion_order: `"pages_first"` or `"tokens_first"`.
+            system: a system message, which comes before the document.
             add_generation_prompt, chat_template_kwargs: passed to the chat template.
             return_plan: also return the [`ContextPlan`] (a list of them for a batch).
             draw_pages: whether to draw the pages. Without, `pixel_values` and `image_grid_thw` are left out for
@@ -234,7 +236,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
                 raise ValueError(f"give document= or {name}=, not both; the pages of a document go into document=")
         check_document_options(kwargs)
         options = {"add_generation_prompt": add_generation_prompt, **(chat_template_kwargs or {})}
-        conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question)
+        conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question, system)
         prompts = self._writer(None, fusion_order, options).write_all(conversations)
         features = self._features(conversations, prompts, return_tensors, draw_pages=draw_pages)
         if not return_plan:
@@ -249,6 +251,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         budget: ContextBudget | dict[str, Any] | None = None,
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
         fusion_order: FusionOrder | None = None,
+        system: str | None = None,
         add_generation_prompt: bool = True,
         chat_template_kwargs: dict[str, Any] | None = None,
     ) -> Any:
@@ -258,7 +261,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
             [`ContextPlan`], or a list of them for a batch.
         """
         options = {"add_generation_prompt": add_generation_prompt, **(chat_template_kwargs or {})}
-        conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question)
+        conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question, system)
         plans = [prompt.plans[0] for prompt in self._writer(None, fusion_order, options).write_all(conversations)]
         return plans if is_batch else plans[0]
 

@@ -9,33 +9,31 @@ token is added up. What a question that asks nothing ("N/A") attends to is taken
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
-from transformers.models.glm4v.modeling_glm4v import eager_attention_forward
 
 from ..planning.passages import passages_of
 from ..planning.policies.attention import AttentionPolicy
+from ..processing_hybridctx import HybridCtxProcessor
 from ..rendering.characters import CharRange
 from ..rendering.paged_text import PagedText
 from ..rendering.visual_token_maps import visual_tokens_of_characters
 from .document_cache import DocumentCache
+from .model_lock import base_model, model_lock
 from .prefix import PrefixCache
 
 ASKS_NOTHING = "N/A"
 _TOKENS_AT_ONCE = 32
 """Tokens of the question that attend at a time, which bounds the scores in memory: heads x these x the context."""
-_IMPLEMENTATION = "hybridctx_listening"
 
 
 def rank_by_attention(
-    model: Any, processor: Any, cache: DocumentCache, question: str, policy: AttentionPolicy
+    model: Any, processor: HybridCtxProcessor, cache: DocumentCache, question: str, policy: AttentionPolicy
 ) -> AttentionPolicy:
     """
     The policy with its `ranking`: the document's passages, those first that the question attends to most.
@@ -59,7 +57,7 @@ def rank_by_attention(
 
 def passage_scores(
     model: Any,
-    processor: Any,
+    processor: HybridCtxProcessor,
     cache: DocumentCache,
     question: str,
     passages: Sequence[CharRange],
@@ -97,6 +95,9 @@ def attention_to_pages(model: Any, prefix: PrefixCache, input_ids: Sequence[int]
     """
     How much of its attention each head pays to each visual token, averaged over what follows the prefix.
 
+    The model runs with whatever attention it has, fused ones too, which show no weights: these are worked out again from
+    the hidden states and the keys in the cache. Nothing on the model is switched, so other threads may use it meanwhile.
+
     Args:
         prefix: the pages, read by this model.
         input_ids: a whole prompt that begins with the prefix.
@@ -104,7 +105,7 @@ def attention_to_pages(model: Any, prefix: PrefixCache, input_ids: Sequence[int]
     Returns:
         float32 `[layers, heads, visual tokens]` on the CPU.
     """
-    ours = model.get_base_model() if hasattr(model, "get_base_model") else model
+    ours = base_model(model)
     features = prefix.features([input_ids], None).to(ours.device)
     past = features["past_key_values"]
     length = past.get_seq_length()
@@ -112,54 +113,55 @@ def attention_to_pages(model: Any, prefix: PrefixCache, input_ids: Sequence[int]
         raise ValueError("the prompt does not begin with the pages that were read: build it with DocumentCache.prompt")
     ids, types = features["input_ids"], features["mm_token_type_ids"]
     positions, _ = ours.model.get_rope_index(ids, types, image_grid_thw=features["image_grid_thw"])
-    listener = _Listener((prefix.input_ids[:length] == prefix.image_token_id).nonzero().flatten())
-    with torch.no_grad(), _listening(ours.model.language_model.config):
+    tower = ours.model.language_model
+    visual_tokens = (prefix.input_ids[:length] == prefix.image_token_id).nonzero().flatten()
+    sums = [torch.zeros(0)] * len(tower.layers)
+    with torch.no_grad(), model_lock(ours):
         for start in range(length, len(input_ids), _TOKENS_AT_ONCE):
             chunk = slice(start, start + _TOKENS_AT_ONCE)
-            ours(
+            output = ours(
                 input_ids=ids[:, chunk],
                 position_ids=positions[..., chunk],
                 past_key_values=past,
                 logits_to_keep=1,
-                listener=listener,
+                output_hidden_states=True,
             )
-    layers = [listener.mass[layer] for layer in sorted(listener.mass)]
-    return torch.stack(layers) / (len(input_ids) - length)
+            for index, layer in enumerate(tower.layers):
+                rotary = tower.rotary_emb(output.hidden_states[index], position_ids=positions[..., chunk])
+                weights = attention_weights(layer, output.hidden_states[index], rotary, past.layers[index].keys)
+                heard = weights[0][:, :, visual_tokens.to(weights.device)].sum(1).float().cpu()
+                sums[index] = heard if start == length else sums[index] + heard
+    return torch.stack(sums) / (len(input_ids) - length)
 
 
-class _Listener:
-    """Adds up each layer's attention to the visual tokens: `mass[layer]` is float32 `[heads, visual tokens]`."""
+def attention_weights(
+    layer: Any, hidden_states: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], keys: torch.Tensor
+) -> torch.Tensor:
+    """
+    The weights with which a decoder layer's heads attend, as eager attention computes them.
 
-    def __init__(self, visual_tokens: torch.Tensor) -> None:
-        self.visual_tokens = visual_tokens
-        self.mass: dict[int, torch.Tensor] = {}
+    Args:
+        layer: of a GLM-4V-family text tower.
+        hidden_states: what goes into the layer for the last `queries` tokens, `[1, queries, hidden_size]`.
+        rotary: cosine and sine of their positions, as the tower's `rotary_emb` gives them.
+        keys: of all tokens, these included, as the cache holds them, `[1, key heads, tokens, head_dim]`.
 
-    def hear(self, layer: int, weights: torch.Tensor) -> None:
-        """Attention weights `[1, heads, queries, keys]`."""
-        heard = weights[0][:, :, self.visual_tokens.to(weights.device)].sum(1).float().cpu()
-        self.mass[layer] = self.mass[layer] + heard if layer in self.mass else heard
-
-
-def _attend_and_listen(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *, listener: _Listener, **kwargs: Any
-) -> tuple[torch.Tensor, None]:
-    output, weights = eager_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    listener.hear(module.layer_idx, weights)
-    return output, None
-
-
-AttentionInterface.register(_IMPLEMENTATION, _attend_and_listen)
-AttentionMaskInterface.register(_IMPLEMENTATION, eager_mask)
-
-
-@contextmanager
-def _listening(text_config: Any) -> Iterator[None]:
-    before = text_config._attn_implementation
-    text_config._attn_implementation = _IMPLEMENTATION
-    try:
-        yield
-    finally:
-        text_config._attn_implementation = before
+    Returns:
+        `[1, heads, queries, tokens]`, in the type of the hidden states.
+    """
+    attention = layer.self_attn
+    queries = attention.q_proj(layer.input_layernorm(hidden_states))
+    queries = queries.view(1, hidden_states.shape[1], -1, attention.head_dim).transpose(1, 2)
+    # each relative rotates in its own way, by this function of its own module
+    rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
+    queries, _ = rotate(queries, queries, *rotary)
+    keys = keys.to(queries.device).repeat_interleave(attention.num_key_value_groups, dim=1)
+    scores = queries @ keys.transpose(2, 3) * attention.scaling
+    later = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).triu(
+        1 + keys.shape[2] - queries.shape[2]
+    )
+    scores = scores.masked_fill(later, -torch.inf)
+    return scores.softmax(dim=-1, dtype=torch.float32).to(hidden_states.dtype)
 
 
 def _indices(heads: Sequence[Sequence[int]] | None, layers: int, per_layer: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,4 +183,4 @@ def _tokens_of(
     return [int(firsts[page]) + token for page, token in tokens] or [0]
 
 
-__all__ = ["attention_to_pages", "passage_scores", "rank_by_attention"]
+__all__ = ["attention_to_pages", "attention_weights", "passage_scores", "rank_by_attention"]

@@ -7,140 +7,76 @@ question belong to it, too. What the decoder made of them is kept, and bound to 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
-from itertools import chain
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
-from weakref import WeakKeyDictionary
+from typing import Any, Self
+from weakref import ReferenceType, ref
 
-import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from transformers import BatchFeature
 
-from ..documents.scans import ScannedPages
-from ..planning.budget import ContextBudget, ContextBudgetError
+from ..planning.budget import ContextBudget
 from ..planning.paged_document import PagedDocument
-from ..planning.plan import ContextPlan, Span
-from ..planning.policies.base import Selection, SpanCosts, TextPolicy
-from ..planning.policies.middle import MiddlePolicy
-from ..planning.policies.none import NonePolicy
+from ..planning.plan import ContextPlan
+from ..planning.policies.base import TextPolicy
 from ..planning.policies.registry import resolve_text_policy
+from ..processing_hybridctx import FusionOrder, HybridCtxProcessor
 from ..prompting.features import prompt_features
 from ..rendering.checkpoint_fonts import portable_config
 from ..rendering.paged_text import PagedText
+from .cache_files import document_of, field_of, read_cache_file, tensors_of, write_cache_file
+from .fingerprints import ModelFingerprint
+from .model_lock import model_lock
 from .prefix import PrefixCache
+from .reading_request import QUESTION_TOKENS, KeptSpans, ReadingRequest
 
-QUESTION_TOKENS = 256
-"""Tokens of a budget that a reading leaves free, for the question and for spans that are copied for it."""
-_FORMAT = "hybridctx document cache 1"
 _READ_AGAIN = "read the document again with this checkpoint: pipe.read(document)"
-
-
-@dataclass(frozen=True)
-class _KeptSpans(TextPolicy):
-    """Copies the spans that were copied when the document was read: all of them, as they are in the prefix."""
-
-    name: ClassVar[str] = "as read"
-    spans: tuple[Span, ...]
-
-    @property
-    def required(self) -> bool:
-        return True
-
-    def select(self, costs: SpanCosts, limit: int | None) -> Selection:
-        return Selection([(span.start, span.end) for span in self.spans], [])
-
-    def smallest(self, costs: SpanCosts) -> int | None:
-        return sum(span.tokens for span in self.spans) or None
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What was asked for when a document was read; all that, with the document, decides the prefix's tokens."""
-
-    budget: ContextBudget
-    text_policy: TextPolicy
-    fusion_order: str
-    question_tokens: int
-
-    def plan(self, processor: Any, document: PagedDocument) -> tuple[list[int], ContextPlan]:
-        """The tokens of the prefix, and the plan of a prompt that ends with the document."""
-        budget, policy = self.budget, self.text_policy
-        if budget.max_context_tokens is not None:
-            budget = replace(budget, max_context_tokens=max(0, budget.max_context_tokens - self.question_tokens))
-        options = {"document": document, "fusion_order": self.fusion_order}
-        try:
-            if policy.looks_at_question:
-                self._check_that_pages_lead()
-                # Pages leave the room that a policy may claim, as they do for one that wants the whole text.
-                scale = processor.plan(**options, budget=budget, text_policy=MiddlePolicy()).scale
-                budget, policy = replace(budget, min_scale=scale, max_scale=scale), NonePolicy()
-            features, plan = processor(
-                **options, budget=budget, text_policy=policy, draw_pages=False, return_plan=True
-            )
-        except ContextBudgetError as error:
-            smallest = error.smallest
-            if error.field == "max_context_tokens":
-                smallest += self.question_tokens
-            raise ContextBudgetError(
-                f"{error}; with question_tokens={self.question_tokens} kept free for a question: {smallest}",
-                smallest,
-                error.field,
-            ) from error
-        return features["input_ids"][0][: plan.prefix_tokens], plan
-
-    def _check_that_pages_lead(self) -> None:
-        for name, value in (("visual_share", self.budget.visual_share), ("fusion_order", self.fusion_order)):
-            if value in (0, "tokens_first"):
-                raise ValueError(
-                    f"{name}={value!r} leaves nothing to read before the question is known, as the text policy "
-                    f"{self.text_policy.name!r} looks at it; put pages first, or choose 'anchors', 'full' or 'none'"
-                )
 
 
 class DocumentCache:
     """
     A document that a checkpoint has read. [`LongDocQAPipeline.read`] makes it; each question then costs its own tokens.
 
+    Threads may share one: questions fill caches of their own, and what is read is never written to.
+
     Attributes:
         prefix ([`PrefixCache`]): tokens, keys and values of the prompt's beginning.
-        checkpoint: checksum of the weights and the config that made them.
+        fingerprint ([`ModelFingerprint`]): what the model computes that made them.
     """
 
     def __init__(
         self,
         prefix: PrefixCache,
-        request: _Request,
+        request: ReadingRequest,
         document: PagedDocument | str,
-        checkpoint: str,
+        fingerprint: ModelFingerprint,
         render: Any,
         plan: ContextPlan | None = None,
     ) -> None:
         self.prefix = prefix
-        self.checkpoint = checkpoint
+        self.fingerprint = fingerprint
         self._request = request
         self._document = document
         self._render = render
         self._plan = plan
+        self._model: ReferenceType[Any] | None = None  # whose questions it answered last
 
     @classmethod
     def read(
         cls,
         model: Any,
-        processor: Any,
+        processor: HybridCtxProcessor,
         document: Any,
         *,
         budget: ContextBudget | dict[str, Any] | None = None,
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
-        fusion_order: str | None = None,
+        fusion_order: FusionOrder | None = None,
         question_tokens: int = QUESTION_TOKENS,
         prefill_chunk_size: int | None = None,
+        system: str | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> Self:
         """
         Read a document.
@@ -154,17 +90,13 @@ class DocumentCache:
                 own spans; other policies' spans are read with the pages.
             question_tokens: what to leave of `max_context_tokens` for a question and the spans copied for it.
             prefill_chunk_size: tokens that go through the decoder at a time; None: all at once.
+            system, chat_template_kwargs: as in `processor(document=...)`; they hold for all questions.
 
         Raises:
             ContextBudgetError, ValueError: before the model runs.
         """
-        if question_tokens < 1:
-            raise ValueError(f"question_tokens={question_tokens} leaves no room for a question: give 1 or more")
-        request = _Request(
-            ContextBudget.of(budget).filled_from(ContextBudget.of(processor.default_budget)),
-            resolve_text_policy(text_policy or processor.default_text_policy),
-            fusion_order or processor.fusion_order,
-            question_tokens,
+        request = ReadingRequest.of(
+            processor, budget, text_policy, fusion_order, question_tokens, system, chat_template_kwargs
         )
         laid_out = processor.read_document(document)
         input_ids, plan = request.plan(processor, laid_out)
@@ -172,9 +104,13 @@ class DocumentCache:
         if plan.num_pages:
             features |= processor.draw_pages(plan, return_tensors="pt")
         features = {name: value.to(model.device) for name, value in features.items()}
-        prefix = PrefixCache.read(model, features, prefill_chunk_size)
+        with model_lock(model):
+            prefix = PrefixCache.read(model, features, prefill_chunk_size)
+            fingerprint = ModelFingerprint.of(model)
         render = portable_config(laid_out.config) if isinstance(laid_out, PagedText) else None
-        return cls(prefix, request, laid_out, checkpoint_checksum(model), render, plan)
+        cache = cls(prefix, request, laid_out, fingerprint, render, plan)
+        cache._model = ref(model)
+        return cache
 
     @property
     def plan(self) -> ContextPlan:
@@ -192,58 +128,63 @@ class DocumentCache:
         """Tokens that are read."""
         return len(self.prefix)
 
-    def attach(self, model: Any, processor: Any) -> Self:
+    def attach(self, model: Any, processor: HybridCtxProcessor) -> Self:
         """
         Make sure that this model made the cache, and lay the document out with this processor where that is to be done.
 
         Raises:
-            ValueError: another checkpoint, render config, font, tokenizer or chat template.
+            ValueError: a model that computes something else, or another render config, font, tokenizer or chat template.
         """
-        checksum = checkpoint_checksum(model)
-        if checksum != self.checkpoint:
-            raise ValueError(
-                f"the document cache was made by another checkpoint (checksum {self.checkpoint[:12]}, this model's is "
-                f"{checksum[:12]}): its weights, adapters, dtype or config differ; {_READ_AGAIN}"
-            )
-        if self._plan is None:
-            render = json.loads(json.dumps(portable_config(processor.render_config)))
-            if self._render is not None and self._render != render:
-                raise ValueError(
-                    f"the document cache was made with another render config ({_difference(self._render, render)}); "
-                    f"{_READ_AGAIN}"
-                )
-            document = processor.read_document(self._document)
-            input_ids, plan = self._request.plan(processor, document)
-            if input_ids != self.prefix.input_ids.tolist():
-                raise ValueError(
-                    "the document cache holds other tokens than this processor writes for the document: its tokenizer, "
-                    f"chat template or image size differ; {_READ_AGAIN}"
-                )
-            self._plan, self._document = plan, document
+        with model_lock(model):
+            self.fingerprint.check(model)
+            if self._plan is None:
+                self._lay_out(processor)
             if len(getattr(model, "hf_device_map", None) or ()) < 2:  # else each layer's part goes where the layer is
                 self.prefix = self.prefix.to(model.device)
+            self._model = ref(model)
         return self
+
+    def _lay_out(self, processor: HybridCtxProcessor) -> None:
+        render = json.loads(json.dumps(portable_config(processor.render_config)))
+        if self._render is not None and self._render != render:
+            raise ValueError(
+                f"the document cache was made with another render config ({_difference(self._render, render)}); "
+                f"{_READ_AGAIN}"
+            )
+        document = processor.read_document(self._document)
+        input_ids, plan = self._request.plan(processor, document)
+        if input_ids != self.prefix.input_ids.tolist():
+            raise ValueError(
+                "the document cache holds other tokens than this processor writes for the document: its tokenizer, "
+                f"chat template or image size differ; {_READ_AGAIN}"
+            )
+        self._plan, self._document = plan, document
 
     def prompt(
         self,
-        processor: Any,
+        processor: HybridCtxProcessor,
         question: str,
         budget: ContextBudget | dict[str, Any] | None = None,
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
-        fusion_order: str | None = None,
+        **options: Any,
     ) -> tuple[list[int], ContextPlan]:
         """
         The whole prompt for a question, which begins with what is read, and its plan.
 
+        Args:
+            budget, text_policy: as in `processor(document=...)`, in place of the reading's.
+            options: `fusion_order`, `system` and `chat_template_kwargs` may only repeat what the reading was made with.
+
         Raises:
             ContextBudgetError: the question does not fit; its `smallest` would.
-            ValueError: a budget or a policy that would change the pages.
+            ValueError: a budget, a policy or an option that would change what is read.
         """
-        if fusion_order not in (None, self._request.fusion_order):
-            raise ValueError(
-                f"the document was read with fusion_order={self._request.fusion_order!r}, not {fusion_order!r}; read it "
-                "with that"
-            )
+        read_with = self._request.options
+        for name, value in options.items():
+            if value is not None and value != read_with[name]:
+                raise ValueError(
+                    f"the document was read with {name}={read_with[name]!r}, not {value!r}; read it with that"
+                )
         asked = ContextBudget.of(budget)
         filled = asked.filled_from(self._request.budget)
         scale = self.plan.scale
@@ -258,8 +199,8 @@ class DocumentCache:
             document=self.plan.document,
             question=question,
             budget=replace(filled, min_scale=scale, max_scale=scale),
-            text_policy=_KeptSpans(self.plan.spans) if as_read else policy,
-            fusion_order=self._request.fusion_order,
+            text_policy=KeptSpans(self.plan.spans) if as_read else policy,
+            **read_with,
             draw_pages=False,
             return_plan=True,
         )
@@ -273,14 +214,19 @@ class DocumentCache:
             )
         return input_ids, plan
 
-    def inputs(self, processor: Any, question: str | Sequence[str], **options: Any) -> BatchFeature:
+    def inputs(self, processor: HybridCtxProcessor, question: str | Sequence[str], **options: Any) -> BatchFeature:
         """
         What `model.generate` takes for one question or several: a row of the whole prompt for each, and
         `past_key_values`, which hold its beginning.
 
         Args:
             options: as in [`DocumentCache.prompt`].
+
+        Raises:
+            ValueError: the model that read the document, or that the cache was attached to last, was changed since then.
         """
+        if self._model is not None and (model := self._model()) is not None:
+            self.fingerprint.check(model)
         questions = [question] if isinstance(question, str) else question
         prompts = [self.prompt(processor, one, **options)[0] for one in questions]
         return self.prefix.features(prompts, processor.tokenizer.pad_token_id)
@@ -298,86 +244,62 @@ class DocumentCache:
         path, policy = Path(path), self._request.text_policy
         if not is_dataclass(policy):
             raise ValueError(f"the text policy {policy!r} is not a dataclass, so its settings cannot be saved")
-        tensors = {"input_ids": self.prefix.input_ids}
+        tensors = {"input_ids": self.prefix.input_ids, "fingerprint": self.fingerprint.states}
         if self.prefix.image_grid_thw is not None:
             tensors["image_grid_thw"] = self.prefix.image_grid_thw
         for index, layer in enumerate(self.prefix.states):
             tensors |= {f"{name}.{index}": part for name, part in zip(("keys", "values"), layer, strict=True)}
-        tensors |= _as_tensors(self._document)
         header = {
-            "format": _FORMAT,
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.fingerprint.checksum,
+            "computed": self.fingerprint.computed,
             "render": self._render,
             "image_token_id": self.prefix.image_token_id,
             "budget": vars(self._request.budget),
             "text_policy": {"name": policy.name, **asdict(policy)},
-            "fusion_order": self._request.fusion_order,
             "question_tokens": self._request.question_tokens,
+            **self._request.options,
         }
-        # Beside the target and then in its place: a write that fails leaves what was there.
-        unfinished = path.with_name(path.name + ".unfinished")
-        try:
-            save_file(
-                {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-                unfinished,
-                metadata={"hybridctx": json.dumps(header)},
-            )
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_cache_file(path, header, tensors | tensors_of(self._document))
         return path
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """
-        Read a file that `save` wrote. Whether it fits is seen when it is used: [`DocumentCache.attach`].
+        Read a file that `save` wrote, every bit of it as it was written. Whether it fits is seen when it is used:
+        [`DocumentCache.attach`].
 
         Raises:
             FileNotFoundError, ValueError: no such file, or another kind of file, or a damaged one.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no document cache at {str(path)!r}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("hybridctx", "{}"))
-                if header.get("format") != _FORMAT:
-                    raise ValueError(
-                        f"{str(path)!r} is not a document cache of this version: it states the format "
-                        f"{header.get('format')!r}, not {_FORMAT!r}"
-                    )
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it has no __iter__)
-        except SafetensorError as error:
-            raise ValueError(f"{str(path)!r} is not a safetensors file, or a damaged one: {error}") from error
+        header, tensors = read_cache_file(path)
+
+        def entry(name: str, *kinds: type) -> Any:
+            return field_of(header, name, kinds, str(path))
+
         layers = sum(name.startswith("keys.") for name in tensors)
+        needed = {
+            "input_ids",
+            "fingerprint",
+            *(f"{name}.{index}" for name in ("keys", "values") for index in range(layers)),
+        }
+        if missing := sorted(needed - tensors.keys()):
+            raise ValueError(f"the document cache {str(path)!r} lacks {', '.join(missing)}; read the document again")
         prefix = PrefixCache(
             tensors["input_ids"],
-            header["image_token_id"],
+            entry("image_token_id", int),
             tensors.get("image_grid_thw"),
             tuple((tensors[f"keys.{index}"], tensors[f"values.{index}"]) for index in range(layers)),
         )
-        request = _Request(
-            ContextBudget.of(header["budget"]),
-            resolve_text_policy(header["text_policy"]),
-            header["fusion_order"],
-            header["question_tokens"],
+        request = ReadingRequest(
+            ContextBudget.of(entry("budget", dict)),
+            resolve_text_policy(entry("text_policy", dict)),
+            entry("fusion_order", str),
+            entry("question_tokens", int),
+            entry("system", str, type(None)),
+            entry("chat_template_kwargs", dict),
         )
-        return cls(prefix, request, _from_tensors(tensors), header["checkpoint"], header["render"])
-
-
-def _as_tensors(document: PagedDocument | str) -> dict[str, torch.Tensor]:
-    """A document's text as bytes, or its page pictures: uint8."""
-    if isinstance(document, ScannedPages):
-        pictures = document.draw_pages(1.0)
-        return {f"page.{page}": torch.from_numpy(np.array(image)) for page, image in enumerate(pictures)}
-    text = document if isinstance(document, str) else document.text
-    return {"text": torch.frombuffer(bytearray(text.encode("utf-8", "surrogatepass")), dtype=torch.uint8)}
-
-
-def _from_tensors(tensors: dict[str, torch.Tensor]) -> PagedDocument | str:
-    if "text" in tensors:
-        return tensors["text"].numpy().tobytes().decode("utf-8", "surrogatepass")
-    pages = sum(name.startswith("page.") for name in tensors)
-    return ScannedPages([tensors[f"page.{page}"].numpy() for page in range(pages)])
+        fingerprint = ModelFingerprint(entry("checkpoint", str), tensors["fingerprint"], entry("computed", str))
+        return cls(prefix, request, document_of(tensors), fingerprint, entry("render", list, type(None)))
 
 
 def _difference(one: Any, other: Any) -> str:
@@ -389,63 +311,4 @@ def _difference(one: Any, other: Any) -> str:
     return "; ".join(f"{name}={config.get(name)!r}, here {other_config.get(name)!r}" for name in names[:3])
 
 
-# What the checksum of a model was, and the state of its tensors then.
-_known_checksums: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
-# Entries of a config that change nothing in what a model computes.
-_INCIDENTAL = frozenset(
-    (
-        "_name_or_path",
-        "transformers_version",
-        "dtype",
-        "architectures",
-        "auto_map",
-        "custom_pipelines",
-        "vision_batch_bytes",
-        "retrieval_heads",
-    )
-)
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def checkpoint_checksum(model: Any) -> str:
-    """
-    A checksum of all that decides what a model computes: its config, and of each tensor the name, the type, the shape
-    and the sum of its bits (exact in any order, so the same on every device). Tensors that are not in memory (offloaded
-    to disk) count without their bits.
-
-    It is worked out again only where a tensor was changed or replaced.
-    """
-    settings = json.dumps(_without_incidentals(model.config.to_dict()), sort_keys=True)
-    state: list[Any] = [
-        (id(tensor), tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version)
-        for tensor in chain(model.parameters(), model.buffers())
-        if _is_in_memory(tensor)
-    ]
-    state.append(settings)
-    known = _known_checksums.get(model)
-    if known is not None and known[0] == state:
-        return known[1]
-    digest = hashlib.sha256(settings.encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        line = f"{name} {tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else f"{name}"
-        if _is_in_memory(tensor):
-            bits = tensor.detach().contiguous().view(_BITS[tensor.element_size()])
-            line += f" {int(bits.sum(dtype=torch.int64))}"
-        digest.update(line.encode())
-    _known_checksums[model] = state, digest.hexdigest()
-    return digest.hexdigest()
-
-
-def _is_in_memory(tensor: Any) -> bool:
-    return isinstance(tensor, torch.Tensor) and not tensor.is_meta
-
-
-def _without_incidentals(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {str(key): _without_incidentals(value) for key, value in values.items() if key not in _INCIDENTAL}
-    if isinstance(values, (list, tuple)):
-        return [_without_incidentals(value) for value in values]
-    return values if isinstance(values, (int, float, str, bool, type(None))) else str(values)
-
-
-__all__ = ["DocumentCache", "checkpoint_checksum"]
+__all__ = ["DocumentCache"]

@@ -17,6 +17,7 @@ from transformers import BatchFeature, Cache, DynamicCache, QuantizedCache, Stat
 from transformers.cache_utils import DynamicLayer
 
 from ..prompting.features import prompt_features
+from .model_lock import model_lock
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 
@@ -116,20 +117,21 @@ class PrefixCache:
             ValueError: the checkpoint computes NaN or infinity.
         """
         # generate() knows how to prefill: encoders first, chunks, positions, devices. Its one new token is not kept.
-        output = model.generate(
-            **features,
-            max_new_tokens=1,
-            min_new_tokens=None,
-            do_sample=False,
-            num_beams=1,
-            num_return_sequences=1,
-            use_cache=True,
-            cache_implementation="dynamic",
-            prefill_chunk_size=prefill_chunk_size,
-            return_dict_in_generate=True,
-            output_logits=False,
-            output_scores=False,
-        )
+        with model_lock(model):
+            output = model.generate(
+                **features,
+                max_new_tokens=1,
+                min_new_tokens=None,
+                do_sample=False,
+                num_beams=1,
+                num_return_sequences=1,
+                use_cache=True,
+                cache_implementation="dynamic",
+                prefill_chunk_size=prefill_chunk_size,
+                return_dict_in_generate=True,
+                output_logits=False,
+                output_scores=False,
+            )
         states = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
         for index, layer in enumerate(states):
             if not all(part.isfinite().all() for part in layer):
@@ -152,7 +154,9 @@ class PrefixCache:
         return sum(states.nbytes for layer in self.states for states in layer)
 
     def to(self, device: torch.device | str) -> PrefixCache:
-        """The same, its keys and values on another device."""
+        """The same, its keys and values on this device."""
+        if all(part.device == torch.device(device) for layer in self.states for part in layer):
+            return self
         return replace(self, states=tuple((keys.to(device), values.to(device)) for keys, values in self.states))
 
     def shared_length(self, input_ids: Sequence[int]) -> int:

@@ -62,7 +62,7 @@ def ask(
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         with stages.stage("lay it out"):
-            laid_out = content if is_reading else pipe.lay_out(content)
+            laid_out = content if is_reading else pipe.processor.read_document(content)
         with stages.stage("answer"):
             answers = pipe(
                 question=question,
@@ -108,7 +108,7 @@ def read(
             pipe = load_pipeline(model, font)
         with stages.stage("read the document"):
             bounds = limits(budget, visual_share, min_scale, max_text_tokens)
-            cache = pipe.read(content, budget=bounds, **given(text_policy=text_policy))
+            cache = pipe.read(pipe.processor.read_document(content), budget=bounds, **given(text_policy=text_policy))
         with stages.stage("write the file"):
             cache.save(out)
     rows = [

@@ -60,7 +60,7 @@ def run_needle_benchmark(
             for number in logging.tqdm(range(examples), desc=f"{length} {task}"):
                 rng = Random(f"{seed} {length} {task} {number}")
                 example = make_example(rng, draw(rng), task, held_out=True)
-                document = pipe.lay_out(example.document)
+                document = pipe.lay_out(text=example.document)
                 for context, options in CONTEXTS.items():
                     answer = pipe(
                         question=example.question,

@@ -55,7 +55,7 @@ def measure_retrieval_heads(
         for number in logging.tqdm(range(examples), desc=f"{num_tokens} {task}"):
             rng = Random(f"{seed} {num_tokens} {task} {number}")
             example = make_example(rng, draw(rng), task, held_out=held_out)
-            cache = pipe.read(example.document, text_policy="none")
+            cache = pipe.read(text=example.document, text_policy="none")
             passages = passages_of(example.document, passage_chars)
             scores = passage_scores(pipe.model, pipe.processor, cache, example.question, passages, None)
             needle = [

@@ -109,11 +109,13 @@ class ConversationReader:
                     conversation.question = asked
         return conversation
 
-    def read_questions(self, document: Any, question: Any) -> tuple[list[Conversation], bool]:
+    def read_questions(
+        self, document: Any, question: Any, system: str | None = None
+    ) -> tuple[list[Conversation], bool]:
         """Conversations of one user turn each, in which the document stands before the question.
 
         Args:
-            document, question: as `processor(document=..., question=...)` takes them.
+            document, question, system: as `processor(document=..., question=..., system=...)` takes them.
 
         Returns:
             The conversations, and whether there were several documents or questions to begin with.
@@ -132,11 +134,12 @@ class ConversationReader:
         if len(documents) != len(questions):
             raise ValueError(f"{len(documents)} documents and {len(questions)} questions; give one question for each")
         conversations = []
+        instructions = [] if system is None else [{"role": "system", "content": system}]
         for one, asked in zip(documents, questions, strict=True):
             content: list[dict[str, Any]] = [{"type": "document", "document": one}]
             if asked is not None:
                 content.append({"type": "text", "text": _checked_question(asked)})
-            conversations.append(self.read([{"role": "user", "content": content}]))
+            conversations.append(self.read([*instructions, {"role": "user", "content": content}]))
         return conversations, many_documents or many_questions
 
     def _read_part(self, part: Any, conversation: Conversation, untrusted: bool) -> Any:

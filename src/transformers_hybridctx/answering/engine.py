@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answering engine: a model, a processor and questions about one document, with all that they share done once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import logging
+
+from ..caching.attention_ranking import rank_by_attention
+from ..caching.document_cache import DocumentCache
+from ..caching.model_lock import model_lock
+from ..caching.prefix import PrefixCache, common_length
+from ..planning.paged_document import PagedDocument
+from ..planning.plan import ContextPlan
+from ..planning.policies.attention import AttentionPolicy
+from ..planning.policies.base import TextPolicy
+from ..planning.policies.registry import resolve_text_policy
+from ..processing_hybridctx import HybridCtxProcessor
+from ..prompting.features import prompt_features
+from .generate_options import GenerateOptions
+from .generated import FinishReason, generated_rows
+
+
+@dataclass(eq=False)
+class AskedQuestion:
+    """A question's prompt, and the seconds that its stages took."""
+
+    question: str
+    plan: ContextPlan
+    input_ids: list[int]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedAnswer:
+    """
+    What a model said to a question.
+
+    Attributes:
+        question, plan: what was asked, and of what context.
+        token_ids: int64 `[tokens]`, see [`GeneratedRow`].
+        log_probabilities: float `[tokens]`.
+        finish_reason: "stop" or "length" (cut off).
+        seconds: of each stage: plan, attend, draw, vision, read, answer.
+    """
+
+    question: str
+    plan: ContextPlan
+    token_ids: torch.Tensor
+    log_probabilities: torch.Tensor
+    finish_reason: FinishReason
+    seconds: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        """Geometric mean of the probabilities of the tokens."""
+        return self.log_probabilities.double().mean().exp().item()
+
+
+@dataclass(frozen=True, eq=False)
+class _SharedPages:
+    """What prompts with the same pages share: the pages as the vision tower sees them, and what the decoder keeps."""
+
+    image_grid_thw: torch.Tensor | None = None
+    page_embeddings: tuple[torch.Tensor, ...] = ()
+    prefix: PrefixCache | None = None
+
+
+@dataclass(frozen=True)
+class AnsweringEngine:
+    """
+    Answers questions about documents: what `pipeline("long-doc-qa")` does with a document that is at hand.
+
+    Several questions share one layout of the document and, where their plans agree on the scale of its pages, one
+    reading of all that their prompts begin with alike. Threads may share an engine, its model and its processor: the
+    model works for one of them at a time ([`model_lock`]), and answers are those of one thread.
+
+    Attributes:
+        model ([`HybridCtxForCausalLM`]): an adapter around it is as good.
+        processor ([`HybridCtxProcessor`]): the one of the model's checkpoint.
+    """
+
+    model: Any
+    processor: HybridCtxProcessor
+
+    def read(self, document: Any, **options: Any) -> DocumentCache:
+        """The document as the model has read it; options as in [`DocumentCache.read`]."""
+        return DocumentCache.read(self.model, self.processor, document, **options)
+
+    def answer(
+        self, document: Any, questions: Sequence[str], options: GenerateOptions, **context: Any
+    ) -> list[GeneratedAnswer]:
+        """
+        Answers, in the order of the questions.
+
+        Args:
+            document: what `processor(document=...)` takes, one document; or a [`DocumentCache`].
+            questions: what is asked about it.
+            options: how to generate.
+            context: `budget`, `text_policy`, `fusion_order`, `system` and `chat_template_kwargs`, as in
+                `processor(document=...)`.
+
+        Raises:
+            ContextBudgetError, ValueError, TypeError: before anything is generated, for any of the questions.
+        """
+        document = self._opened(document, options, context)
+        asked = [self.ask(document, question, **context) for question in questions]
+        answers = dict(self._answers(asked, document, options))
+        return [answers[one] for one in asked]
+
+    def ask(self, document: PagedDocument | DocumentCache, question: str, **context: Any) -> AskedQuestion:
+        """The plan and the prompt; its pages are drawn when the model reads them."""
+        started = time.perf_counter()
+        seconds = {}
+        if isinstance(document, DocumentCache):
+            if policy := _unranked(context.get("text_policy") or document.text_policy):
+                context["text_policy"] = rank_by_attention(self.model, self.processor, document, question, policy)
+                seconds["attend"] = time.perf_counter() - started
+                started += seconds["attend"]
+            input_ids, plan = document.prompt(self.processor, question, **context)
+        else:
+            features, plan = self.processor(
+                document=document, question=question, draw_pages=False, return_plan=True, **context
+            )
+            input_ids = features["input_ids"][0]
+        return AskedQuestion(question, plan, input_ids, seconds | {"plan": time.perf_counter() - started})
+
+    def _opened(
+        self, document: Any, options: GenerateOptions, context: dict[str, Any]
+    ) -> PagedDocument | DocumentCache:
+        """The document laid out; and read, where the text policy has the model say what is copied."""
+        if isinstance(document, DocumentCache):
+            return document.attach(self.model, self.processor)
+        document = self.processor.read_document(document)
+        if _unranked(context.get("text_policy") or self.processor.default_text_policy):
+            return self.read(document, prefill_chunk_size=options.get("prefill_chunk_size"), **context)
+        return document
+
+    def _answers(
+        self, asked: list[AskedQuestion], document: PagedDocument | DocumentCache, options: GenerateOptions
+    ) -> Iterator[tuple[AskedQuestion, GeneratedAnswer]]:
+        """Each question and its answer, those that show the same pages after one another."""
+        with logging.tqdm(desc="questions", unit="question", total=len(asked), disable=len(asked) < 2) as progress:
+            for _, same_pages in groupby(sorted(asked, key=_pages_of), key=_pages_of):
+                group = list(same_pages)
+                if isinstance(document, DocumentCache):
+                    shared = _SharedPages(prefix=document.prefix)
+                else:
+                    shared = self._read_ahead(group, options)
+                step = 1 if shared.prefix is None or options.has_own_criteria else options.batch_size
+                for start in range(0, len(group), step):
+                    batch = group[start : start + step]
+                    yield from zip(batch, self._generate(batch, shared, options), strict=True)
+                    progress.update(len(batch))
+
+    def _read_ahead(self, asked: list[AskedQuestion], options: GenerateOptions) -> _SharedPages:
+        plan, seconds = asked[0].plan, asked[0].seconds
+        shared = _SharedPages()
+        if plan.num_pages:
+            started = time.perf_counter()
+            pages = self.processor.draw_pages(plan, return_tensors="pt").to(self.model.device)
+            drawn = time.perf_counter()
+            grids = pages["image_grid_thw"]
+            with torch.no_grad(), model_lock(self.model):
+                outputs = self.model.get_image_features(pages["pixel_values"], grids, return_dict=True)
+            shared = _SharedPages(grids, tuple(outputs.pooler_output))
+            seconds |= {"draw": drawn - started, "vision": time.perf_counter() - drawn}
+        length = common_length([one.input_ids for one in asked])
+        prefix = asked[0].input_ids[:length]
+        has_pages = prefix.count(self.processor.image_token_id) == plan.visual_tokens
+        if len(asked) == 1 or not length or not has_pages or options.is_assisted:
+            return shared
+        started = time.perf_counter()
+        features = self._features(prefix, shared)
+        shared = replace(shared, prefix=PrefixCache.read(self.model, features, options.get("prefill_chunk_size")))
+        seconds["read"] = time.perf_counter() - started
+        return shared
+
+    def _features(self, input_ids: list[int], shared: _SharedPages) -> dict[str, Any]:
+        """One prompt as `generate` takes it."""
+        plain = prompt_features([input_ids], self.processor.image_token_id)
+        features: dict[str, Any] = {name: value.to(self.model.device) for name, value in plain.items()}
+        if shared.page_embeddings:
+            # a fresh output each time: beam search writes into it
+            outputs = BaseModelOutputWithPooling(pooler_output=shared.page_embeddings)
+            features |= {"image_grid_thw": shared.image_grid_thw, "mm_encoder_outputs": {"image": outputs}}
+        return features
+
+    def _generate(
+        self, asked: list[AskedQuestion], shared: _SharedPages, options: GenerateOptions
+    ) -> Iterator[GeneratedAnswer]:
+        """Answers of one batch."""
+        started = time.perf_counter()
+        keywords = options.keywords(self.processor.tokenizer, self.processor.image_token_id)
+        if shared.prefix is None:
+            features = self._features(asked[0].input_ids, shared)
+        else:
+            prompts = [one.input_ids for one in asked]
+            cache = options.cache_to_fill(max(map(len, prompts)), keywords)
+            pad_token_id = self.processor.tokenizer.pad_token_id
+            features = dict(
+                shared.prefix.features(prompts, pad_token_id, cache, options.sequences).to(self.model.device)
+            )
+            keywords["use_cache"] = True
+        with torch.no_grad(), model_lock(self.model):
+            output = self.model.generate(**features, return_dict_in_generate=True, output_logits=True, **keywords)
+        length = features["input_ids"].shape[1]
+        rows = list(generated_rows(self.model, self.processor.tokenizer, output, length, len(asked), options))
+        seconds = (time.perf_counter() - started) / len(asked)
+        for one, row in zip(asked, rows, strict=True):
+            stages = {**one.seconds, "answer": seconds}
+            yield GeneratedAnswer(
+                one.question, one.plan, row.token_ids, row.log_probabilities, row.finish_reason, stages
+            )
+
+
+def _pages_of(asked: AskedQuestion) -> tuple[bool, float]:
+    """Prompts of one document that agree in this show the same pages."""
+    return bool(asked.plan.num_pages), asked.plan.scale
+
+
+def _unranked(policy: str | dict[str, Any] | TextPolicy) -> AttentionPolicy | None:
+    """The policy, if the model has yet to say which passages it copies."""
+    policy = resolve_text_policy(policy)
+    return policy if isinstance(policy, AttentionPolicy) and policy.ranking is None else None
+
+
+__all__ = ["AnsweringEngine", "AskedQuestion", "GeneratedAnswer"]

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked for when a document is read, and the plan that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+from ..planning.budget import ContextBudget, ContextBudgetError
+from ..planning.paged_document import PagedDocument
+from ..planning.plan import ContextPlan, Span
+from ..planning.policies.base import Selection, SpanCosts, TextPolicy
+from ..planning.policies.middle import MiddlePolicy
+from ..planning.policies.none import NonePolicy
+from ..planning.policies.registry import resolve_text_policy
+from ..processing_hybridctx import FusionOrder, HybridCtxProcessor
+
+QUESTION_TOKENS = 256
+"""Tokens of a budget that a reading leaves free, for the question and for spans that are copied for it."""
+
+
+@dataclass(frozen=True)
+class KeptSpans(TextPolicy):
+    """Copies the spans that were copied when the document was read: all of them, as they are in the prefix."""
+
+    name: ClassVar[str] = "as read"
+    spans: tuple[Span, ...]
+
+    @property
+    def required(self) -> bool:
+        return True
+
+    def select(self, costs: SpanCosts, limit: int | None) -> Selection:
+        return Selection([(span.start, span.end) for span in self.spans], [])
+
+    def smallest(self, costs: SpanCosts) -> int | None:
+        return sum(span.tokens for span in self.spans) or None
+
+
+@dataclass(frozen=True)
+class ReadingRequest:
+    """All that, with the document, decides the prefix's tokens.
+
+    Attributes:
+        budget, text_policy, fusion_order: of every prompt that begins with the reading.
+        question_tokens: what is left of the budget for a question and the spans copied for it.
+        system: system message before the document.
+        chat_template_kwargs: passed to the chat template.
+    """
+
+    budget: ContextBudget
+    text_policy: TextPolicy
+    fusion_order: FusionOrder
+    question_tokens: int = QUESTION_TOKENS
+    system: str | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        processor: HybridCtxProcessor,
+        budget: ContextBudget | dict[str, Any] | None = None,
+        text_policy: str | dict[str, Any] | TextPolicy | None = None,
+        fusion_order: FusionOrder | None = None,
+        question_tokens: int = QUESTION_TOKENS,
+        system: str | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """What is asked for, and the processor's own settings for what is not said."""
+        if isinstance(question_tokens, bool) or not isinstance(question_tokens, int) or question_tokens < 1:
+            raise ValueError(f"question_tokens={question_tokens!r} leaves no room for a question: give 1 or more")
+        return cls(
+            ContextBudget.of(budget).filled_from(ContextBudget.of(processor.default_budget)),
+            resolve_text_policy(text_policy or processor.default_text_policy),
+            fusion_order or processor.fusion_order,
+            question_tokens,
+            system,
+            dict(chat_template_kwargs or {}),
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `processor(document=...)` takes beside document, budget and policy."""
+        return {
+            "fusion_order": self.fusion_order,
+            "system": self.system,
+            "chat_template_kwargs": self.chat_template_kwargs,
+        }
+
+    def plan(self, processor: HybridCtxProcessor, document: PagedDocument) -> tuple[list[int], ContextPlan]:
+        """The tokens of the prefix, and the plan of a prompt that ends with the document."""
+        budget, policy = self.budget, self.text_policy
+        if budget.max_context_tokens is not None:
+            budget = replace(budget, max_context_tokens=max(0, budget.max_context_tokens - self.question_tokens))
+        options = {"document": document, **self.options}
+        try:
+            if policy.looks_at_question:
+                self._check_that_pages_lead()
+                # Pages leave the room that a policy may claim, as they do for one that wants the whole text.
+                scale = processor.plan(**options, budget=budget, text_policy=MiddlePolicy()).scale
+                budget, policy = replace(budget, min_scale=scale, max_scale=scale), NonePolicy()
+            features, plan = processor(
+                **options, budget=budget, text_policy=policy, draw_pages=False, return_plan=True
+            )
+        except ContextBudgetError as error:
+            smallest = error.smallest
+            if error.field == "max_context_tokens":
+                smallest += self.question_tokens
+            raise ContextBudgetError(
+                f"{error}; with question_tokens={self.question_tokens} kept free for a question: {smallest}",
+                smallest,
+                error.field,
+            ) from error
+        return features["input_ids"][0][: plan.prefix_tokens], plan
+
+    def _check_that_pages_lead(self) -> None:
+        for name, value in (("visual_share", self.budget.visual_share), ("fusion_order", self.fusion_order)):
+            if value in (0, "tokens_first"):
+                raise ValueError(
+                    f"{name}={value!r} leaves nothing to read before the question is known, as the text policy "
+                    f"{self.text_policy.name!r} looks at it; put pages first, or choose 'anchors', 'full' or 'none'"
+                )
+
+
+__all__ = ["QUESTION_TOKENS", "KeptSpans", "ReadingRequest"]
