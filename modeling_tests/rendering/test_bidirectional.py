@@ -66,3 +66,34 @@ def test_fallback_fonts_are_asked_in_turn():
     assert chain.find(ord("a"))[0] == 0
     assert chain.find(0x1F600)[0] == 1
     assert chain.find(ord("中")) is None
+
+
+WORDS = "and then some more English words follow it, to the end of the line and beyond "
+
+
+@pytest.mark.parametrize("mark", [None, "¶", " ¶ "])
+@pytest.mark.parametrize(
+    ("text", "turned"),
+    [
+        ("سلام is a greeting. " + WORDS * 3, set()),  # the first letter alone does not decide
+        (WORDS + "سلام " + WORDS + "سلام " + WORDS, set()),  # nor does the first of a line
+        (WORDS * 2 + "\n" + "שלום עולם " * 20 + "\n" + WORDS * 2, {"ש", "ע"}),
+        ("Python שלום עולם שלום עולם", {"P"}),
+        ("abc שלו", set()),  # as many letters of both: the first one decides
+        ("שלו abc", {"ש"}),
+        ("שלום עולם " * 8 + "1234 5678 " * 8, {"ש", "ע", "1", "5"}),  # figures go with their paragraph
+    ],
+)
+def test_a_paragraph_runs_in_the_direction_of_most_of_its_letters(text, turned, mark):
+    document = Typesetter(replace(GRID, newline_markup=mark)).typeset(text)
+    ways = zip(document.lines, document.line_table.directions.tolist(), strict=True)
+    for line, way in ways:
+        drawn_with_others = mark is not None and "\n" in text[max(line.start - 1, 0) : line.end]
+        assert (way == 2) == (text[line.start] in turned) or drawn_with_others
+
+
+def test_unpaired_brackets_keep_the_direction_of_their_line():
+    deep = "a" + "(" * 70 + "א" + ")" * 70
+    levels = bidi_levels([ord(character) for character in deep], 0)
+    assert len(levels) == len(deep)
+    assert levels[0] == 0

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
+from transformers_hybridctx.planning.budget import ContextBudget
 from transformers_hybridctx.rendering.rasterizing import PageRenderer
 from transformers_hybridctx.rendering.settings import BUNDLED_MONO, BUNDLED_SANS, RenderConfig
 from transformers_hybridctx.rendering.styles import cell_aligned_config
@@ -190,3 +191,12 @@ def test_cells_need_a_monospaced_font_but_take_any_text() -> None:
 
 def test_the_config_goes_to_json_and_back() -> None:
     assert RenderConfig.from_dict(CONFIG.to_dict()) == CONFIG
+
+
+def test_a_budget_plans_cells_at_their_one_scale() -> None:
+    document = Typesetter(CONFIG).typeset(TEXT * 20)
+    for budget in (ContextBudget(), ContextBudget(min_scale=0.5), ContextBudget(max_scale=2)):
+        assert budget.at_only_scale(document.only_scale).candidate_scales() == [1.0]
+    with pytest.raises(ValueError, match=r"max_scale=0\.5 leave out 1, the only scale"):
+        ContextBudget(max_scale=0.5).at_only_scale(document.only_scale)
+    assert ContextBudget(max_scale=0.5).at_only_scale(None) == ContextBudget(max_scale=0.5)

@@ -2,6 +2,7 @@
 """Several processes draw what one draws, byte by byte and in order."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,30 @@ def test_code_that_came_from_the_hub_draws_with_processes_too(guarded, tmp_path)
         assert ran.stdout.strip() == "same", ran.stderr
     else:
         assert "needs the guard if __name__ == '__main__'" in ran.stderr
+
+
+_USER_SCRIPT = """
+import sys
+import transformers_hybridctx
+from transformers_hybridctx import PageRenderer, RenderConfig
+from transformers_hybridctx.rendering import parallel
+
+def modules(folder, task):
+    return sorted({"torch", "transformers"} & sys.modules.keys())
+
+if __name__ == "__main__":
+    renderer = PageRenderer(RenderConfig())
+    held = renderer, None, 1.0
+    tasks = parallel._in_order(range(8), lambda task: None, modules, lambda task, found: found, 2, held)
+    found = [names for names in tasks if names is not None]
+    print(found[0] if found else "none of them was sent out", all(names == found[0] for names in found))
+"""
+
+
+def test_processes_that_draw_start_without_torch_whatever_the_script_imports_from_here(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(_USER_SCRIPT)
+    # The variable is for the script's own process alone: the package takes it out of the environment.
+    env = {**os.environ, "HYBRIDCTX_LIGHT_START": "1"}
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert ran.stdout.strip() == "[] True", ran.stderr

@@ -6,11 +6,17 @@ modules imported here register their classes as they are loaded.
 """
 
 import os
+from importlib import import_module
+from multiprocessing import current_process
+from typing import Any
 
 __version__ = "0.1.0"
 
-# The console script, and processes that only draw pages, start without torch: they import their parts by name.
-if os.environ.pop("HYBRIDCTX_LIGHT_START", None) is None:
+# The console script, and processes that only draw pages (`rendering/parallel.py` names them so), start without torch:
+# they import their parts by name.
+_starts_light = current_process().name.startswith("hybridctx-drawing")
+_starts_light |= os.environ.pop("HYBRIDCTX_LIGHT_START", None) is not None
+if not _starts_light:
     from .caching.document_cache import DocumentCache
     from .configuration_hybridctx import HybridCtxConfig
     from .grounding.quote_processor import DocumentQuoteProcessor
@@ -27,7 +33,7 @@ if os.environ.pop("HYBRIDCTX_LIGHT_START", None) is None:
     from .rendering.rasterizing import PageRenderer
     from .rendering.rendered_document import RenderedDocument
     from .rendering.settings import RenderConfig
-    from .rendering.styles import StyleSampler, patch_aligned_config
+    from .rendering.styles import StyleSampler, cell_aligned_config, patch_aligned_config
     from .rendering.visual_token_maps import characters_of_visual_token, visual_tokens_of_characters
     from .training.packing import DataCollatorWithPacking
 
@@ -50,9 +56,38 @@ __all__ = [
     "RenderedDocument",
     "StyleSampler",
     "TextPolicy",
+    "cell_aligned_config",
     "characters_of_visual_token",
     "four_bit_config",
     "patch_aligned_config",
     "register_text_policy",
     "visual_tokens_of_characters",
 ]
+
+# Where the names come from, those first that bring no torch.
+_HOMES = (
+    *("rendering.rasterizing", "rendering.rendered_document", "rendering.settings", "rendering.styles"),
+    *("rendering.visual_token_maps", "planning.budget", "planning.plan", "planning.policies.base"),
+    *(
+        "planning.policies.ranked",
+        "planning.policies.registry",
+        "configuration_hybridctx",
+        "image_processing_hybridctx",
+    ),
+    *("processing_hybridctx", "caching.document_cache", "grounding.quote_processor", "modules.quantization"),
+    *("training.packing", "modeling_hybridctx", "pipeline_long_doc_qa"),
+)
+
+
+def __getattr__(name: str) -> Any:
+    """A name of `__all__` after a light start, when it is asked for.
+
+    A process that draws runs the script again that started it, as Python's `spawn` does, and a script may import any
+    name at its top: what rendering has brings no torch, and anything else what the script asks for.
+    """
+    if _starts_light and name in __all__:
+        for home in _HOMES:
+            found = getattr(import_module(f".{home}", __name__), name, None)
+            if found is not None:
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .knobs import real_number, whole_number
@@ -80,6 +80,18 @@ class ContextBudget:
         if low is not None and high is not None and low > high:
             values["min_scale"] = values["max_scale"] = low if self.max_scale is None else high
         return ContextBudget(**values)
+
+    def at_only_scale(self, only: float | None) -> ContextBudget:
+        """This budget for a document whose pages have but one scale (None: any). ValueError where it is left out."""
+        if only is None:
+            return self
+        low, high = self.scales
+        if not low <= only <= high:
+            raise ValueError(
+                f"min_scale={low:g} and max_scale={high:g} leave out {only:g}, the only scale of pages whose cells are "
+                f"visual tokens; give scales that hold {only:g}, or none"
+            )
+        return replace(self, min_scale=only, max_scale=only)
 
     @property
     def scales(self) -> tuple[float, float]:

@@ -101,7 +101,7 @@ class _Request:
         question_tokens: int,
     ) -> None:
         self.document = document
-        self.budget = budget
+        self.budget = budget = budget.at_only_scale(getattr(document, "only_scale", None))
         self.costs = SpanTokens(document, question, planner.encode, planner.memory)
         self.has_pages = budget.visual_share != 0
         if not self.has_pages and not document.text:

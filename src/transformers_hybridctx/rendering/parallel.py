@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import multiprocessing
 import os
 import tempfile
 from collections import deque
@@ -20,6 +19,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +34,22 @@ _PAGES_A_TASK = 16
 
 _Task = TypeVar("_Task")
 _Drawn = TypeVar("_Drawn")
+
+
+class _DrawingProcess(SpawnProcess):
+    """A process whose name says what it is for, which is known in it before anything is imported: the package then leaves
+    out what drawing does not need, torch above all. (A variable of the environment would be seen by other processes
+    that other threads start meanwhile.)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.name = f"hybridctx-drawing-{self.name}"
+
+
+class _DrawingContext(SpawnContext):
+    Process = _DrawingProcess
+
 
 # What a process holds: the renderer, and the document where all tasks are pages of one.
 _held: dict[str, Any] = {}
@@ -101,7 +117,7 @@ def _in_order(
 
     with (
         tempfile.TemporaryDirectory(prefix="pages-") as folder,
-        ProcessPoolExecutor(others, multiprocessing.get_context("spawn"), _hold, held) as pool,
+        ProcessPoolExecutor(others, _DrawingContext(), _hold, held) as pool,
     ):
         try:
             for task in islice(tasks, 1):
