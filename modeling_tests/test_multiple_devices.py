@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AutoModel
 
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM, HybridCtxModel, HybridCtxProcessor
 
-SECONDS = 150
+SECONDS = 900
 """How long the two processes may take in all, on a busy machine, before they are ended."""
 
 ROWS: list[list[Any]] = [[(2, 3), 8], [(1, 2), (2, 2), 9], [(3, 2), 5], [6, (2, 2), 7]]
