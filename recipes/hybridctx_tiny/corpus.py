@@ -74,7 +74,8 @@ def load_prose(folder: str | Path, *, held_out: bool) -> dict[str, str]:
     }
     if not texts:
         kind = "held-out" if held_out else "training"
-        raise FileNotFoundError(f"no {kind} .txt files in {folder}: run `hybridctx train corpus {folder}` first")
+        command = f"python -m recipes.hybridctx_tiny corpus {folder}"
+        raise FileNotFoundError(f"no {kind} .txt files in {folder}: run `{command}` first")
     return texts
 
 

@@ -216,6 +216,7 @@ def _results(rows: Sequence[dict[str, Any]]) -> list[EvalResult]:
             task_name="Needles in a haystack",
             dataset_type="needles-in-prose",
             dataset_name=f"{task}, documents of {row['num_tokens']} tokens, budget {row['budget']}",
+            dataset_config=f"{task}, {row['num_tokens']}, {row['budget']}",  # results are grouped by it
             dataset_args={"task": task, "num_tokens": row["num_tokens"], "budget": row["budget"]},
             metric_type="exact_match",
             metric_name=f"Exact match, {row['context']}",
