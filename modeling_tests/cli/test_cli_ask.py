@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,11 @@ def test_ask_prints_answer_evidence_plan_and_times_of_each_question(checkpoint: 
     first, second, end = re.split("─{20,}\n", result.stdout)[1:]
     for question, block in (("Which number?", first), ("Which age?", second)):
         rows = [line.split(None, 1) for line in block.splitlines() if not line.startswith(" ")]
-        assert [label for label, _ in rows][:4] == ["question", "answer", "score", "evidence"]
-        assert [label for label, _ in rows][-7:] == [
-            *("document", "pages", "copied", "prompt", "compression"),
+        labels = [label for label, _ in rows if label != "standing"]
+        assert labels[:4] == ["question", "answer", "score", "evidence"]
+        assert "cut off: " in block
+        assert [label for label, _ in rows][-8:] == [
+            *("document", "pages", "density", "copied", "prompt", "compression"),
             *("left", "seconds"),
         ]
         found = dict(rows)
@@ -51,16 +54,8 @@ def test_ask_prints_json_and_nothing_else(checkpoint: Path, document: str, tmp_p
     assert result.exit_code == 0, result.output
     answers = json.loads(result.stdout)
     assert [answer["question"] for answer in answers] == ["Which number?", "Welche Größe?"]
-    assert answers[0].keys() == {
-        "question",
-        "answer",
-        "reasoning",
-        "score",
-        "evidence",
-        "usage",
-        "plan",
-        "pictures",
-    } | {"passages"}
+    expected = "question answer reasoning finish_reason score evidence passages usage plan pictures"
+    assert list(answers[0]) == expected.split()
     assert answers[0]["usage"]["new_tokens"] <= 3
     assert answers[0]["plan"]["document_characters"] == len(TALE)
     for passage in answers[0]["passages"]:
@@ -83,18 +78,23 @@ def test_ask_shows_evidence_in_its_context_and_marks_its_page(
     class Knows:
         """A pipeline whose model knows the answer."""
 
-        lay_out = staticmethod(processor.read_document)
+        def __init__(self) -> None:
+            self.processor = processor
+            self.model = SimpleNamespace(generation_config=SimpleNamespace(num_beams=1))
 
         def __call__(self, question: list[str], document: Any, **kwargs: Any) -> list[dict[str, Any]]:
             plan = processor.plan(document, question[0])
             evidence = find_evidence(plan, "4821930", question[0])
             usage = {"seconds": {"plan": 0.0}}
             pages = mark_evidence(plan, evidence)
-            found = {"evidence": evidence, "usage": usage, "plan": plan, "pages": pages}
+            found = {"evidence": evidence, "usage": usage, "plan": plan, "pages": pages, "finish_reason": "stop"}
             return [{"answer": "4821930", "reasoning": "the lemur's", "score": 1.0, **found}]
 
     monkeypatch.setattr(ask_command, "load_pipeline", lambda *_: Knows())
-    result = run("ask", document, "-q", "Number for green-lemur?", "--evidence-dir", tmp_path / "new" / "folder")
+    folder = tmp_path / "new" / "folder"
+    folder.mkdir(parents=True)
+    (folder / "question-7-page-2.png").write_bytes(b"of an earlier call")
+    result = run("ask", document, "-q", "Number for green-lemur?", "--evidence-dir", folder)
     assert result.exit_code == 0, result.output
     start = TALE.index("4821930")
     page = processor.read_document(TALE).page_of(start)
@@ -102,7 +102,7 @@ def test_ask_shows_evidence_in_its_context_and_marks_its_page(
     assert place in result.stdout
     assert "reasoning    the lemur's\nanswer       4821930\n" in result.stdout
     assert re.search(r"\n +….*magic number for green-lemur is: 4821930\. It was the age of .*…\n", result.stdout)
-    (picture,) = (tmp_path / "new" / "folder").iterdir()
+    (picture,) = folder.iterdir()
     assert picture.name == f"question-1-page-{page + 1}.png"
     assert f"picture      {picture}\n" in result.stdout
     assert len(np.unique(np.asarray(Image.open(picture)).reshape(-1, 3), axis=0)) > 2
@@ -118,6 +118,10 @@ def test_a_document_that_was_read_is_asked_without_its_file(checkpoint: Path, do
     expected = json.loads(run("ask", document, *asked, "--text-policy", "anchors").stdout)
     found = json.loads(run("ask", out, *asked).stdout)
     assert [answer["answer"] for answer in found] == [answer["answer"] for answer in expected]
+    planned = run("plan", out, "--model", checkpoint, "-q", "What is the number?")
+    assert planned.exit_code == 0, planned.output
+    assert re.search(rf"^anchors +{expected[0]['usage']['prompt_tokens']} ", planned.stdout, re.MULTILINE)
+    assert "comes too late" in refused("ask", out, "-q", "What?", "--model", checkpoint, "--font", "a.ttf")
     assert "does not end with .safetensors" in refused("read", document, tmp_path / "tale", "--model", checkpoint)
     assert "another checkpoint" in refused("ask", out, "-q", "What?")
 
@@ -125,10 +129,20 @@ def test_a_document_that_was_read_is_asked_without_its_file(checkpoint: Path, do
 def test_ask_says_what_a_pdf_leaves_out(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf_file(["Text.", RED_SQUARE]))
     result = ask(checkpoint, tmp_path / "a.pdf", "-q", "What?", "--json")
-    assert re.fullmatch(
-        r"warning: .*a.pdf: pages 2 hold pictures and no text, and are left out; [^\n]+\n", result.stderr
-    )
+    assert re.fullmatch(r"warning: .*a.pdf: pages 1 hold text, and are shown as pictures [^\n]+\n", result.stderr)
     assert len(json.loads(result.stdout)) == 1
+
+
+def test_pages_of_a_pdf_are_chosen_and_named(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf_file(["One is first.", "Two is second.", "Three is third."]))
+    asked = ask(checkpoint, tmp_path / "a.pdf", "-q", "Which?", "--pages", "2-", "--text-policy", "full", "--json")
+    (answer,) = json.loads(asked.stdout)
+    first, second = answer["passages"]
+    assert (first["text"].strip(), second["text"].strip()) == ("Two is second.", "Three is third.")
+    assert (first["page"], first["page_in_file"]) == (1, {"number": 2, "label": "2"})
+    assert (second["page"], second["page_in_file"]) == (2, {"number": 3, "label": "3"})
+    told = refused("ask", tmp_path / "a.pdf", "-q", "?", "--pages", "4")
+    assert told.startswith("--pages '4': ") and "has the pages 1 to 3" in told
 
 
 def test_words_in_brackets_are_words(checkpoint: Path, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
+from ..documents.page_numbers import source_page
 from ..planning.sentences import RUN
-from .console import in_seconds, print_rows, print_rule, rows_of
+from .console import in_seconds, rows_of
 from .output_files import written_whole
 
 _AROUND_EVIDENCE = 60  # characters
@@ -21,36 +21,30 @@ _PASSAGE_SHOWN = 110  # characters of each, unless all are asked for
 _PICTURE = re.compile(r"question-\d+-page-\d+\.png")
 
 
-def print_answer(
-    console: Console, question: str, answer: dict[str, Any], pictures: Sequence[Path], all_passages: bool
-) -> None:
+def answer_rows(
+    question: str, answer: dict[str, Any], pictures: Sequence[Path] = (), all_passages: bool = False
+) -> list[tuple[str, Any]]:
     """One question: what the model says, where that stands, what was copied for it, the plan and the seconds."""
-    print_rule(console)
     rows: list[tuple[str, Any]] = [
         ("question", Text(question, style="bold")),
         ("answer", Text(answer["answer"] or "(no words)", style="bold green")),
+        *standing_rows(answer),
         ("score", f"{answer['score']:.3f}"),
     ]
     if answer["reasoning"]:
         rows.insert(1, ("reasoning", Text(answer["reasoning"], style="italic")))
-    text = answer["plan"].document.text
-    for item in answer["evidence"]:
-        start, end = item["start"], item["end"]
-        box = ", ".join(f"{side:.0f}" for side in item["box"])
-        place = f"page {item['page'] + 1}, characters {start:,} to {end:,}, box ({box}) pixels"
-        rows += [("evidence", place), ("", _in_context(text, start, end))]
-    if not answer["evidence"]:
-        why = "these words do not stand in the document" if text else "the text of these pages is not known"
-        rows.append(("evidence", f"none: {why}"))
+    rows += _evidence_rows(answer)
     rows += [("picture", str(path)) for path in pictures]
-    rows += _passage_rows(question, answer, all_passages)
+    rows += passage_rows(question, answer, all_passages)
     rows += rows_of(answer["plan"].summary())
-    rows.append(("seconds", in_seconds(answer["usage"]["seconds"])))
-    print_rows(console, rows)
+    return [*rows, ("seconds", in_seconds(answer["usage"]["seconds"]))]
 
 
 def answer_as_json(question: str, answer: dict[str, Any], pictures: Sequence[Path]) -> dict[str, Any]:
-    """Plain JSON of an answer: `page` counts from 1, `start` and `end` are characters of the document from 0."""
+    """Plain JSON of an answer: `page` counts from 1, `start` and `end` are characters of the document from 0.
+
+    `page_in_file` is the page of the file that the text came from, None where it has none.
+    """
     plan = answer["plan"]
     summary = {
         "policy": plan.policy,
@@ -62,6 +56,7 @@ def answer_as_json(question: str, answer: dict[str, Any], pictures: Sequence[Pat
     passages = [
         {
             "page": span.page + 1,
+            "page_in_file": _source_page(plan.document.text, span.start),
             "start": span.start,
             "end": span.end,
             "tokens": span.tokens,
@@ -72,8 +67,11 @@ def answer_as_json(question: str, answer: dict[str, Any], pictures: Sequence[Pat
     ]
     return {
         "question": question,
-        **{name: answer[name] for name in ("answer", "reasoning", "score")},
-        "evidence": [{**item, "page": item["page"] + 1} for item in answer["evidence"]],
+        **{name: answer[name] for name in ("answer", "reasoning", "finish_reason", "score")},
+        "evidence": [
+            {**item, "page": item["page"] + 1, "page_in_file": _source_page(plan.document.text, item["start"])}
+            for item in answer["evidence"]
+        ],
         "passages": passages,
         "usage": answer["usage"],
         "plan": summary,
@@ -99,18 +97,63 @@ def save_evidence(answers: Sequence[dict[str, Any]], folder: Path | None) -> lis
     return saved
 
 
-def _passage_rows(question: str, answer: dict[str, Any], all_passages: bool) -> list[tuple[str, Any]]:
+def standing_rows(answer: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What is to be known of an answer before it is believed: that it was cut off, or rests on nothing in the text."""
+    found = []
+    if answer["finish_reason"] == "length":
+        found.append("cut off: the answer goes on; raise --max-new-tokens")
+    if answer["plan"].document.text and not answer["evidence"]:
+        found.append("unsupported: these words do not stand in the document")
+    return [("standing", Text(one, style="bold red")) for one in found]
+
+
+def _evidence_rows(answer: dict[str, Any]) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    text = answer["plan"].document.text
+    for item in answer["evidence"]:
+        start, end = item["start"], item["end"]
+        box = ", ".join(f"{side:.0f}" for side in item["box"])
+        place = (
+            f"page {item['page'] + 1}{_in_the_file(text, start)}, characters {start:,} to {end:,}, box ({box}) pixels"
+        )
+        rows += [("evidence", place), ("", _in_context(text, start, end))]
+    if not rows:
+        why = "none in the document" if text else "unknown: the text of these pages is not known"
+        rows.append(("evidence", why))
+    return rows
+
+
+def _source_page(text: str, position: int) -> dict[str, Any] | None:
+    """The file's own page: its place from 1, and the number that is printed for it. None where it has no pages."""
+    page = source_page(text, position)
+    return None if page is None else page._asdict()
+
+
+def _in_the_file(text: str, position: int) -> str:
+    page = source_page(text, position)
+    if page is None:
+        return ""
+    printed = "" if page.label == str(page.number) else f", numbered {page.label}"
+    return f" (page {page.number} of the file{printed})"
+
+
+def passage_rows(question: str, answer: dict[str, Any], all_passages: bool) -> list[tuple[str, Any]]:
     """What was copied as tokens: all of it, whole; or a line each of the passages that say most about the question."""
     spans = answer["plan"].spans
     if all_passages:
         return [row for span in spans for row in _whole_passage(question, span)]
 
+    def proof(span: Any) -> int | None:
+        """Where in the document the evidence stands that a passage holds."""
+        return next((item["start"] for item in answer["evidence"] if span.start <= item["start"] < span.end), None)
+
     def says(span: Any) -> tuple[bool, int]:
-        holds = any(item["start"] < span.end and item["end"] > span.start for item in answer["evidence"])
-        return holds, len(_shared_words(question, span.text))
+        return proof(span) is not None, len(_shared_words(question, span.text))
 
     best = sorted(spans, key=says, reverse=True)[:_PASSAGES_SHOWN]
-    rows: list[tuple[str, Any]] = [(f"from page {span.page + 1}", _excerpt(question, span.text)) for span in best]
+    rows: list[tuple[str, Any]] = [
+        (f"from page {span.page + 1}", _excerpt(question, span, proof(span))) for span in best
+    ]
     if len(spans) > len(best):
         rows.append(("", Text(f"and {len(spans) - len(best):,} more; --passages shows all, whole", style="dim")))
     return rows
@@ -122,20 +165,21 @@ def _whole_passage(question: str, span: Any) -> list[tuple[str, Any]]:
     return [(f"from page {span.page + 1}", place + f"; has {why}" * bool(why)), ("", _on_one_line(span.text).strip())]
 
 
-def _excerpt(question: str, text: str) -> str:
-    """The part of a passage that holds most of the question's words, on one line."""
-    line = _on_one_line(text).strip()
-    if len(line) <= _PASSAGE_SHOWN:
-        return line
-    shared = set(_shared_words(question, line))
-    places = [match.start() for match in RUN.finditer(line) if match.group().lower() in shared] or [0]
-    centre = max(places, key=lambda at: sum(abs(other - at) < _PASSAGE_SHOWN // 2 for other in places))
-    start = min(max(0, centre - _PASSAGE_SHOWN // 3), len(line) - _PASSAGE_SHOWN)
+def _excerpt(question: str, span: Any, proof: int | None) -> str:
+    """The part of a passage that holds the evidence, or else most of the question's words, on one line."""
+    text = span.text
+    if proof is None:
+        shared = set(_shared_words(question, text))
+        places = [match.start() for match in RUN.finditer(text) if match.group().lower() in shared] or [0]
+        centre = max(places, key=lambda at: sum(abs(other - at) < _PASSAGE_SHOWN // 2 for other in places))
+    else:
+        centre = proof - span.start
+    start = min(max(0, centre - _PASSAGE_SHOWN // 2), max(0, len(text) - _PASSAGE_SHOWN))
     end = start + _PASSAGE_SHOWN
-    shown = line[start:end]
-    shown = shown.partition(" ")[2] if start else shown
-    shown = shown.rpartition(" ")[0] if end < len(line) else shown
-    return "…" * bool(start) + shown + "…" * (end < len(line))
+    shown = text[start:end]
+    shown = shown.partition(" ")[2] or shown if start else shown
+    shown = shown.rpartition(" ")[0] or shown if end < len(text) else shown
+    return "…" * bool(start) + _on_one_line(shown).strip() + "…" * (end < len(text))
 
 
 def _shared_words(question: str, text: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .answers import answer_as_json, print_answer, save_evidence
+from .answers import answer_as_json, answer_rows, save_evidence
 from .console import Stages, answers_console, in_seconds, print_rows, print_rule, rows_of
 from .errors import clear_errors
 from .loading import load_pipeline, read_file, read_file_or_reading
@@ -19,14 +19,21 @@ from .options import (
     File,
     FileOrReading,
     Font,
+    MaxNewTokens,
     MaxTextTokens,
     MinScale,
     Model,
+    NoThink,
+    Pages,
+    Password,
     Policy,
+    System,
     VisualShare,
+    conversation,
     given,
     limits,
 )
+from .streaming import shown_as_it_comes
 
 
 def ask(
@@ -40,8 +47,12 @@ def ask(
     min_scale: MinScale = None,
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    max_new_tokens: MaxNewTokens = None,
+    system: System = None,
+    no_think: NoThink = False,
     font: Font = None,
+    pages: Pages = None,
+    password: Password = None,
     passages: Annotated[bool, typer.Option("--passages", help="Show all that was copied as tokens, whole.")] = False,
     evidence_dir: Annotated[
         Path | None,
@@ -54,22 +65,23 @@ def ask(
     """Answer questions about a document, each with its evidence, what was copied for it, its plan and its seconds."""
     console, stages = answers_console(), Stages()
     with clear_errors():
+        bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
         is_reading = document.suffix == READING_SUFFIX
-        if is_reading and font is not None:
-            raise ValueError(f"--font {font} changes pages, and those of {document} have been read; read it again")
         with stages.stage("read the file"):
-            content = read_file_or_reading(document)
+            content = read_file_or_reading(document, pages, password, font)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         with stages.stage("lay it out"):
             laid_out = content if is_reading else pipe.processor.read_document(content)
-        with stages.stage("answer"):
+        with stages.stage("answer", has_bars=len(question) > 1) as show:
             answers = pipe(
                 question=question,
                 document=laid_out,
-                budget=limits(budget, visual_share, min_scale, max_text_tokens),
+                budget=bounds,
                 return_pages=evidence_dir is not None,
                 **given(text_policy=text_policy, max_new_tokens=max_new_tokens),
+                **conversation(system, no_think),
+                **(shown_as_it_comes(pipe, show) if len(question) == 1 else {}),
             )
         pictures = save_evidence(answers, evidence_dir)
     if as_json:
@@ -77,7 +89,8 @@ def ask(
         typer.echo(json.dumps(found, indent=1))
         return
     for asked, answer, saved in zip(question, answers, pictures, strict=True):
-        print_answer(console, asked, answer, saved, all_passages=passages)
+        print_rule(console)
+        print_rows(console, answer_rows(asked, answer, saved, all_passages=passages))
     print_rule(console)
     print_rows(console, [("in all", in_seconds(stages.seconds))])
 
@@ -93,7 +106,11 @@ def read(
     min_scale: MinScale = None,
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
+    system: System = None,
+    no_think: NoThink = False,
     font: Font = None,
+    pages: Pages = None,
+    password: Password = None,
 ) -> None:
     """Let the model read a document once, and keep that in a file: `hybridctx ask` then takes the file instead.
 
@@ -101,14 +118,16 @@ def read(
     """
     stages = Stages()
     with clear_errors():
+        bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
         if out.suffix != READING_SUFFIX:
             raise ValueError(f"{out} does not end with {READING_SUFFIX}, by which `hybridctx ask` knows such a file")
-        content = read_file(document)
+        content = read_file(document, pages, password)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         with stages.stage("read the document"):
-            bounds = limits(budget, visual_share, min_scale, max_text_tokens)
-            cache = pipe.read(pipe.processor.read_document(content), budget=bounds, **given(text_policy=text_policy))
+            laid_out = pipe.processor.read_document(content)
+            around = conversation(system, no_think)
+            cache = pipe.read(laid_out, budget=bounds, **given(text_policy=text_policy), **around)
         with stages.stage("write the file"):
             cache.save(out)
     rows = [

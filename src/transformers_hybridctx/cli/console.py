@@ -6,7 +6,7 @@ from __future__ import annotations
 import codecs
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -91,9 +91,18 @@ class Stages:
         self._console = messages_console()
 
     @contextmanager
-    def stage(self, name: str, has_bars: bool = False) -> Iterator[None]:
-        """Time a stage. `has_bars`: it draws progress bars of its own, with rates and what is left."""
+    def stage(self, name: str, has_bars: bool = False) -> Iterator[Callable[[str], None]]:
+        """Time a stage; what the body calls with some words shows them behind the stage's name.
+
+        Args:
+            has_bars: the stage draws progress bars of its own, with rates and what is left.
+        """
         started = time.perf_counter()
-        with nullcontext() if has_bars else self._console.status(f"{name} ...", spinner="line"):
-            yield
+        status = self._console.status(f"{name} ...", spinner="line")
+
+        def show(words: str) -> None:
+            status.update(Text(f"{name} ... {words}", no_wrap=True, overflow="ellipsis"))
+
+        with nullcontext() if has_bars else status:
+            yield show
         self.seconds[name] = time.perf_counter() - started

@@ -6,6 +6,7 @@ Torch and transformers take seconds to import: nothing here does it before a fun
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +17,25 @@ from .options import READING_SUFFIX
 if TYPE_CHECKING:
     from ..pipeline_long_doc_qa import LongDocQAPipeline
     from ..processing_hybridctx import HybridCtxProcessor
+    from .quick_planner import QuickPlanner
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path, pages: str | None = None, password: str | None = None) -> Any:
     """The text of a file, or its pages as pictures."""
     from ..documents.files import read_document_file
 
-    return read_document_file(path)
+    return read_document_file(path, pages=pages, password=password)
 
 
-def read_file_or_reading(path: Path) -> Any:
-    """As `read_file`; a file that `hybridctx read` wrote is a `DocumentCache`."""
+def read_file_or_reading(
+    path: Path, pages: str | None = None, password: str | None = None, font: Path | None = None
+) -> Any:
+    """As `read_file`; a file that `hybridctx read` wrote is a `DocumentCache`, which no option changes."""
     if path.suffix != READING_SUFFIX:
-        return read_file(path)
+        return read_file(path, pages, password)
+    for option, value in (("--pages", pages), ("--password", password), ("--font", font)):
+        if value is not None:
+            raise ValueError(f"{option} {value} comes too late: {path} has been read; read the document again with it")
     from ..caching.document_cache import DocumentCache
 
     return DocumentCache.load(path)
@@ -48,10 +55,24 @@ def load_pipeline(model: str | None, font: Path | None = None) -> LongDocQAPipel
 
     from .. import modeling_hybridctx, pipeline_long_doc_qa  # noqa: F401  (each registers its classes)
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # of the weights
     pipe = pipeline("long-doc-qa", model=_checked(model))
+    if sys.stderr.isatty():
+        logging.enable_progress_bar()
     _add_font(pipe.processor, font)
     return pipe
+
+
+def load_planner(model: str | None, font: Path | None = None) -> HybridCtxProcessor | QuickPlanner:
+    """What lays out and plans: of a folder without torch; what is on the Hub needs a processor, which fetches it."""
+    from .quick_planner import QuickPlanner
+
+    folder = Path(_checked(model) or BUNDLED_CHECKPOINT)
+    if not QuickPlanner.fits(folder):
+        return load_processor(model, font)
+    planner = QuickPlanner.from_folder(folder)
+    _add_font(planner, font)
+    return planner
 
 
 def load_processor(model: str | None, font: Path | None = None) -> HybridCtxProcessor:
@@ -72,7 +93,7 @@ def _checked(model: str | None) -> str | None:
     return model
 
 
-def _add_font(processor: HybridCtxProcessor, font: Path | None) -> None:
+def _add_font(processor: HybridCtxProcessor | QuickPlanner, font: Path | None) -> None:
     """Let the processor draw with one more font what its own ones lack: its typeface is part of the model."""
     if font is None:
         return

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,11 +35,11 @@ Budget = Annotated[
 ]
 VisualShare = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Part of the budget that pages may take: 0 tokens only, 1 pages only."),
+    typer.Option(min=0, max=1, help="Part of the budget that pages may take: 0 is tokens only, 1 lets them take all."),
 ]
 MinScale = Annotated[
     float | None,
-    typer.Option(min=0.05, max=8, help="Draw no page smaller than this; 1 is the checkpoint's own resolution."),
+    typer.Option(min=0.01, max=16, help="Draw no page smaller than this; 1 is the checkpoint's own resolution."),
 ]
 MaxTextTokens = Annotated[
     int | None, typer.Option(min=0, help="Most tokens of copied text; the checkpoint's own bound if not given.")
@@ -51,9 +52,25 @@ Policy = Annotated[
         show_default=False,
     ),
 ]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")]
+System = Annotated[
+    str | None, typer.Option(help="A system message, which comes before the document.", show_default=False)
+]
+NoThink = Annotated[
+    bool,
+    typer.Option("--no-think", help="Let the model answer without thinking, where its chat template knows that."),
+]
 Font = Annotated[
     Path | None, typer.Option(help="A font file for characters that the checkpoint's fonts lack.", show_default=False)
 ]
+
+Pages = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a PDF or a picture of many frames: those to read, such as 3, 10-20,25 or 90-.", show_default=False
+    ),
+]
+Password = Annotated[str | None, typer.Option(help="Of an encrypted PDF.", show_default=False)]
 
 _OPTIONS = {
     "max_context_tokens": "--budget",
@@ -62,8 +79,13 @@ _OPTIONS = {
     "max_text_tokens": "--max-text-tokens",
     "text_policy": "--text-policy",
     "max_new_tokens": "--max-new-tokens",
+    "chat_template_kwargs": "--no-think",
+    "system": "--system",
+    "pages": "--pages",
+    "password": "--password",
 }
-_FIELD = re.compile(rf"\b({'|'.join(_OPTIONS)})\b(=(?=\S))?")
+_GIVEN = re.compile(rf"\b({'|'.join(_OPTIONS)})=(?=\S)")
+_MENTIONED = re.compile(rf"\b({'|'.join(name for name in _OPTIONS if '_' in name)})\b")  # the others are words, too
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -71,13 +93,33 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def limits(
-    budget: int | None, visual_share: float | None, min_scale: float | None, max_text_tokens: int | None
-) -> dict[str, Any]:
-    """The fields of a `ContextBudget` that were given.
+def conversation(system: str | None, no_think: bool) -> dict[str, Any]:
+    """What stands around the document and the question; a reading must have been made with the same."""
+    return given(system=system, chat_template_kwargs={"enable_thinking": False} if no_think else None)
 
-    A smallest scale above 1 also moves the largest one, as `ContextBudget` does for a request's own fields.
+
+def limits(
+    budget: int | None,
+    visual_share: float | None,
+    min_scale: float | None,
+    max_text_tokens: int | None,
+    text_policy: str | None = None,
+) -> dict[str, Any]:
+    """The fields of a `ContextBudget` that were given; under the policy `full`, nothing but the budget bounds the text.
+
+    Raises:
+        ValueError: options of which one makes the other senseless.
     """
+    if visual_share == 0 and min_scale is not None:
+        raise ValueError(
+            f"--visual-share 0 leaves the pages out, and --min-scale {min_scale:g} is about them: drop one"
+        )
+    if text_policy == "none" and max_text_tokens:
+        raise ValueError(
+            f"--text-policy none copies nothing, and --max-text-tokens {max_text_tokens} bounds it: drop one"
+        )
+    if text_policy == "full" and max_text_tokens is None:
+        max_text_tokens = sys.maxsize
     return given(
         max_context_tokens=budget, visual_share=visual_share, min_scale=min_scale, max_text_tokens=max_text_tokens
     )
@@ -85,4 +127,5 @@ def limits(
 
 def in_options(message: str) -> str:
     """An error of the library in the words of the command line: `max_context_tokens=3` is `--budget 3` there."""
-    return _FIELD.sub(lambda match: _OPTIONS[match[1]] + (" " if match[2] else ""), message)
+    message = _GIVEN.sub(lambda match: f"{_OPTIONS[match[1]]} ", message)
+    return _MENTIONED.sub(lambda match: _OPTIONS[match[1]], message)

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from .console import answers_console, print_rows
 from .errors import clear_errors
-from .loading import load_processor, read_file_or_reading
+from .loading import load_pipeline, load_planner, read_file_or_reading
 from .options import (
     READING_SUFFIX,
     Budget,
@@ -20,10 +21,17 @@ from .options import (
     MaxTextTokens,
     MinScale,
     Model,
+    Pages,
+    Password,
     VisualShare,
     in_options,
     limits,
 )
+
+if TYPE_CHECKING:
+    from ..planning.policies.base import TextPolicy
+    from ..processing_hybridctx import HybridCtxProcessor
+    from .quick_planner import QuickPlanner
 
 _COLUMNS = ("prompt", "visual", "copied", "spans", "scale", "compression", "left out")
 
@@ -39,6 +47,8 @@ def plan(
     min_scale: MinScale = None,
     max_text_tokens: MaxTextTokens = None,
     font: Font = None,
+    pages: Pages = None,
+    password: Password = None,
 ) -> None:
     """Print what each text policy would cost, in tokens, without running a model.
 
@@ -52,17 +62,27 @@ def plan(
         table.add_column(heading, justify="right")
     notes: list[tuple[str, str]] = []
     with clear_errors():
-        content = read_file_or_reading(document)
-        processor = load_processor(model, font)
+        limits(budget, visual_share, min_scale, max_text_tokens)  # before anything is read
+        content = read_file_or_reading(document, pages, password, font)
         is_reading = document.suffix == READING_SUFFIX
-        laid_out = content.plan.document if is_reading else processor.read_document(content)
-        bounds = limits(budget, visual_share, min_scale, max_text_tokens)
-        for name in TEXT_POLICIES:
+        if is_reading:  # which fits one model, that it is held against
+            pipe = load_pipeline(model)
+            planner: HybridCtxProcessor | QuickPlanner = pipe.processor
+            content.attach(pipe.model, planner)
+            laid_out = content.plan.document
+        else:
+            planner = load_planner(model, font)
+            laid_out = planner.read_document(content)
+        own = content.text_policy if is_reading else resolve_text_policy(planner.default_text_policy)
+        policies: dict[str, Any] = {f"{own.name}, as ask": own, **{name: name for name in TEXT_POLICIES}}
+        for name, policy in policies.items():
             try:
+                full = "full" if name.startswith("full") else None
+                bounds = limits(budget, visual_share, min_scale, max_text_tokens, full)
                 if is_reading:
-                    found = content.prompt(processor, question, bounds, name)[1]
+                    found = content.prompt(planner, question, bounds, policy)[1]
                 else:
-                    found = processor.plan(laid_out, question, budget=bounds, text_policy=name)
+                    found = planner.plan(laid_out, question, budget=bounds, text_policy=policy)
             except ContextBudgetError as error:
                 notes.append(
                     (name, in_options(f"cannot be met; the smallest {error.field} that works is {error.smallest:,}"))
@@ -74,10 +94,9 @@ def plan(
                 continue
             table.add_row(name, "–", *[""] * (len(_COLUMNS) - 1), style="dim")
         text = laid_out.text
-        size = f"{len(text):,} characters, {processor.encoder.count(text) if text else 0:,} tokens as text"
-        own = resolve_text_policy(processor.default_text_policy).name
+        size = f"{len(text):,} characters, {planner.encoder.count(text) if text else 0:,} tokens as text"
     console = answers_console()
-    rows = [("document", size), ("laid out", f"{laid_out.num_pages:,} pages"), ("ask takes", f"{own}, unless told")]
+    rows = [("document", size), ("laid out", f"{laid_out.num_pages:,} pages"), ("as ask", _knobs(own))]
     print_rows(console, rows)
     console.print()
     console.print(table)
@@ -87,7 +106,7 @@ def plan(
     if notes:
         console.print()
         print_rows(console, notes)
-    if len(notes) == len(TEXT_POLICIES):
+    if len(notes) == len(policies):
         raise typer.Exit(1)
 
 
@@ -103,3 +122,12 @@ def _cells(found: Any) -> Sequence[str]:
         "unknown" if ratio is None else f"{ratio:.2f}",
         f"{found.omitted_characters:,}",
     )
+
+
+def _knobs(policy: TextPolicy) -> str:
+    """A policy as one would ask for it, with what is not its default."""
+    names: list[str] = [item.name for item in fields(policy)] if is_dataclass(policy) else []
+    default = type(policy)()
+    knobs = {name: getattr(policy, name) for name in names if getattr(policy, name) != getattr(default, name)}
+    told = ", ".join([policy.name, *(f"{name}={value!r}" for name, value in knobs.items())])
+    return f"{told}: what `ask` takes unless told otherwise"

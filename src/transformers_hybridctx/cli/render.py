@@ -11,8 +11,8 @@ import typer
 
 from .console import answers_console, messages_console, print_rows
 from .errors import clear_errors
-from .loading import load_processor, read_file_or_reading
-from .options import READING_SUFFIX, FileOrReading
+from .loading import load_processor, read_file
+from .options import File, Pages, Password
 from .output_files import folder_written_whole
 
 _LAYOUT = "layout.json"
@@ -20,7 +20,7 @@ _WRITTEN_HERE = r"page-\d{4,}\.png|layout\.json"
 
 
 def render(
-    document: FileOrReading,
+    document: File,
     out: Annotated[
         Path,
         typer.Option(
@@ -32,6 +32,8 @@ def render(
         Path | None, typer.Option(help="Settings in Glyph's format (JSON); the bundled checkpoint's if not given.")
     ] = None,
     scale: Annotated[float, typer.Option(min=0.05, max=8.0, help="1 is the settings' own resolution.")] = 1.0,
+    pages: Pages = None,
+    password: Password = None,
 ) -> None:
     """Draw a document's pages, and write which characters stand where.
 
@@ -44,10 +46,8 @@ def render(
     from ..rendering.settings import RenderConfig
 
     with clear_errors():
-        text = read_file_or_reading(document)
-        if document.suffix == READING_SUFFIX:
-            text = text.plan.document.text
-        if not (isinstance(text, str) and text):
+        text = read_file(document, pages, password)
+        if not isinstance(text, str):
             raise ValueError(f"{document} holds pictures already; there is no text to typeset")
         render_config = load_processor(None).render_config if config is None else RenderConfig.from_glyph(config)
         renderer = PageRenderer(render_config)

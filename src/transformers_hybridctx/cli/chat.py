@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hybridctx chat`: a document is read once, and asked about for as long as somebody asks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .answers import answer_rows, passage_rows
+from .console import Stages, answers_console, print_line, print_rows, rows_of
+from .errors import clear_errors
+from .loading import load_pipeline, read_file_or_reading
+from .options import (
+    READING_SUFFIX,
+    Budget,
+    FileOrReading,
+    Font,
+    MaxNewTokens,
+    MaxTextTokens,
+    MinScale,
+    Model,
+    NoThink,
+    Pages,
+    Password,
+    Policy,
+    System,
+    VisualShare,
+    conversation,
+    given,
+    limits,
+)
+from .output_files import written_whole
+from .streaming import shown_as_it_comes
+
+if TYPE_CHECKING:
+    from ..caching.document_cache import DocumentCache
+    from ..pipeline_long_doc_qa import LongDocQAPipeline
+
+_HELP = """\
+/passages     what was copied for the last answer, whole
+/page N       write page N as a picture, with the last answer's evidence marked
+/save FILE    keep the reading, for `hybridctx ask` and `hybridctx chat` (FILE.safetensors)
+/quit         stop; so does Ctrl-D"""
+
+
+def chat(
+    document: FileOrReading,
+    model: Model = None,
+    budget: Budget = None,
+    visual_share: VisualShare = None,
+    min_scale: MinScale = None,
+    text_policy: Policy = None,
+    max_text_tokens: MaxTextTokens = None,
+    max_new_tokens: MaxNewTokens = None,
+    system: System = None,
+    no_think: NoThink = False,
+    font: Font = None,
+    pages: Pages = None,
+    password: Password = None,
+) -> None:
+    """Read a document once and answer one question after the other; /help says what else there is.
+
+    Every question is asked of the document alone: what was said before is not part of it.
+    """
+    stages = Stages()
+    with clear_errors():
+        bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
+        content = read_file_or_reading(document, pages, password, font)
+        with stages.stage("load the model"):
+            pipe = load_pipeline(model, font)
+        chosen = {**given(text_policy=text_policy), **conversation(system, no_think)}
+        if document.suffix == READING_SUFFIX:
+            reading = content
+            reading.attach(pipe.model, pipe.processor)
+        else:
+            with stages.stage("read the document"):
+                reading = pipe.read(pipe.processor.read_document(content), budget=bounds, **chosen)
+    print_rows(answers_console(), rows_of(reading.plan.summary()))
+    options = {"budget": bounds, **chosen, **given(max_new_tokens=max_new_tokens)}
+    session = _Session(pipe, reading, options, document.stem)
+    for line in _lines():
+        try:
+            with clear_errors():
+                session.take(line)
+        except typer.Exit:
+            continue  # it was said what is wrong; the next question may be better
+        except KeyboardInterrupt:
+            print_line("(stopped)")
+        if session.is_over:
+            break
+
+
+@dataclass
+class _Session:
+    """One document that was read, and the last answer about it."""
+
+    pipe: LongDocQAPipeline
+    reading: DocumentCache
+    options: dict[str, Any]
+    name: str
+    is_over: bool = False
+    asked: str = ""
+    last: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, line: str) -> None:
+        """Answer a question, or do what a line that begins with a slash says."""
+        if not line.startswith("/"):
+            self._answer(line)
+            return
+        command, _, rest = line[1:].partition(" ")
+        match command:
+            case "passages":
+                print_rows(answers_console(), passage_rows(self.asked, self._answered(), all_passages=True))
+            case "page":
+                self._write_page(rest)
+            case "save":
+                path = Path(rest.strip()).expanduser()
+                if path.suffix != READING_SUFFIX:
+                    raise ValueError(f"/save {rest}: name a file that ends with {READING_SUFFIX}")
+                self.reading.save(path)
+                print_line(f"written to {path}")
+            case "quit" | "exit":
+                self.is_over = True
+            case "help":
+                print_line(_HELP)
+            case _:
+                raise ValueError(f"there is no /{command}; /help says what there is")
+
+    def _answer(self, question: str) -> None:
+        stages = Stages()
+        with stages.stage("answer") as show:
+            shown = shown_as_it_comes(self.pipe, show)
+            answer = self.pipe(question=question, document=self.reading, **self.options, **shown)
+        self.asked, self.last = question, answer
+        print_rows(answers_console(), answer_rows(question, answer)[1:])
+
+    def _answered(self) -> dict[str, Any]:
+        if not self.last:
+            raise ValueError("nothing was asked yet")
+        return self.last
+
+    def _write_page(self, number: str) -> None:
+        import numpy as np
+
+        from ..prompting.pages import drawn_pages
+        from ..rendering.rasterizing import mark_boxes
+
+        plan = self.last["plan"] if self.last else self.reading.plan
+        count = plan.document.num_pages
+        if not number.strip().isdecimal() or not 1 <= int(number) <= count:
+            raise ValueError(f"/page {number}: name one of the pages 1 to {count:,}")
+        page = int(number) - 1
+        drawn = next(islice(drawn_pages(plan.document, plan.scale), page, None))
+        boxes = [item["box"] for item in self.last.get("evidence", ()) if item["page"] == page]
+        path = Path(f"{self.name}-page-{page + 1}.png")
+        with written_whole(path) as unfinished:
+            mark_boxes(np.asarray(drawn), boxes).save(unfinished)
+        print_line(f"written to {path}")
+
+
+def _lines() -> Iterator[str]:
+    """What is typed, line by line, without the empty ones; a prompt stands before each on a terminal."""
+    prompt = "\n> " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            line = input(prompt).strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if line:
+            yield line
