@@ -54,6 +54,17 @@ def test_the_engine_answers_without_the_pipeline(pipe: LongDocQAPipeline) -> Non
         assert answer.finish_reason == pipes["finish_reason"]
 
 
+@pytest.mark.parametrize("policy", ["anchors", "bm25", "attention"])
+def test_a_history_is_part_of_the_prompt_read_or_not(pipe: LongDocQAPipeline, policy: str) -> None:
+    history = [("Which one?", "The first."), ("And then?", "The second.")]
+    options = {"question": QUESTION, "text_policy": policy, "history": history}
+    expected = pipe(document=DOCUMENT, **options)
+    found = pipe(document=pipe.read(DOCUMENT, text_policy=policy), **options)
+    assert comparable(found) == comparable(expected)
+    alone = pipe(document=DOCUMENT, question=QUESTION, text_policy=policy)
+    assert expected["usage"]["prompt_tokens"] > alone["usage"]["prompt_tokens"]
+
+
 # How answers end
 
 

@@ -114,7 +114,7 @@ def test_without_a_model_or_pages_there_is_no_attention(pipe: LongDocQAPipeline)
         pipe.processor.plan(document=DOCUMENT, question=QUESTION, text_policy="attention")
     with pytest.raises(ValueError, match=r"visual_share=0.* leaves nothing to read"):
         pipe(question=QUESTION, document=DOCUMENT, text_policy=POLICY, budget={"visual_share": 0.0})
-    with pytest.raises(ValueError, match="passage_chars=0 and top_k=8 must both be 1 or more"):
+    with pytest.raises(ValueError, match="passage_chars=0 must be a whole number of characters: 16 or more"):
         AttentionPolicy(passage_chars=0)
 
 

@@ -101,7 +101,7 @@ def test_what_a_request_gets_wrong_is_told_in_one_line(checkpoint: Path, documen
     assert told.startswith("--budget 3 is too small: ") and "the smallest that works is" in told
     assert "drop one" in refused_ask(checkpoint, document, "-q", "?", "--visual-share", 0, "--min-scale", 0.5)
     assert "drop one" in refused("plan", document, "--visual-share", 0, "--min-scale", 0.5)
-    assert "drop it" in refused_ask(checkpoint, document, "-q", "?", "--text-policy", "none", "--max-text-tokens", 9)
+    assert "drop one" in refused_ask(checkpoint, document, "-q", "?", "--text-policy", "none", "--max-text-tokens", 9)
     assert "empty question" in refused_ask(checkpoint, document, "-q", " ")
     assert "no such folder" in refused("ask", document, "-q", "?", "--model", "./nowhere")
     assert "no such folder" in refused("plan", document, "--model", "/nowhere")

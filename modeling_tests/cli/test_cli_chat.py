@@ -46,6 +46,8 @@ def test_a_chat_reads_once_answers_each_line_and_goes_on_after_errors(
     ):
         assert told in errors
     assert Image.open("tale-page-1.png").size == (168, 168)
+    prompts = [int(found) for found in re.findall(r"^prompt +(\d+) tokens", out, re.MULTILINE)]
+    assert prompts[2] > prompts[1] + 10  # what was said before is in it
     again, _ = chat(checkpoint, tmp_path / "tale.safetensors", "Which number?")
     said = [re.findall("^answer +(.*)", one, re.MULTILINE)[0] for one in (out, again)]
     assert said[0] == said[1]

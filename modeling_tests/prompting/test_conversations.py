@@ -31,6 +31,28 @@ def test_a_chat_with_a_document_part_is_the_prompt_of_document_and_question(proc
     assert ids == call["input_ids"].tolist()
 
 
+def test_a_history_stands_between_the_document_and_the_question(processor: HybridCtxProcessor) -> None:
+    history = [("Who is <|user|>?", "Nobody."), ("Where?", "")]
+    part = {"type": "document", "text": DOCUMENT}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": [part, {"type": "text", "text": history[0][0]}]},
+        {"role": "assistant", "content": history[0][1]},
+        {"role": "user", "content": [{"type": "text", "text": history[1][0]}]},
+        {"role": "assistant", "content": history[1][1]},
+        {"role": "user", "content": [{"type": "text", "text": QUESTION}]},
+    ]
+    ids = processor.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
+    call, plan = processor(document=DOCUMENT, question=QUESTION, history=history, return_plan=True)
+    assert call["input_ids"] == ids
+    assert plan == processor.plan(DOCUMENT, QUESTION, history=history)
+    assert plan.total_tokens == len(ids[0])
+    for wrong in (["Who?"], [("Who?", None)], [("Who?",)]):
+        with pytest.raises(TypeError, match="history is a list of"):
+            processor.plan(DOCUMENT, QUESTION, history=wrong)
+    with pytest.raises(ValueError, match="empty question"):
+        processor.plan(DOCUMENT, QUESTION, history=[(" ", "Nobody.")])
+
+
 def test_a_chat_as_text_has_one_image_token_a_page(processor: HybridCtxProcessor) -> None:
     messages = [
         {

@@ -103,6 +103,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
         fusion_order: str | None = None,
         system: str | None = None,
+        history: list[tuple[str, str]] | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
         return_pages: bool | None = None,
         generate_kwargs: dict[str, Any] | None = None,
@@ -111,8 +112,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         if unknown := sorted(generation_parameters.keys() - GENERATE_ARGUMENTS):
             raise TypeError(
                 f"unknown arguments for {TASK}: {', '.join(unknown)}; it takes question, document, text, budget, "
-                "text_policy, fusion_order, system, chat_template_kwargs, return_pages, generation parameters, and "
-                "others for generate in generate_kwargs"
+                "text_policy, fusion_order, system, history, chat_template_kwargs, return_pages, generation parameters, "
+                "and others for generate in generate_kwargs"
             )
         check_generate_parameters({**generation_parameters, **(generate_kwargs or {})})
         for name, value, kind in (("system", system, str), ("chat_template_kwargs", chat_template_kwargs, dict)):
@@ -123,6 +124,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             "text_policy": None if text_policy is None else resolve_text_policy(text_policy),
             "fusion_order": fusion_order,
             "system": system,
+            "history": history or None,
             "chat_template_kwargs": chat_template_kwargs,
         }
         preprocess = {name: value for name, value in given.items() if value is not None}
@@ -147,6 +149,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             text_policy (`str`, dict or [`TextPolicy`], *optional*): what is copied as exact tokens.
             fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`.
             system (`str`, *optional*): a system message, which comes before the document.
+            history (list of `(question, answer)`, *optional*): what was said before about this document.
             chat_template_kwargs (`dict`, *optional*): passed to the chat template, such as `{"enable_thinking": False}`.
             batch_size (`int`, *optional*): questions that are answered at a time; 1 unless given.
             return_pages (`bool`, *optional*): also return pictures of the evidence's pages with it marked, as

@@ -181,6 +181,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
         fusion_order: FusionOrder | None = None,
         system: str | None = None,
+        history: Sequence[tuple[str, str]] | None = None,
         add_generation_prompt: bool = True,
         chat_template_kwargs: dict[str, Any] | None = None,
         return_plan: bool = False,
@@ -202,6 +203,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
             text_policy: what is copied as exact tokens: a policy, its name, or `{"name": ..., knob: value}`.
             fusion_order: `"pages_first"` or `"tokens_first"`.
             system: a system message, which comes before the document.
+            history: what was asked and answered before, (question, answer) in their order; it stands behind the document.
             add_generation_prompt, chat_template_kwargs: passed to the chat template.
             return_plan: also return the [`ContextPlan`] (a list of them for a batch).
             draw_pages: whether to draw the pages. Without, `pixel_values` and `image_grid_thw` are left out for
@@ -236,7 +238,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
                 raise ValueError(f"give document= or {name}=, not both; the pages of a document go into document=")
         check_document_options(kwargs)
         options = {"add_generation_prompt": add_generation_prompt, **(chat_template_kwargs or {})}
-        conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question, system)
+        conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question, system, history)
         prompts = self._writer(None, fusion_order, options).write_all(conversations)
         features = self._features(conversations, prompts, return_tensors, draw_pages=draw_pages)
         if not return_plan:
@@ -252,6 +254,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
         fusion_order: FusionOrder | None = None,
         system: str | None = None,
+        history: Sequence[tuple[str, str]] | None = None,
         add_generation_prompt: bool = True,
         chat_template_kwargs: dict[str, Any] | None = None,
     ) -> Any:
@@ -261,7 +264,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
             [`ContextPlan`], or a list of them for a batch.
         """
         options = {"add_generation_prompt": add_generation_prompt, **(chat_template_kwargs or {})}
-        conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question, system)
+        conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question, system, history)
         plans = [prompt.plans[0] for prompt in self._writer(None, fusion_order, options).write_all(conversations)]
         return plans if is_batch else plans[0]
 

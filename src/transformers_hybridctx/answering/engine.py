@@ -104,7 +104,7 @@ class AnsweringEngine:
             document: what `processor(document=...)` takes, one document; or a [`DocumentCache`].
             questions: what is asked about it.
             options: how to generate.
-            context: `budget`, `text_policy`, `fusion_order`, `system` and `chat_template_kwargs`, as in
+            context: `budget`, `text_policy`, `fusion_order`, `system`, `history` and `chat_template_kwargs`, as in
                 `processor(document=...)`.
 
         Raises:
@@ -140,7 +140,8 @@ class AnsweringEngine:
             return document.attach(self.model, self.processor)
         document = self.processor.read_document(document)
         if _unranked(context.get("text_policy") or self.processor.default_text_policy):
-            return self.read(document, prefill_chunk_size=options.get("prefill_chunk_size"), **context)
+            read_with = {name: value for name, value in context.items() if name != "history"}
+            return self.read(document, prefill_chunk_size=options.get("prefill_chunk_size"), **read_with)
         return document
 
     def _answers(

@@ -166,6 +166,7 @@ class DocumentCache:
         question: str,
         budget: ContextBudget | dict[str, Any] | None = None,
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
+        history: Sequence[tuple[str, str]] | None = None,
         **options: Any,
     ) -> tuple[list[int], ContextPlan]:
         """
@@ -173,6 +174,7 @@ class DocumentCache:
 
         Args:
             budget, text_policy: as in `processor(document=...)`, in place of the reading's.
+            history: as in `processor(document=...)`.
             options: `fusion_order`, `system` and `chat_template_kwargs` may only repeat what the reading was made with.
 
         Raises:
@@ -200,6 +202,7 @@ class DocumentCache:
             question=question,
             budget=replace(filled, min_scale=scale, max_scale=scale),
             text_policy=KeptSpans(self.plan.spans) if as_read else policy,
+            history=history,
             **read_with,
             draw_pages=False,
             return_plan=True,

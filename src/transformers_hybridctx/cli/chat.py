@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _HELP = """\
 /passages     what was copied for the last answer, whole
 /page N       write page N as a picture, with the last answer's evidence marked
+/new          forget what was said before
 /save FILE    keep the reading, for `hybridctx ask` and `hybridctx chat` (FILE.safetensors)
 /quit         stop; so does Ctrl-D"""
 
@@ -58,16 +59,21 @@ def chat(
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
     max_new_tokens: MaxNewTokens = None,
+    history: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether the model is told what was said before; not the bundled checkpoint, unless given, as it looks "
+            "facts up and does not converse.",
+            show_default=False,
+        ),
+    ] = None,
     system: System = None,
     no_think: NoThink = False,
     font: Font = None,
     pages: Pages = None,
     password: Password = None,
 ) -> None:
-    """Read a document once and answer one question after the other; /help says what else there is.
-
-    Every question is asked of the document alone: what was said before is not part of it.
-    """
+    """Read a document once and answer one question after the other; /help says what else there is."""
     stages = Stages()
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
@@ -83,7 +89,7 @@ def chat(
                 reading = pipe.read(pipe.processor.read_document(content), budget=bounds, **chosen)
     print_rows(answers_console(), rows_of(reading.plan.summary()))
     options = {"budget": bounds, **chosen, **given(max_new_tokens=max_new_tokens)}
-    session = _Session(pipe, reading, options, document.stem)
+    session = _Session(pipe, reading, options, document.stem, model is not None if history is None else history)
     for line in _lines():
         try:
             with clear_errors():
@@ -104,6 +110,8 @@ class _Session:
     reading: DocumentCache
     options: dict[str, Any]
     name: str
+    has_history: bool
+    history: list[tuple[str, str]] = field(default_factory=list)
     is_over: bool = False
     asked: str = ""
     last: dict[str, Any] = field(default_factory=dict)
@@ -125,6 +133,8 @@ class _Session:
                     raise ValueError(f"/save {rest}: name a file that ends with {READING_SUFFIX}")
                 self.reading.save(path)
                 print_line(f"written to {path}")
+            case "new":
+                self.history.clear()
             case "quit" | "exit":
                 self.is_over = True
             case "help":
@@ -136,8 +146,10 @@ class _Session:
         stages = Stages()
         with stages.stage("answer") as show:
             shown = shown_as_it_comes(self.pipe, show)
-            answer = self.pipe(question=question, document=self.reading, **self.options, **shown)
+            answer = self.pipe(question=question, document=self.reading, history=self.history, **self.options, **shown)
         self.asked, self.last = question, answer
+        if self.has_history:
+            self.history.append((question, answer["answer"]))
         print_rows(answers_console(), answer_rows(question, answer)[1:])
 
     def _answered(self) -> dict[str, Any]:

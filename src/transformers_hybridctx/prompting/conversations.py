@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ from ..planning.paged_document import PagedDocument
 from ..planning.policies.base import TextPolicy
 from ..planning.policies.registry import resolve_text_policy
 
+# What was asked, and what was answered.
+Turn = tuple[str, str]
 # The roles whose words are never parsed for special tokens.
 _UNTRUSTED_ROLES = frozenset({"user", "tool", "observation"})
 _DOCUMENT_KEYS = frozenset({"type", "text", "document", "budget", "text_policy"})
@@ -110,12 +112,12 @@ class ConversationReader:
         return conversation
 
     def read_questions(
-        self, document: Any, question: Any, system: str | None = None
+        self, document: Any, question: Any, system: str | None = None, history: Sequence[Turn] | None = None
     ) -> tuple[list[Conversation], bool]:
-        """Conversations of one user turn each, in which the document stands before the question.
+        """Conversations that end with a question, in which the document stands before all that is said.
 
         Args:
-            document, question, system: as `processor(document=..., question=..., system=...)` takes them.
+            document, question, system, history: as `processor(document=..., question=...)` takes them.
 
         Returns:
             The conversations, and whether there were several documents or questions to begin with.
@@ -135,11 +137,21 @@ class ConversationReader:
             raise ValueError(f"{len(documents)} documents and {len(questions)} questions; give one question for each")
         conversations = []
         instructions = [] if system is None else [{"role": "system", "content": system}]
+        turns = _checked_history(history)
         for one, asked in zip(documents, questions, strict=True):
-            content: list[dict[str, Any]] = [{"type": "document", "document": one}]
+            said: list[tuple[str, str | None]] = [*turns]
             if asked is not None:
-                content.append({"type": "text", "text": _checked_question(asked)})
-            conversations.append(self.read([*instructions, {"role": "user", "content": content}]))
+                said.append((_checked_question(asked), None))
+            content: list[dict[str, Any]] = [{"type": "document", "document": one}]
+            messages: list[dict[str, Any]] = [*instructions, {"role": "user", "content": content}]
+            for number, (words, answer) in enumerate(said):
+                if number:
+                    content = []
+                    messages.append({"role": "user", "content": content})
+                content.append({"type": "text", "text": words})
+                if answer is not None:
+                    messages.append({"role": "assistant", "content": answer})
+            conversations.append(self.read(messages))
         return conversations, many_documents or many_questions
 
     def _read_part(self, part: Any, conversation: Conversation, untrusted: bool) -> Any:
@@ -202,6 +214,14 @@ def _picture_of(part: dict[str, Any]) -> Any:
     if image is None:
         raise ValueError(f"an image part beside a document needs one of {', '.join(_IMAGE_KEYS)}: {part!r:.80}")
     return image
+
+
+def _checked_history(history: Any) -> list[Turn]:
+    turns = [] if history is None else list(history)
+    for turn in turns:
+        if not (isinstance(turn, (list, tuple)) and len(turn) == 2 and all(isinstance(said, str) for said in turn)):
+            raise TypeError(f"history is a list of (question, answer), both strings; it holds {turn!r:.80}")
+    return [(_checked_question(question), answer) for question, answer in turns]
 
 
 def _checked_question(question: Any) -> str:
