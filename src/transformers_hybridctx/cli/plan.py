@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -29,6 +29,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..planning.plan import ContextPlan
     from ..planning.policies.base import TextPolicy
     from ..processing_hybridctx import HybridCtxProcessor
     from .quick_planner import QuickPlanner
@@ -54,63 +55,75 @@ def plan(
 
     Exit code 1: no policy can be met.
     """
-    from ..planning.budget import ContextBudgetError
     from ..planning.policies.registry import TEXT_POLICIES, resolve_text_policy
 
-    table = Table("policy", box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in _COLUMNS:
-        table.add_column(heading, justify="right")
-    notes: list[tuple[str, str]] = []
     with clear_errors():
         limits(budget, visual_share, min_scale, max_text_tokens)  # before anything is read
         content = read_file_or_reading(document, pages, password, font)
-        is_reading = document.suffix == READING_SUFFIX
-        if is_reading:  # which fits one model, that it is held against
+        if document.suffix == READING_SUFFIX:  # which fits one model, that it is held against
             pipe = load_pipeline(model)
             planner: HybridCtxProcessor | QuickPlanner = pipe.processor
             content.attach(pipe.model, planner)
-            laid_out = content.plan.document
+            laid_out, own = content.plan.document, content.text_policy
         else:
             planner = load_planner(model, font)
-            laid_out = planner.read_document(content)
-        own = content.text_policy if is_reading else resolve_text_policy(planner.default_text_policy)
-        policies: dict[str, Any] = {f"{own.name}, as ask": own, **{name: name for name in TEXT_POLICIES}}
-        for name, policy in policies.items():
-            try:
-                full = "full" if name.startswith("full") else None
-                bounds = limits(budget, visual_share, min_scale, max_text_tokens, full)
-                if is_reading:
-                    found = content.prompt(planner, question, bounds, policy)[1]
-                else:
-                    found = planner.plan(laid_out, question, budget=bounds, text_policy=policy)
-            except ContextBudgetError as error:
-                notes.append(
-                    (name, in_options(f"cannot be met; the smallest {error.field} that works is {error.smallest:,}"))
-                )
-            except ValueError as error:
-                notes.append((name, in_options(str(error))))
-            else:
-                table.add_row(name, *_cells(found))
-                continue
-            table.add_row(name, "–", *[""] * (len(_COLUMNS) - 1), style="dim")
+            laid_out, own = planner.read_document(content), resolve_text_policy(planner.default_text_policy)
+
+        def plan_with(policy: str | TextPolicy) -> ContextPlan:
+            full = "full" if "full" in (policy, getattr(policy, "name", None)) else None
+            bounds = limits(budget, visual_share, min_scale, max_text_tokens, full)
+            if document.suffix != READING_SUFFIX:
+                return planner.plan(laid_out, question, budget=bounds, text_policy=policy)
+            planned: ContextPlan = content.prompt(planner, question, bounds, policy)[1]
+            return planned
+
+        policies: dict[str, str | TextPolicy] = {f"{own.name}, as ask": own, **{name: name for name in TEXT_POLICIES}}
+        plans = {name: _plan_or_reason(plan_with, policy) for name, policy in policies.items()}
         text = laid_out.text
         size = f"{len(text):,} characters, {planner.encoder.count(text) if text else 0:,} tokens as text"
     console = answers_console()
     rows = [("document", size), ("laid out", f"{laid_out.num_pages:,} pages"), ("as ask", _knobs(own))]
     print_rows(console, rows)
     console.print()
-    console.print(table)
+    console.print(_table_of(plans))
     console.print(
         "\nTokens of the whole prompt, of pages and of copied text; characters left out of both.", style="dim"
     )
-    if notes:
+    reasons = [(name, found) for name, found in plans.items() if isinstance(found, str)]
+    if reasons:
         console.print()
-        print_rows(console, notes)
-    if len(notes) == len(policies):
+        print_rows(console, reasons)
+    if len(reasons) == len(plans):
         raise typer.Exit(1)
 
 
-def _cells(found: Any) -> Sequence[str]:
+def _plan_or_reason(
+    plan_with: Callable[[str | TextPolicy], ContextPlan], policy: str | TextPolicy
+) -> ContextPlan | str:
+    """What a policy would cost, or why there is no such plan."""
+    from ..planning.budget import ContextBudgetError
+
+    try:
+        return plan_with(policy)
+    except ContextBudgetError as error:
+        return in_options(f"cannot be met; the smallest {error.field} that works is {error.smallest:,}")
+    except ValueError as error:
+        return in_options(str(error))
+
+
+def _table_of(plans: dict[str, ContextPlan | str]) -> Table:
+    table = Table("policy", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in _COLUMNS:
+        table.add_column(heading, justify="right")
+    for name, found in plans.items():
+        if isinstance(found, str):
+            table.add_row(name, "–", *[""] * (len(_COLUMNS) - 1), style="dim")
+        else:
+            table.add_row(name, *_cells(found))
+    return table
+
+
+def _cells(found: ContextPlan) -> Sequence[str]:
     """A plan's figures in the order of the columns."""
     ratio = found.compression_ratio
     return (

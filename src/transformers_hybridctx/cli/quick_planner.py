@@ -15,6 +15,7 @@ from ..planning.page_tokens import PageTokens
 from ..planning.paged_document import PagedDocument
 from ..planning.plan import ContextPlan
 from ..planning.planner import ContextPlanner
+from ..planning.policies.base import TextPolicy
 from ..prompting.conversations import ConversationReader
 from ..prompting.encoder import PlainEncoder
 from ..prompting.frames import PromptRenderer
@@ -72,7 +73,7 @@ class QuickPlanner:
         return PageRenderer(self.render_config).typeset(document) if isinstance(document, str) else document
 
     def plan(
-        self, document: PagedDocument, question: str | None, budget: dict[str, Any], text_policy: str
+        self, document: PagedDocument, question: str | None, budget: dict[str, Any], text_policy: str | TextPolicy
     ) -> ContextPlan:
         default = ContextBudget.of(self.settings["default_budget"])
         reader = ConversationReader(self.read_document, _no_pictures, default, budget, text_policy)
