@@ -47,6 +47,7 @@ def test_markup_becomes_what_a_reader_sees(markup: str, text: str) -> None:
         ("<button>12</button><button>13</button>", "12 13"),
         ("<label>Sum</label><input value=12><input type=hidden value=7><input value=13>", "Sum 12 13"),
         ("<input type=checkbox checked>yes<input type=radio>no", "[x] yes [ ] no"),
+        ("<select><option>a<select><option selected>b</select></option></select>c", "a\nb\nc"),
         ("<textarea> a\n  b</textarea>1", " a\n  b\n1"),
         ("<ruby>漢<rp>(</rp><rt>kan</rt></ruby>", "漢(kan)"),
     ],

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents from files: text, Markdown, HTML, PDF and page pictures, or a clear reason why not."""
+"""Documents from files: what each kind becomes, or a clear reason why not. docs/documents.md has the table of kinds."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from .encodings import decode
 from .html import html_text
+from .office import PANDOC_FORMATS, email_text, office_text
 from .page_numbers import page_indices
 from .pdf import PdfFile
 from .pdf_reading import read_pdf
 from .pictures import GivenPicture
 from .scans import ScannedPages
+from .sheets import SHEET_SUFFIXES, workbook_text
 
 MAX_BYTES = 64 * 2**20
 """Largest file of text that is read, in bytes."""
@@ -25,6 +27,14 @@ MAX_PAGED_BYTES = 2**30
 _TEXTS = frozenset((".txt", ".md", ".markdown", ".rst", ".log", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml"))
 _MARKUP = frozenset((".html", ".htm", ".xhtml"))
 _PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
+_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | {".pdf"}
+_EMAIL = ".eml"
+_UNREAD = frozenset(
+    (
+        *(".doc", ".ppt", ".odp", ".mobi", ".msg", ".ps", ".eps", ".djvu", ".exe", ".mp3", ".mp4"),
+        *(".zip", ".gz", ".tar", ".7z", ".rar"),
+    )
+)
 _SUFFIXES = _TEXTS | _MARKUP | _PICTURES | {".pdf"}
 _UNREAD = frozenset(
     (
@@ -66,7 +76,7 @@ _UNREAD = frozenset(
         ".mp4",
     ]
 )
-_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | _UNREAD | {".pdf"}
+_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | _UNREAD | PANDOC_FORMATS.keys() | SHEET_SUFFIXES | {".pdf", _EMAIL}
 _LONGEST_PATH = 1024
 _PATH = re.compile(r"(\w[\w+.-]*://|file:|~?/|\.{1,2}/|[A-Za-z]:[\\/])\S+")
 
@@ -94,58 +104,101 @@ def names_a_file(document: Any) -> bool:
 
 
 def read_document_file(
-    path: str | os.PathLike[str], *, password: str | None = None, pages: str | None = None
+    path: str | os.PathLike[str] | bytes | BinaryIO,
+    *,
+    name: str | None = None,
+    encoding: str | None = None,
+    password: str | None = None,
+    pages: str | None = None,
 ) -> str | ScannedPages:
     """The text of a file; for a picture, or a PDF that holds no text (a scan), its pages, not yet drawn.
 
-    Text files are UTF-8, or UTF-16 with a byte order mark. Of PDFs, the text of all pages is read, with what form
-    fields and annotations hold and the text that recognition wrote over scans; a form feed stands between two pages.
-    It is a `PagedText`, which knows the PDF's page of each character.
+    What a file is says its suffix, and of PDFs their first bytes. Of PDFs, the text of all pages is read, with what form
+    fields and annotations hold and the text that recognition wrote over scans; a form feed stands between two pages. It
+    is a `PagedText`, which knows the PDF's page of each character.
 
     Args:
-        path: a path, or a `file:` address. Nothing is fetched from the network.
+        path: a path, or a `file:` address; or the bytes of a file, or what they are read from. Nothing is fetched from
+            the network.
+        name: what bytes are called in messages, and what their suffix is taken from; such as "report.pdf".
+        encoding: of a file of text, by Python's names; else what `encodings.decode` finds.
         password: of an encrypted PDF.
         pages: of a PDF or a picture of many frames: those to read, counted from 1, such as "3", "10-20,25" or "90-".
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
-        ValueError: the file is empty, larger than `MAX_BYTES` (PDFs and pictures: `MAX_PAGED_BYTES`), not in a known
-            encoding, or a PDF or picture that is damaged or encrypted.
+        ValueError: the file is empty, larger than `MAX_BYTES` (PDFs and pictures: `MAX_PAGED_BYTES`), of a kind that is
+            not read, damaged or encrypted.
 
     Warns:
-        UserWarning: some pages of a PDF are pictures of text, others hold text; what the pictures show is left out. A PDF
-            holds text that it never shows, or text that its fonts do not map to characters.
+        UserWarning: something of the file is not read, or is read by a guess: pages of pictures among pages of text, text
+            that a PDF never shows, text that its fonts do not map to characters, bytes that are no text in the encoding,
+            an encoding that was recognised.
     """
-    given, path = path, _local_path(path)
+    source, name = _source_of(path, name)
+    suffix = Path(name).suffix.lower()
+    size, start = _size_and_start(source)
+    is_pdf = suffix == ".pdf" or start.startswith(b"%PDF-")
+    if size == 0:
+        raise ValueError(f"empty document: {name} has no bytes")
+    most = MAX_PAGED_BYTES if is_pdf or suffix in _PICTURES else MAX_BYTES
+    if size > most:
+        raise ValueError(f"{name} has {size:,} bytes, more than the {most:,} that are read at once; split it up")
+    if suffix in _PICTURES:
+        frames = GivenPicture.frames_of(source, name)
+        return ScannedPages([frames[index] for index in page_indices(pages, len(frames), name)])
+    if is_pdf:
+        return read_pdf(PdfFile(source, name, password), pages)
+    if pages is not None:
+        raise ValueError(f"pages={pages!r}: {name} has no pages of its own")
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    text = _text_of(data, suffix, name, encoding)
+    if not text.strip():
+        what = " and markup" * (suffix in _MARKUP)
+        raise ValueError(f"empty document: {name} has no text, only white space{what}")
+    return text
+
+
+def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
+    if suffix in PANDOC_FORMATS:
+        return office_text(data, suffix, name)
+    if suffix in SHEET_SUFFIXES:
+        return workbook_text(data, name)
+    if suffix == _EMAIL:
+        return email_text(data, name)
+    text = decode(data, name, encoding, is_markup=suffix in _MARKUP or suffix == ".xml")
+    if suffix not in _MARKUP:
+        return text
+    try:
+        return html_text(text)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as HTML: {error}") from error
+
+
+def _source_of(given: str | os.PathLike[str] | bytes | BinaryIO, name: str | None) -> tuple[Path | bytes, str]:
+    """(an existing file or bytes, what it is called)."""
+    if not isinstance(given, (str, os.PathLike)):
+        data = given if isinstance(given, bytes) else given.read()
+        if not isinstance(data, bytes):
+            raise TypeError(
+                f"a file object of bytes is read, not one of {type(data).__name__}; open it with mode 'rb'"
+            )
+        named = getattr(given, "name", None)
+        return data, name or (named if isinstance(named, str) else "the given bytes")
+    path = _local_path(given)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name one file in it")
     if not path.exists():
         as_text = "; a text that looks like a file's name is taken as text if it ends with a newline"
         raise FileNotFoundError(f"there is no file {path}{as_text * isinstance(given, str)}")
-    size, suffix = path.stat().st_size, path.suffix.lower()
-    with path.open("rb") as file:
-        is_pdf = suffix == ".pdf" or file.read(5) == b"%PDF-"
-    if size == 0:
-        raise ValueError(f"empty document: {path} has no bytes")
-    most = MAX_PAGED_BYTES if is_pdf or suffix in _PICTURES else MAX_BYTES
-    if size > most:
-        raise ValueError(f"{path} has {size:,} bytes, more than the {most:,} that are read at once; split it up")
-    if suffix in _PICTURES:
-        frames = GivenPicture.frames_of(path, str(path))
-        return ScannedPages([frames[index] for index in page_indices(pages, len(frames), str(path))])
-    if is_pdf:
-        return read_pdf(PdfFile(path, str(path), password), pages)
-    text = decode(path.read_bytes(), str(path))
-    if suffix in _MARKUP:
-        try:
-            text = html_text(text)
-        except ValueError as error:
-            raise ValueError(f"{path} cannot be read as HTML: {error}") from error
-    if not text.strip():
-        raise ValueError(
-            f"empty document: {path} has no text, only white space" + (" and markup" * (suffix in _MARKUP))
-        )
-    return text
+    return path, str(path)
+
+
+def _size_and_start(source: Path | bytes) -> tuple[int, bytes]:
+    if isinstance(source, bytes):
+        return len(source), source[:1024]
+    with source.open("rb") as file:
+        return source.stat().st_size, file.read(1024)
 
 
 def _local_path(path: str | os.PathLike[str]) -> Path:

@@ -111,6 +111,7 @@ class _Writer:
         self._verbatim = 0
         self._lists: list[int | None] = []
         self._marks_choice = False
+        self._marked: list[int] = []  # open elements that have a mark before their content
 
     def text(self) -> str:
         return str(self._texts[0])
@@ -161,6 +162,7 @@ class _Writer:
             self._marks_choice = node.css_first("option[selected], x-option[selected]") is not None
         elif (mark := self._opening_of(node)) is not None:
             out.open_mark(mark)
+            self._marked.append(node.mem_id)
         else:
             self._void(node)
 
@@ -212,10 +214,9 @@ class _Writer:
         elif tag == "table":
             rows = self._tables.pop()
             out.write(rows.text() if rows is not None else "")
-        elif tag in _OPENINGS or tag == "li" or (tag == "a" and _target(node)):
+        elif self._marked[-1:] == [node.mem_id]:
+            self._marked.pop()
             out.close_mark(self._closing_of(node))
-        elif tag in ("option", "x-option") and self._marks_choice:
-            out.close_mark()
         if tag in _STRUCK:
             out.blank()  # what replaces it begins here
         if tag in _BLOCKS or tag in ("td", "th"):

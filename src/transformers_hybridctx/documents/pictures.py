@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Sequence
 from io import BytesIO
@@ -16,7 +17,21 @@ MAX_PICTURE_PIXELS = 2**27
 MAX_FRAMES = 20_000
 """Most frames of a picture file."""
 
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+# What Pillow's readers are known to raise for damaged files.
+_DAMAGE = (
+    *(
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        AttributeError,
+        MemoryError,
+    ),
+    *(struct.error, Image.DecompressionBombError),
+)
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that exchange height and width
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Office files, books, notebooks and e-mail as text."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from email.message import EmailMessage
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from transformers_hybridctx.documents import office
+from transformers_hybridctx.documents.files import read_document_file
+
+CONTRACT = """# Contract
+
+The sum is **485,000** EUR. See [list](https://x.org/l).
+
+| Item  | 2023 | 2024 |
+|-------|------|------|
+| Sales |      | 9    |
+| Cost  | 3    | 4    |
+
+- one
+- two
+"""
+AS_TEXT = """# Contract
+The sum is 485,000 EUR. See [list](https://x.org/l).
+| Item | 2023 | 2024 |
+| --- | --- | --- |
+| Sales |  | 9 |
+| Cost | 3 | 4 |
+- one
+- two"""
+MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+
+
+@pytest.fixture(scope="module")
+def pandoc() -> str:
+    return str(pytest.importorskip("pypandoc").get_pandoc_path())
+
+
+@pytest.mark.parametrize("suffix", ["docx", "odt", "epub", "ipynb"])
+def test_headings_tables_links_and_lists_are_kept(tmp_path: Path, pandoc: str, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    subprocess.run([pandoc, "-f", "markdown", "-o", str(path)], input=CONTRACT.encode(), check=True)
+    assert read_document_file(path) == AS_TEXT
+
+
+@pytest.mark.parametrize("suffix", ["pptx", "rtf"])
+def test_slides_and_rich_text_keep_words_and_rows(tmp_path: Path, pandoc: str, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    subprocess.run([pandoc, "-s", "-f", "markdown", "-o", str(path)], input=CONTRACT.encode(), check=True)
+    text = read_document_file(path)
+    for row in ("# Contract", "The sum is 485,000 EUR.", "| Sales |  | 9 |", "one\n", "two"):
+        assert row in str(text)
+
+
+def test_sheets_keep_their_names_and_cells() -> None:
+    sheets: dict[str, list[list[str]] | str] = {"Income": [["Item", "2023"], ["Sales", "9"]], "Costs": [["Rent", "4"]]}
+    text = str(read_document_file(workbook(sheets), name="a.xlsx"))
+    assert text.index("Income") < text.index("| Sales | 9 |") < text.index("Costs") < text.index("| Rent | 4 |")
+
+
+def test_merged_cells_stand_in_all_that_they_cover() -> None:
+    rows = [["Region", "North", ""], ["", "2023", "2024"], ["Sales", "1", "2"]]
+    merged = '<mergeCells count="2"><mergeCell ref="B1:C1"/><mergeCell ref="A1:A2"/></mergeCells>'
+    text = read_document_file(workbook({"S": rows}, merged), name="a.xlsx")
+    assert text == "# S\n| Region | North | North |\n| Region | 2023 | 2024 |\n| Sales | 1 | 2 |"
+
+
+def test_empty_rows_and_columns_before_a_table_move_no_merged_cell() -> None:
+    rows = '<row r="3"><c r="C3"><v>4</v></c></row><row r="4"><c r="C4"><v>1.5</v></c><c r="D4"><v>7</v></c></row>'
+    merged = '<mergeCells count="1"><mergeCell ref="C3:D3"/></mergeCells>'
+    assert read_document_file(workbook({"S": rows}, merged), name="a.xlsx") == "# S\n| 4 | 4 |\n| 1.5 | 7 |"
+
+
+def test_a_sheet_of_thousands_of_millions_of_cells_is_refused() -> None:
+    rows = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
+    with pytest.raises(ValueError, match=r"a.xlsx cannot be read as a workbook"):
+        read_document_file(workbook({"S": rows}), name="a.xlsx")
+
+
+def test_without_pandoc_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise OSError("no pandoc")
+
+    monkeypatch.setattr(pytest.importorskip("pypandoc"), "get_pandoc_path", missing)
+    with pytest.raises(ValueError, match=r"a.docx is read by pandoc.*pip install 'transformers-hybridctx\[office\]'"):
+        read_document_file(b"PK", name="a.docx")
+
+
+def test_a_file_that_takes_too_long_is_refused(pandoc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(office, "PANDOC_SECONDS", 0)
+    with pytest.raises(ValueError, match="takes pandoc more than 0 seconds; split it up"):
+        read_document_file(b"{\\rtf1 x}", name="a.rtf")
+
+
+def test_an_email_is_its_headers_text_and_names_of_attachments() -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "Ada <ada@example.org>", "bob@example.org", "Größe"
+    message.set_content("The code is 4821.\n")
+    message.add_alternative("<p>The code is <b>4821</b>.", subtype="html")
+    message.add_attachment(b"%PDF-", maintype="application", subtype="pdf", filename="plan.pdf")
+    assert read_document_file(bytes(message), name="a.eml") == (
+        "From: Ada <ada@example.org>\nTo: bob@example.org\nSubject: Größe\n\nThe code is 4821.\n[attached: plan.pdf]"
+    )
+
+
+def test_an_email_of_html_alone_is_what_its_reader_sees() -> None:
+    headers = "Subject: x\nContent-Type: text/html; charset=cp1252\nContent-Transfer-Encoding: 8bit"
+    data = f"{headers}\n\n<p hidden>no</p><p>naïve"
+    assert read_document_file(data.encode("cp1252"), name="a.eml") == "Subject: x\n\nnaïve"
+
+
+def workbook(sheets: dict[str, list[list[str]] | str], more: str = "") -> bytes:
+    """A small .xlsx file."""
+    numbers = range(1, len(sheets) + 1)
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    overrides = "".join(
+        f'<Override PartName="/xl/worksheets/s{n}.xml" ContentType="{kind}.worksheet+xml"/>' for n in numbers
+    )
+    related = "".join(
+        f'<Relationship Id="r{n}" Type="{OFFICE}/worksheet" Target="worksheets/s{n}.xml"/>' for n in numbers
+    )
+    named = "".join(
+        f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in zip(numbers, sheets, strict=True)
+    )
+    files = {
+        "[Content_Types].xml": f'<Types xmlns="{PACKAGE}/content-types"><Default Extension="rels" ContentType='
+        '"application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" '
+        f'ContentType="{kind}.sheet.main+xml"/>{overrides}</Types>',
+        "_rels/.rels": f'<Relationships xmlns="{PACKAGE}/relationships"><Relationship Id="r1" '
+        f'Type="{OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}"><sheets>{named}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{PACKAGE}/relationships">{related}</Relationships>',
+    }
+    for n, rows in zip(numbers, sheets.values(), strict=True):
+        files[f"xl/worksheets/s{n}.xml"] = (
+            f'<worksheet xmlns="{MAIN}"><sheetData>{cells(rows)}</sheetData>{more}</worksheet>'
+        )
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, '<?xml version="1.0" encoding="UTF-8"?>' + content)
+    return buffer.getvalue()
+
+
+def cells(rows: list[list[str]] | str) -> str:
+    if isinstance(rows, str):
+        return rows
+    written = ""
+    for y, row in enumerate(rows, start=1):
+        filled = enumerate(row, start=ord("A"))
+        inner = "".join(f'<c r="{chr(x)}{y}" t="inlineStr"><is><t>{cell}</t></is></c>' for x, cell in filled)
+        written += f'<row r="{y}">{inner}</row>'
+    return written

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Written documents, slides, books and notebooks by pandoc, and e-mail: the text of the HTML that they become."""
+
+from __future__ import annotations
+
+import subprocess
+from email import message_from_bytes, policy
+from email.message import MIMEPart
+
+from .encodings import decode
+from .html import html_text
+
+PANDOC_FORMATS = {
+    **dict.fromkeys((".docx", ".docm"), "docx"),
+    **{".pptx": "pptx", ".odt": "odt", ".rtf": "rtf", ".epub": "epub", ".fb2": "fb2", ".ipynb": "ipynb"},
+}
+"""Suffix of a file -> what pandoc calls its format."""
+PANDOC_SECONDS = 120
+"""Longest that pandoc may take for a file."""
+PANDOC_BYTES = 2**30
+"""Most memory that pandoc may take."""
+
+_HEADERS = ("From", "To", "Cc", "Date", "Subject")
+
+
+def office_text(data: bytes, suffix: str, name: str) -> str:
+    """The text of a file by pandoc, in a process of its own that reads and writes no other file.
+
+    Raises:
+        ValueError: pandoc is not installed, or cannot read the file within `PANDOC_SECONDS` and `PANDOC_BYTES`.
+    """
+    try:
+        from pypandoc import get_pandoc_path
+
+        program = get_pandoc_path()
+    except (ImportError, OSError) as error:
+        raise ValueError(
+            f"{name} is read by pandoc, which is not installed: pip install 'transformers-hybridctx[office]'; "
+            "or save it as PDF, HTML or plain text"
+        ) from error
+    command = [program, "+RTS", f"-M{PANDOC_BYTES}", "-RTS", "--sandbox", "--wrap=none", "--track-changes=accept"]
+    try:
+        done = subprocess.run(
+            [*command, "-f", PANDOC_FORMATS[suffix], "-t", "html"],
+            input=data,
+            capture_output=True,
+            timeout=PANDOC_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"{name} takes pandoc more than {PANDOC_SECONDS} seconds; split it up") from error
+    if done.returncode:
+        reason = " ".join(done.stderr.decode("utf-8", "replace").split())[:200] or f"exit code {done.returncode}"
+        raise ValueError(f"{name} cannot be read as {suffix} ({reason}); save it again, or as PDF")
+    return html_text(done.stdout.decode("utf-8", "replace"))
+
+
+def email_text(data: bytes, name: str) -> str:
+    """A message: its sender, receivers, date and subject, its text, and the names of what is attached, which is not read.
+
+    Raises:
+        ValueError: it is no message.
+    """
+    message = message_from_bytes(data, policy=policy.default)
+    lines = [f"{header}: {message[header]}" for header in _HEADERS if message[header]]
+    if not lines:
+        raise ValueError(f"{name} is no e-mail: it has none of the headers {', '.join(_HEADERS)}")
+    body = message.get_body(("plain", "html"))
+    if body is not None:
+        content = body.get_payload(decode=True)
+        text = decode(content if isinstance(content, bytes) else b"", f"the text of {name}", _charset_of(body))
+        is_html = body.get_content_subtype() == "html"
+        lines += ["", html_text(text) if is_html else text.replace("\r\n", "\n").rstrip("\n")]
+    attached = [part.get_filename() or part.get_content_type() for part in message.iter_attachments()]
+    lines += [f"[attached: {one}]" for one in attached]
+    return "\n".join(lines)
+
+
+def _charset_of(part: MIMEPart) -> str | None:
+    charset = part.get_content_charset()
+    try:
+        "".encode(charset or "utf-8")
+    except LookupError:
+        return None
+    return charset
