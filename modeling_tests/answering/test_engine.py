@@ -20,6 +20,7 @@ from transformers import (
 
 from transformers_hybridctx import HybridCtxProcessor, LongDocQAPipeline
 from transformers_hybridctx.answering.generate_options import GenerateOptions
+from transformers_hybridctx.prompting.encoder import PlainEncoder
 
 
 class Says(LogitsProcessor):
@@ -175,6 +176,7 @@ def test_more_questions_are_no_more_work_on_the_document(
     counted(pipe.processor, "draw_pages")
     counted(pipe.processor, "read_document")
     counted(pipe.model, "get_image_features")
+    counted(PlainEncoder, "_encode", lambda encoder, texts: sum(map(len, texts)))
     work = []
     for number in (2, 8):
         calls.clear()
@@ -182,6 +184,8 @@ def test_more_questions_are_no_more_work_on_the_document(
         work.append(dict(calls))
     assert work[0]["draw_pages"] == work[1]["draw_pages"] == 1
     assert work[0]["get_image_features"] == work[1]["get_image_features"] == 1
+    characters = [one["_encode"] for one in work]
+    assert characters[1] - characters[0] < 6 * len(DOCUMENT) / 4  # six questions, and not six times the document
 
 
 # What is refused
@@ -190,12 +194,12 @@ def test_more_questions_are_no_more_work_on_the_document(
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"batch_size": -1}, "batch_size=-1 must be a whole number, 1 or more"),
+        ({"batch_size": -1}, "batch_size=-1 must be a whole number of questions at a time: 1 or more"),
         ({"batch_size": 0}, "batch_size=0 must be"),
         ({"batch_size": True}, "batch_size=True must be"),
-        ({"batch_size": 2.0}, "batch_size=2.0 must be"),
+        ({"batch_size": 2.0}, r"batch_size=2\.0 must be"),
         ({"batch_size": "2"}, "batch_size='2' must be"),
-        ({"max_new_tokens": None}, "max_new_tokens=None must be a whole number, 1 or more; leave it out"),
+        ({"max_new_tokens": None}, "max_new_tokens=None must be a whole number of tokens \\(leave it out"),
         ({"max_new_tokens": True}, "max_new_tokens=True must be"),
         ({"max_new_tokens": 2.5}, "max_new_tokens=2.5 must be"),
         ({"max_new_tokens": "9"}, "max_new_tokens='9' must be"),

@@ -12,10 +12,16 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from peft import LoraConfig, get_peft_model
 from sample_questions import DOCUMENT, QUESTION, QUESTIONS, comparable
+from tiny_models import make_model
 from transformers import pipeline
 
 from transformers_hybridctx import DocumentCache, HybridCtxConfig, LongDocQAPipeline
-from transformers_hybridctx.caching.attention_ranking import attention_to_pages, passage_scores, rank_by_attention
+from transformers_hybridctx.caching.attention_ranking import (
+    attention_to_pages,
+    attention_weights,
+    passage_scores,
+    rank_by_attention,
+)
 from transformers_hybridctx.planning.passages import passages_of
 from transformers_hybridctx.planning.policies.attention import AttentionPolicy
 from transformers_hybridctx.planning.policies.registry import resolve_text_policy
@@ -49,6 +55,28 @@ def test_what_is_listened_to_is_the_attention_of_the_whole_prompt(
     assert found.shape == (2, 4, cache.plan.visual_tokens)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert pipe.model.config.text_config._attn_implementation == before
+
+
+@pytest.mark.parametrize("towers", ["glm4v", "glm_ocr", "glm4v_moe"])
+def test_weights_are_those_of_eager_attention_in_every_family(towers: str) -> None:
+    model = make_model(towers)
+    model.set_attn_implementation("eager")
+    ids = torch.arange(6, 17)[None]
+    positions = torch.arange(11).expand(3, 1, -1)
+    with torch.no_grad():
+        output = model(
+            input_ids=ids,
+            position_ids=positions,
+            use_cache=True,
+            output_hidden_states=True,
+            output_attentions=True,
+        )
+        tower = model.model.language_model
+        for index, layer in enumerate(tower.layers):
+            hidden_states = output.hidden_states[index][:, 7:]
+            rotary = tower.rotary_emb(hidden_states, position_ids=positions[..., 7:])
+            found = attention_weights(layer, hidden_states, rotary, output.past_key_values.layers[index].keys)
+            torch.testing.assert_close(found, output.attentions[index][:, :, 7:], rtol=1e-4, atol=1e-6)
 
 
 def test_a_passage_scores_what_its_visual_tokens_get(

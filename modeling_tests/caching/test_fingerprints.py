@@ -269,3 +269,14 @@ def test_an_identity_s_rows_swapped_have_another_hash() -> None:
         negated = identity.clone()
         negated[0, 0] = -1
         assert content_hash(negated) != content_hash(identity)
+
+
+def test_offloaded_weights_count_like_those_in_memory(checkpoint: Path, tmp_path: Path) -> None:
+    plain = HybridCtxForCausalLM.from_pretrained(checkpoint)
+    places = {"model.visual": "cpu", "model.language_model": "disk", "lm_head": "cpu"}
+    spread = HybridCtxForCausalLM.from_pretrained(checkpoint, device_map=places, offload_folder=tmp_path)
+    assert any(weight.is_meta for weight in spread.parameters())
+    assert checkpoint_checksum(spread) == checkpoint_checksum(plain)
+    with torch.no_grad():
+        plain.model.language_model.layers[0].mlp.down_proj.weight[0, 0] += 1
+    assert checkpoint_checksum(spread) != checkpoint_checksum(plain)

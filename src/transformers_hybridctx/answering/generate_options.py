@@ -11,16 +11,17 @@ from transformers.generation.utils import GenerationMixin
 
 from ..caching.model_lock import base_model
 from ..caching.prefix import empty_cache
+from ..planning.knobs import whole_number
 
-# The smallest whole number that makes sense.
+# The smallest whole number that makes sense, and of what.
 _WHOLE = {
-    "max_new_tokens": 1,
-    "min_new_tokens": 0,
-    "max_length": 1,
-    "num_beams": 1,
-    "num_return_sequences": 1,
-    "prefill_chunk_size": 1,
-    "prompt_lookup_num_tokens": 1,
+    "max_new_tokens": (1, "tokens (leave it out for the pipeline's or the model's own)"),
+    "min_new_tokens": (0, "tokens"),
+    "max_length": (1, "tokens"),
+    "num_beams": (1, "beams"),
+    "num_return_sequences": (1, "sequences"),
+    "prefill_chunk_size": (1, "tokens, or None for all at once"),
+    "prompt_lookup_num_tokens": (1, "tokens, or None for no drafts"),
 }
 _FIELDS = frozenset(vars(GenerationConfig()))
 GENERATE_ARGUMENTS = _FIELDS | {
@@ -46,7 +47,7 @@ class GenerateOptions:
     def __init__(self, model: Any, given: dict[str, Any], batch_size: int = 1) -> None:
         self._model = model
         self._given = given
-        self.batch_size = whole_number("batch_size", batch_size, 1, "questions that are answered at a time")
+        self.batch_size = whole_number("batch_size", batch_size, 1, "questions at a time")
         check_generate_parameters(given)
         known = _FIELDS | inspect.signature(GenerationMixin.generate).parameters.keys()
         known |= inspect.signature(base_model(model).forward).parameters.keys() | {"tokenizer", "assistant_tokenizer"}
@@ -117,20 +118,13 @@ class GenerateOptions:
 def check_generate_parameters(given: dict[str, Any]) -> None:
     """Raises `ValueError` where a generation parameter makes no sense, and names it."""
     parameters = {name: value for name, value in given.items() if name in _FIELDS}
-    for name, smallest in _WHOLE.items():
+    for name in _WHOLE:
         if name in parameters and (parameters[name] is not None or name == "max_new_tokens"):
-            whole_number(name, parameters[name], smallest, "leave it out for the pipeline's or the model's own")
+            whole_number(name, parameters[name], *_WHOLE[name])
     try:
         GenerationConfig(**parameters).validate(strict=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"generation parameters {parameters!r:.200} cannot be used: {error}") from error
 
 
-def whole_number(name: str, value: Any, smallest: int, way_out: str) -> int:
-    """The value, if it is a whole number of at least `smallest`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise ValueError(f"{name}={value!r} must be a whole number, {smallest} or more; {way_out}")
-    return value
-
-
-__all__ = ["GENERATE_ARGUMENTS", "GenerateOptions", "check_generate_parameters", "whole_number"]
+__all__ = ["GENERATE_ARGUMENTS", "GenerateOptions", "check_generate_parameters"]

@@ -154,7 +154,7 @@ def attention_weights(
     queries = queries.view(1, hidden_states.shape[1], -1, attention.head_dim).transpose(1, 2)
     # each relative rotates in its own way, by this function of its own module
     rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
-    queries, _ = rotate(queries, queries, *rotary)
+    queries, _ = rotate(queries, queries, *(part.to(queries.device) for part in rotary))
     keys = keys.to(queries.device).repeat_interleave(attention.num_key_value_groups, dim=1)
     scores = queries @ keys.transpose(2, 3) * attention.scaling
     later = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).triu(

@@ -31,7 +31,8 @@ _INCIDENTAL = frozenset(
 )
 _BLOCK = 2**16
 """Lanes that are weighted alike; a hash of the blocks' hashes follows."""
-_BLOCKS_AT_ONCE = 4
+_BLOCKS_AT_ONCE = {"cpu": 4}  # what a core's own cache holds
+_BLOCKS_AT_ONCE_ELSEWHERE = 256
 # What PEFT puts into the names of what it wraps.
 _WRAPPERS = ("base_model.model.", "base_layer.", "original_module.")
 
@@ -82,10 +83,9 @@ def content_hash(tensor: torch.Tensor) -> int:
         lanes = lanes.view(torch.int32) if len(lanes) % 4 == 0 else lanes
         weights = _weights(str(lanes.device))
         whole = len(lanes) // _BLOCK * _BLOCK
+        at_once = _BLOCKS_AT_ONCE.get(lanes.device.type, _BLOCKS_AT_ONCE_ELSEWHERE)
         sums = [
-            _weighted_sums(blocks, weights)
-            for blocks in lanes[:whole].view(-1, _BLOCK).split(_BLOCKS_AT_ONCE)
-            if len(blocks)
+            _weighted_sums(blocks, weights) for blocks in lanes[:whole].view(-1, _BLOCK).split(at_once) if len(blocks)
         ]
         if whole < len(lanes):
             rest = lanes[whole:]
