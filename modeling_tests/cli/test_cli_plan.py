@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from command_line import TALE, run
+from command_line import TALE, refused, run
 from PIL import Image
 
 from transformers_hybridctx import HybridCtxProcessor
@@ -49,3 +49,11 @@ def test_plan_takes_pictures(checkpoint: Path, tmp_path: Path) -> None:
     result = run("plan", tmp_path / "page.png", "--model", checkpoint)
     assert result.exit_code == 0, result.output
     assert re.search(r"^none .* 36 .* unknown", result.stdout, re.MULTILINE)
+
+
+def test_a_text_of_another_encoding_is_read_by_its_name(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("Привет, room 42".encode("koi8-r"))
+    result = run("plan", tmp_path / "a.txt", "--model", checkpoint, "--encoding", "koi8-r")
+    assert result.exit_code == 0, result.output
+    assert "document     15 characters" in result.stdout
+    assert "--encoding" in refused("plan", tmp_path / "a.txt", "--model", checkpoint, "--encoding", "koi99")

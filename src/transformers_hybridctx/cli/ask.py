@@ -16,6 +16,7 @@ from .loading import load_pipeline, read_file, read_file_or_reading
 from .options import (
     READING_SUFFIX,
     Budget,
+    Encoding,
     File,
     FileOrReading,
     Font,
@@ -53,6 +54,7 @@ def ask(
     font: Font = None,
     pages: Pages = None,
     password: Password = None,
+    encoding: Encoding = None,
     passages: Annotated[bool, typer.Option("--passages", help="Show all that was copied as tokens, whole.")] = False,
     evidence_dir: Annotated[
         Path | None,
@@ -68,7 +70,7 @@ def ask(
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
         is_reading = document.suffix == READING_SUFFIX
         with stages.stage("read the file"):
-            content = read_file_or_reading(document, pages, password, font)
+            content = read_file_or_reading(document, pages, password, encoding, font)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         with stages.stage("lay it out"):
@@ -111,6 +113,7 @@ def read(
     font: Font = None,
     pages: Pages = None,
     password: Password = None,
+    encoding: Encoding = None,
 ) -> None:
     """Let the model read a document once, and keep that in a file: `hybridctx ask` then takes the file instead.
 
@@ -121,7 +124,7 @@ def read(
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
         if out.suffix != READING_SUFFIX:
             raise ValueError(f"{out} does not end with {READING_SUFFIX}, by which `hybridctx ask` knows such a file")
-        content = read_file(document, pages, password)
+        content = read_file(document, pages, password, encoding)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         with stages.stage("read the document"):

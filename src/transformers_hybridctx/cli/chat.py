@@ -19,6 +19,7 @@ from .loading import load_pipeline, read_file_or_reading
 from .options import (
     READING_SUFFIX,
     Budget,
+    Encoding,
     FileOrReading,
     Font,
     MaxNewTokens,
@@ -72,12 +73,13 @@ def chat(
     font: Font = None,
     pages: Pages = None,
     password: Password = None,
+    encoding: Encoding = None,
 ) -> None:
     """Read a document once and answer one question after the other; /help says what else there is."""
     stages = Stages()
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
-        content = read_file_or_reading(document, pages, password, font)
+        content = read_file_or_reading(document, pages, password, encoding, font)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         chosen = {**given(text_policy=text_policy), **conversation(system, no_think)}

@@ -20,20 +20,25 @@ if TYPE_CHECKING:
     from .quick_planner import QuickPlanner
 
 
-def read_file(path: Path, pages: str | None = None, password: str | None = None) -> Any:
+def read_file(path: Path, pages: str | None = None, password: str | None = None, encoding: str | None = None) -> Any:
     """The text of a file, or its pages as pictures."""
     from ..documents.files import read_document_file
 
-    return read_document_file(path, pages=pages, password=password)
+    return read_document_file(path, pages=pages, password=password, encoding=encoding)
 
 
 def read_file_or_reading(
-    path: Path, pages: str | None = None, password: str | None = None, font: Path | None = None
+    path: Path,
+    pages: str | None = None,
+    password: str | None = None,
+    encoding: str | None = None,
+    font: Path | None = None,
 ) -> Any:
     """As `read_file`; a file that `hybridctx read` wrote is a `DocumentCache`, which no option changes."""
     if path.suffix != READING_SUFFIX:
-        return read_file(path, pages, password)
-    for option, value in (("--pages", pages), ("--password", password), ("--font", font)):
+        return read_file(path, pages, password, encoding)
+    too_late = {"--pages": pages, "--password": password, "--encoding": encoding, "--font": font}
+    for option, value in too_late.items():
         if value is not None:
             raise ValueError(f"{option} {value} comes too late: {path} has been read; read the document again with it")
     from ..caching.document_cache import DocumentCache

@@ -71,6 +71,9 @@ Pages = Annotated[
     ),
 ]
 Password = Annotated[str | None, typer.Option(help="Of an encrypted PDF.", show_default=False)]
+Encoding = Annotated[
+    str | None, typer.Option(help="Of a text file, such as cp1252, where it is not UTF-8.", show_default=False)
+]
 
 _OPTIONS = {
     "max_context_tokens": "--budget",
@@ -83,6 +86,7 @@ _OPTIONS = {
     "system": "--system",
     "pages": "--pages",
     "password": "--password",
+    "encoding": "--encoding",
 }
 _GIVEN = re.compile(rf"\b({'|'.join(_OPTIONS)})=(?=\S)")
 _MENTIONED = re.compile(rf"\b({'|'.join(name for name in _OPTIONS if '_' in name)})\b")  # the others are words, too

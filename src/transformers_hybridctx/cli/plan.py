@@ -16,6 +16,7 @@ from .loading import load_pipeline, load_planner, read_file_or_reading
 from .options import (
     READING_SUFFIX,
     Budget,
+    Encoding,
     FileOrReading,
     Font,
     MaxTextTokens,
@@ -50,6 +51,7 @@ def plan(
     font: Font = None,
     pages: Pages = None,
     password: Password = None,
+    encoding: Encoding = None,
 ) -> None:
     """Print what each text policy would cost, in tokens, without running a model.
 
@@ -59,7 +61,7 @@ def plan(
 
     with clear_errors():
         limits(budget, visual_share, min_scale, max_text_tokens)  # before anything is read
-        content = read_file_or_reading(document, pages, password, font)
+        content = read_file_or_reading(document, pages, password, encoding, font)
         if document.suffix == READING_SUFFIX:  # which fits one model, that it is held against
             pipe = load_pipeline(model)
             planner: HybridCtxProcessor | QuickPlanner = pipe.processor

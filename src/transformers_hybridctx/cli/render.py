@@ -12,7 +12,7 @@ import typer
 from .console import answers_console, messages_console, print_rows
 from .errors import clear_errors
 from .loading import load_processor, read_file
-from .options import File, Pages, Password
+from .options import Encoding, File, Pages, Password
 from .output_files import folder_written_whole
 
 _LAYOUT = "layout.json"
@@ -34,6 +34,7 @@ def render(
     scale: Annotated[float, typer.Option(min=0.05, max=8.0, help="1 is the settings' own resolution.")] = 1.0,
     pages: Pages = None,
     password: Password = None,
+    encoding: Encoding = None,
 ) -> None:
     """Draw a document's pages, and write which characters stand where.
 
@@ -46,7 +47,7 @@ def render(
     from ..rendering.settings import RenderConfig
 
     with clear_errors():
-        text = read_file(document, pages, password)
+        text = read_file(document, pages, password, encoding)
         if not isinstance(text, str):
             raise ValueError(f"{document} holds pictures already; there is no text to typeset")
         render_config = load_processor(None).render_config if config is None else RenderConfig.from_glyph(config)
