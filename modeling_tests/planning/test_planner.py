@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from planning_samples import PLANNER, PROSE, QUESTION, TEMPLATE, Pages, encode, page_tokens, plan, texts
 
 from transformers_hybridctx.planning.budget import ContextBudget, ContextBudgetError
-from transformers_hybridctx.planning.plan import encodable
+from transformers_hybridctx.planning.plan import ContextPlan, encodable
 from transformers_hybridctx.planning.planner import ContextPlanner
 from transformers_hybridctx.planning.policies.anchors import AnchorsPolicy
 from transformers_hybridctx.planning.policies.base import Selection, TextPolicy
@@ -275,3 +275,17 @@ def test_no_plan_of_drawn_or_undrawn_pages_exceeds_its_budget(
     assert made.num_pages in (0, document.num_pages)
     drawn = [page.shape[:2] for page in renderer.draw_pages(document, made.scale)] if made.num_pages else []
     assert made.page_tokens == tuple(page_tokens(*size) for size in drawn)
+
+
+def test_pages_of_one_scale_keep_it_or_the_request_is_refused() -> None:
+    def planned(limit: int, **scales: float) -> ContextPlan:
+        document = Pages("a" * 300, only_scale=1.0)
+        budget = ContextBudget(max_context_tokens=limit, **scales)
+        return PLANNER.plan(document, None, budget, resolve_text_policy("none"), lambda *_: 9, 0, 0)
+
+    assert planned(400).scale == 1.0
+    with pytest.raises(ContextBudgetError) as caught:
+        planned(300)
+    assert planned(caught.value.smallest).total_tokens == caught.value.smallest == 309
+    with pytest.raises(ValueError, match=r"max_scale=0.8 leave out 1, the only scale"):
+        planned(400, max_scale=0.8)

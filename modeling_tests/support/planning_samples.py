@@ -19,6 +19,7 @@ class Pages:
     """A document of pages of 100 characters, 100 x 100 pixels at scale 1, without a font for '☃'."""
 
     text: str
+    only_scale: float | None = None
     num_pages: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from growth import check_growth
-from planning_samples import Pages, plan, texts
+from planning_samples import Pages, page_tokens, plan, texts
 
+from transformers_hybridctx.planning.budget import ContextBudget
+from transformers_hybridctx.planning.planner import ContextPlanner
 from transformers_hybridctx.planning.policies.anchors import AnchorsPolicy
 from transformers_hybridctx.planning.sentences import sentence_starts
 
@@ -129,3 +131,16 @@ NUMBERS = [
 @pytest.mark.parametrize("limit", [None, 500])
 def test_a_plan_of_nothing_but_anchors_takes_time_in_proportion(make: Any, limit: int | None) -> None:
     check_growth(lambda text: plan(text, policy="anchors", max_text_tokens=limit), make, 2_000)
+
+
+@pytest.mark.parametrize("gap", [" " * 40, "\n" * 40])
+def test_white_space_that_costs_more_than_a_label_takes_time_in_proportion(gap: str) -> None:
+    """Merged spans are then longer than their parts, and some have to be given back."""
+    planner = ContextPlanner(lambda texts: [list(map(ord, text)) for text in texts], page_tokens)
+
+    def work(text: str) -> None:
+        budget = ContextBudget(max_text_tokens=len(text) // 2)
+        made = planner.plan(Pages(text), None, budget, AnchorsPolicy(), lambda *_: 9, 0, 0)
+        assert 0 < made.text_tokens <= len(text) // 2
+
+    check_growth(work, lambda n: gap.join(f"4711{number}" for number in range(n)), 500)

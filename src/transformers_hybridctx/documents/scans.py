@@ -43,6 +43,7 @@ class ScannedPages:
 
     text = ""
     undrawable: tuple[tuple[int, str], ...] = ()
+    only_scale: float | None = None
 
     def __init__(self, images: Sequence[Any]) -> None:
         self._sources: list[PageSource] = [

@@ -37,7 +37,7 @@ def real_number(name: str, value: Any, least: float, most: float, means: str) ->
         except OverflowError:
             number = math.inf
     if not least <= number <= most:
-        raise ValueError(f"{name}={_shown(value)} must be a number from {least:g} to {most:g}: {means}")
+        raise ValueError(f"{name}={_shown(value)} must be between {least:g} and {most:g}: {means}")
     return number
 
 

@@ -19,6 +19,11 @@ class PagedDocument(Protocol):
     num_pages: int
 
     @property
+    def only_scale(self) -> float | None:
+        """The one scale that the pages can have; None where any will do."""
+        ...
+
+    @property
     def undrawable(self) -> Sequence[tuple[int, str]]: ...
 
     def page_size(self, page: int, scale: float = 1.0) -> tuple[int, int]:

@@ -144,11 +144,12 @@ class _Request:
     def _kinds(self) -> list[tuple[int, int]]:
         """(one page, how many pages are of its size) for each size that the document has at scale 1.
 
-        A drawn document's own scale is another, and at that one pages of different sizes may be alike.
+        A drawn document's own scale may be a small one, at which pages of different sizes are alike.
         """
+        scale = self.document.only_scale or 1.0
         pages: dict[tuple[int, int], list[int]] = {}
         for page in range(self.document.num_pages):
-            pages.setdefault(self.document.page_size(page, 1.0), []).append(page)
+            pages.setdefault(self.document.page_size(page, scale), []).append(page)
         return [(alike[0], len(alike)) for alike in pages.values()]
 
     def visual_tokens(self, scale: float) -> int:
@@ -161,8 +162,10 @@ class _Request:
 
     def choose_scale(self) -> float:
         """The largest scale whose pages fit. Without pages: the largest there is, which then has no meaning."""
-        largest = self.budget.scales[1]
-        limit = self.budget.max_context_tokens
+        limit, largest = (
+            self.budget.max_context_tokens,
+            (self._scales if self.has_pages else self.budget.scales[::-1])[0],
+        )
         if limit is None:
             return largest
         if not self.has_pages:
@@ -188,7 +191,17 @@ class _Request:
 
     @cached_property
     def _scales(self) -> list[float]:
-        return self.budget.candidate_scales()
+        """The scales that the pages may have, largest first."""
+        only = self.document.only_scale
+        if only is None:
+            return self.budget.candidate_scales()
+        smallest, largest = self.budget.scales
+        if not smallest <= only <= largest:
+            raise ValueError(
+                f"min_scale={smallest:g} and max_scale={largest:g} leave out {only:g}, the only scale that the pages of "
+                "this document can have"
+            )
+        return [only]
 
     def _smallest_scale(self) -> float:
         """The largest scale that costs no more than the smallest does."""

@@ -16,7 +16,7 @@ from .policies.base import Ranking
 # Token ids of each text, as plain text: nothing in it becomes a special token.
 Encoder = Callable[[list[str]], list[list[int]]]
 
-# Ids that are kept of one document at most, beside those of the request that is being planned.
+# Ids and pages that are kept of one document at most, beside those of the request that is being planned.
 _KEPT_IDS = 4_000_000
 # Rankings that are kept of one document at most.
 _KEPT_WISHES = 8
@@ -24,11 +24,16 @@ _KEPT_WISHES = 8
 
 @dataclass
 class _Known:
-    """What is known of one document in one tokenizer: ids of spans, and the wishes that no question changes."""
+    """What is known of one document in one tokenizer: ids of spans, what no question changes, pages of positions."""
 
     ids: dict[CharRange, tuple[int, ...]] = field(default_factory=dict)
     wishes: dict[Ranking, list[CharRange]] = field(default_factory=dict)
-    size: int = 0
+    pages: dict[int, int] = field(default_factory=dict)
+    num_ids: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_ids + len(self.pages) > _KEPT_IDS or len(self.wishes) > _KEPT_WISHES
 
 
 class SpanMemory:
@@ -46,7 +51,7 @@ class SpanMemory:
         """What is known of a document, to be added to."""
         with self._lock:
             known = self._documents.get(document)
-            if known is None or known.size > _KEPT_IDS or len(known.wishes) > _KEPT_WISHES:
+            if known is None or known.is_full:
                 known = self._documents[document] = _Known()
             return known
 
@@ -63,10 +68,16 @@ class SpanTokens:
         self._known = (memory or SpanMemory()).of(document)
         self._wishes: dict[Ranking, list[CharRange]] = {}
 
+    def page_of(self, position: int) -> int:
+        page = self._known.pages.get(position)
+        if page is None:
+            page = self._known.pages[position] = self.document.page_of(position)
+        return page
+
     def block(self, span: CharRange) -> str:
         """What stands in the prompt for a span."""
         start, end = span
-        return span_block(self.document.page_of(start), self.document.text[start:end])
+        return span_block(self.page_of(start), self.document.text[start:end])
 
     def ids(self, ranges: Sequence[CharRange]) -> list[tuple[int, ...]]:
         known = self._known.ids
@@ -74,7 +85,7 @@ class SpanTokens:
         if new:
             encoded = self._encode([self.block(span) for span in new])
             known.update((span, tuple(ids)) for span, ids in zip(new, encoded, strict=True))
-            self._known.size += sum(map(len, encoded))
+            self._known.num_ids += sum(map(len, encoded))
         return [known[span] for span in ranges]
 
     def tokens(self, ranges: Sequence[CharRange]) -> list[int]:
@@ -88,8 +99,8 @@ class SpanTokens:
         return found
 
     def spans(self, ranges: Sequence[CharRange]) -> tuple[Span, ...]:
-        text, page_of = self.document.text, self.document.page_of
+        text = self.document.text
         return tuple(
-            Span(page_of(start), start, end, text[start:end], len(ids), ids)
+            Span(self.page_of(start), start, end, text[start:end], len(ids), ids)
             for (start, end), ids in zip(ranges, self.ids(ranges), strict=True)
         )

@@ -32,6 +32,10 @@ class SpanCosts(Protocol):
     @property
     def question(self) -> str | None: ...
 
+    def page_of(self, position: int) -> int:
+        """The page of a character, counted from 0."""
+        ...
+
     def tokens(self, ranges: Sequence[CharRange]) -> list[int]:
         """Tokens that each span adds to the prompt, its page label included."""
         ...

@@ -20,25 +20,29 @@ class RankedPolicy(TextPolicy):
     def select(self, costs: SpanCosts, limit: int | None) -> Selection:
         wishes = costs.wishes(self)
         if limit is None:
-            return Selection(merge_touching(costs.document, wishes), [])
+            return Selection(merge_touching(costs, wishes), [])
         taken: list[CharRange] = []
         refused: list[CharRange] = []
         left, room = wishes, limit
-        while left and room > 0:
-            more, left = _take_best(costs, left, room, give_up=bool(taken))
-            if not more:
+        # Spans that touch share one page label, which as a rule makes room for more, less each time.
+        for _ in range(_ROUNDS):
+            if not left or room <= 0:
                 break
-            taken += more
-            # Spans that touch share one page label, which as a rule makes room for more.
-            while (used := sum(costs.tokens(merge_touching(costs.document, taken)))) > limit:
-                refused.append(taken.pop())
+            more, left = _take_best(costs, left, room, give_up=bool(taken))
+            before, tried = len(taken), taken + more
+            taken, used = _longest_that_fits(costs, tried, limit)
+            refused += tried[len(taken) :]
+            if len(taken) <= before:
+                break
             room = limit - used
-        return Selection(merge_touching(costs.document, taken), merge_touching(costs.document, [*refused, *left]))
+        return Selection(merge_touching(costs, taken), merge_touching(costs, [*refused, *left]))
 
     def smallest(self, costs: SpanCosts) -> int | None:
         return min(costs.tokens(costs.wishes(self)), default=None)
 
 
+# How often room that was won by merging is given away again.
+_ROUNDS = 16
 # After this many spans in a row that did not fit, a budget that holds any span counts as used up.
 _PATIENCE = 64
 
@@ -68,14 +72,34 @@ def _take_best(
     return taken, left
 
 
-def merge_touching(document: PagedDocument, ranges: Iterable[CharRange]) -> list[CharRange]:
+def _longest_that_fits(costs: SpanCosts, taken: list[CharRange], limit: int) -> tuple[list[CharRange], int]:
+    """The longest head of the spans, best first, that fits when those that touch are merged: (spans, tokens)."""
+
+    def tokens(count: int) -> int:
+        return sum(costs.tokens(merge_touching(costs, taken[:count])))
+
+    if (used := tokens(len(taken))) <= limit:
+        return taken, used
+    # What stands between spans that touch may cost more than their labels do.
+    fits, too_many, used = 0, len(taken), 0
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if (needed := tokens(middle)) <= limit:
+            fits, used = middle, needed
+        else:
+            too_many = middle
+    return taken[:fits], used
+
+
+def merge_touching(costs: SpanCosts, ranges: Iterable[CharRange]) -> list[CharRange]:
     """Ranges in document order; those of one page with nothing but white space between them become one."""
+    text = costs.document.text
     merged: list[CharRange] = []
     for start, end in sorted(ranges):
         if merged:
             before, touch = merged[-1]
-            gap = document.text[touch:start]
-            if (not gap or gap.isspace()) and document.page_of(before) == document.page_of(start):
+            gap = text[touch:start]
+            if (not gap or gap.isspace()) and costs.page_of(before) == costs.page_of(start):
                 merged[-1] = (before, max(touch, end))
                 continue
         merged.append((start, end))
