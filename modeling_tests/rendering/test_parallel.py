@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several processes draw what one draws, byte by byte and in order."""
 
+import ast
 import hashlib
 import os
 import subprocess
@@ -124,3 +125,9 @@ def test_processes_that_draw_start_without_torch_whatever_the_script_imports_fro
     env = {**os.environ, "HYBRIDCTX_LIGHT_START": "1"}
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=env)
     assert ran.stdout.strip() == "[] True", ran.stderr
+
+
+def test_every_name_of_the_package_can_be_found_after_a_light_start():
+    tree = ast.parse(Path(transformers_hybridctx.__file__).read_text(encoding="utf-8"))
+    homes = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1}
+    assert homes == set(transformers_hybridctx._HOMES)
