@@ -425,7 +425,7 @@ pipe(question="What?", document="A short document.", budget={{"visual_share": 0}
         ({"fusion_order": "shuffled"}, ValueError, "fusion_order='shuffled' is not 'pages_first' or 'tokens_first'"),
         ({"budget": {"max_tokens": 7}}, ValueError, "unknown ContextBudget field 'max_tokens'; known fields: max_con"),
         ({"budget": 7}, TypeError, "budget must be a ContextBudget, a dict of its fields, or None, not 7"),
-        ({"budget": {"visual_share": 2}}, ValueError, "visual_share=2 must be a number from 0 to 1"),
+        ({"budget": {"visual_share": 2}}, ValueError, "visual_share=2 must be between 0 and 1"),
         ({"max_new_tokens": 0}, ValueError, "max_new_tokens=0 must be a whole number of tokens .*: 1 or more"),
         ({"policy": "bm25"}, TypeError, "unknown arguments for long-doc-qa: policy; it takes question, document"),
     ],

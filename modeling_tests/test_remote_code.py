@@ -271,10 +271,13 @@ def test_two_modules_of_one_flat_name_are_refused(tree: Path, monkeypatch: pytes
         travelling_code()
 
 
-@pytest.mark.parametrize("name", travelling_code())
+CODE = travelling_code()
+
+
+@pytest.mark.parametrize("name", CODE)
 def test_a_module_that_travels_imports_only_its_siblings_and_packages(name: str) -> None:
-    siblings = {file.removesuffix(".py") for file in travelling_code()}
-    for node in ast.walk(ast.parse(travelling_code()[name])):
+    siblings = {file.removesuffix(".py") for file in CODE}
+    for node in ast.walk(ast.parse(CODE[name])):
         if isinstance(node, ast.ImportFrom) and node.level:
             assert node.level == 1 and node.module in siblings, f"line {node.lineno}: from . import loses the file"
         names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
@@ -284,13 +287,13 @@ def test_a_module_that_travels_imports_only_its_siblings_and_packages(name: str)
 
 def test_transformers_reads_the_same_imports(tmp_path: Path) -> None:
     """It looks for them line by line, also in texts."""
-    for name, source in travelling_code().items():
+    for name, source in CODE.items():
         (tmp_path / name).write_text(source)
-        assert {f"{module}.py" for module in get_relative_imports(tmp_path / name)} <= travelling_code().keys(), name
+        assert {f"{module}.py" for module in get_relative_imports(tmp_path / name)} <= CODE.keys(), name
 
 
 def test_what_needs_the_package_does_not_travel() -> None:
-    names = travelling_code().keys()
+    names = CODE.keys()
     assert {"modeling_hybridctx.py", "processing_hybridctx.py", "pipeline_long_doc_qa.py"} <= names
     assert "rendering_fonts.py" in names
     assert not [name for name in names if name.startswith(("cli", "conversion", "training", "evaluation", "__init__"))]

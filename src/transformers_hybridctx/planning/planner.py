@@ -101,7 +101,7 @@ class _Request:
         question_tokens: int,
     ) -> None:
         self.document = document
-        self.budget = budget = budget.at_only_scale(getattr(document, "only_scale", None))
+        self.budget = budget = budget.at_only_scale(document.only_scale)
         self.costs = SpanTokens(document, question, planner.encode, planner.memory)
         self.has_pages = budget.visual_share != 0
         if not self.has_pages and not document.text:
@@ -192,16 +192,7 @@ class _Request:
     @cached_property
     def _scales(self) -> list[float]:
         """The scales that the pages may have, largest first."""
-        only = self.document.only_scale
-        if only is None:
-            return self.budget.candidate_scales()
-        smallest, largest = self.budget.scales
-        if not smallest <= only <= largest:
-            raise ValueError(
-                f"min_scale={smallest:g} and max_scale={largest:g} leave out {only:g}, the only scale that the pages of "
-                "this document can have"
-            )
-        return [only]
+        return self.budget.candidate_scales()
 
     def _smallest_scale(self) -> float:
         """The largest scale that costs no more than the smallest does."""
