@@ -62,10 +62,6 @@ def test_no_two_files_import_each_other() -> None:
     assert not left, f"these files import one another: {sorted(str(file.relative_to(PACKAGE)) for file in left)}"
 
 
-STILL_LARGE = {"HybridCtxModel", "LongDocQAPipeline"}
-"""Classes of more than 300 lines that are still to be split."""
-
-
 def test_no_file_and_no_class_is_long() -> None:
     for file in sorted(
         [*PACKAGE.rglob("*.py"), *(ROOT / "recipes").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
@@ -74,14 +70,12 @@ def test_no_file_and_no_class_is_long() -> None:
         length = len(source.splitlines())
         assert length <= 500, f"{file.name} has {length} lines: split it by its nouns"
         for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ClassDef) and node.name not in STILL_LARGE:
+            if isinstance(node, ast.ClassDef):
                 length = (node.end_lineno or 0) - node.lineno + 1
                 assert length <= 300, f"{node.name} has {length} lines: which nouns are in it?"
 
 
 TESTS = Path(__file__).parent
-LONG = {"test_document_cache.py"}
-"""Test files that are still to be split."""
 
 
 def test_no_test_imports_from_another_test() -> None:
@@ -99,5 +93,5 @@ def test_names_of_test_files_are_unique_and_no_file_is_long() -> None:
     names = [path.name for path in files if path.name != "conftest.py"]
     assert len(names) == len(set(names))  # pytest knows test modules by their names alone
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
-    long = {name for name, length in lengths.items() if length > 500} - LONG
+    long = {name for name, length in lengths.items() if length > 500}
     assert not long, f"{sorted(long)} have more than 500 lines: split them by subject"
