@@ -277,6 +277,12 @@ def test_no_plan_of_drawn_or_undrawn_pages_exceeds_its_budget(
     assert made.page_tokens == tuple(page_tokens(*size) for size in drawn)
 
 
+def test_a_budget_that_no_size_could_meet_names_none() -> None:
+    with pytest.raises(ValueError, match="nothing of the document") as caught:
+        PLANNER.plan(Pages("a" * 300), None, ContextBudget(0, 0), resolve_text_policy("none"), lambda *_: 9, 4, 0)
+    assert not isinstance(caught.value, ContextBudgetError)
+
+
 def test_pages_of_one_scale_keep_it_or_the_request_is_refused() -> None:
     def planned(limit: int, **scales: float) -> ContextPlan:
         document = Pages("a" * 300, only_scale=1.0)

@@ -170,7 +170,7 @@ class _Request:
             return largest
         if not self.has_pages:
             if limit < (self.with_spans + self.required_tokens if self.required_tokens else self.bare):
-                self._refuse()
+                self._nothing_left()
             return largest
         ceiling = self._page_ceiling(limit)
         wanted = ceiling - self._wished_tokens(limit) if self.budget.visual_share is None else ceiling
