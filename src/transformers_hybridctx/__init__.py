@@ -19,7 +19,10 @@ _starts_light |= os.environ.pop("HYBRIDCTX_LIGHT_START", None) is not None
 if not _starts_light:
     from .caching.document_cache import DocumentCache
     from .configuration_hybridctx import HybridCtxConfig
-    from .grounding.quote_processor import DocumentQuoteProcessor
+    from .grounding.quote_processor import DocumentQuoteProcessor, Quotation
+    from .grounding.span_index import DocumentIndex
+    from .grounding.string_processor import DocumentStringProcessor
+    from .grounding.support import AnswerSupport, SupportChecker
     from .image_processing_hybridctx import HybridCtxImageProcessor
     from .modeling_hybridctx import HybridCtxForCausalLM, HybridCtxModel
     from .modules.quantization import four_bit_config
@@ -38,12 +41,15 @@ if not _starts_light:
     from .training.packing import DataCollatorWithPacking
 
 __all__ = [
+    "AnswerSupport",
     "ContextBudget",
     "ContextBudgetError",
     "ContextPlan",
     "DataCollatorWithPacking",
     "DocumentCache",
+    "DocumentIndex",
     "DocumentQuoteProcessor",
+    "DocumentStringProcessor",
     "HybridCtxConfig",
     "HybridCtxForCausalLM",
     "HybridCtxImageProcessor",
@@ -51,10 +57,12 @@ __all__ = [
     "HybridCtxProcessor",
     "LongDocQAPipeline",
     "PageRenderer",
+    "Quotation",
     "RankedPolicy",
     "RenderConfig",
     "RenderedDocument",
     "StyleSampler",
+    "SupportChecker",
     "TextPolicy",
     "cell_aligned_config",
     "characters_of_visual_token",

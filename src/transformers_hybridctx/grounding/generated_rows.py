@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 
 _PROMPT_END = 64
 """Tokens of a prompt's end that a processor may look at."""
+_KEPT_STATES = 2048
+
+State = TypeVar("State")
 
 
 class GeneratedRows:
@@ -27,8 +30,19 @@ class GeneratedRows:
         self._ends: list[list[int]] = []
         self._length = 0
 
-    def split(self, input_ids: torch.Tensor) -> list[tuple[list[int], tuple[int, ...]]]:
-        """(the last tokens of the prompt, the tokens after it) of each row of `input_ids` `[rows, sequence]`."""
+    def split(self, input_ids: torch.Tensor, documents: int) -> list[tuple[int, list[int], tuple[int, ...]]]:
+        """
+        (which document it is about, the last tokens of its prompt, the tokens after that) for each row of `input_ids`
+        `[rows, sequence]`.
+
+        Raises:
+            ValueError: rows that are no multiple of the documents.
+        """
+        if len(input_ids) % documents:
+            raise ValueError(
+                f"{len(input_ids)} rows are generated for {documents} documents: give one for each prompt"
+            )
+        each = len(input_ids) // documents
         length = input_ids.shape[1]
         if not self._goes_on(input_ids):
             self._prompt = input_ids
@@ -36,7 +50,7 @@ class GeneratedRows:
         assert self._prompt is not None
         self._length = length
         new = input_ids[:, self._prompt.shape[1] :].tolist()
-        return [(end, tuple(tokens)) for end, tokens in zip(self._ends, new, strict=True)]
+        return [(row // each, self._ends[row], tuple(tokens)) for row, tokens in enumerate(new)]
 
     def _goes_on(self, input_ids: torch.Tensor) -> bool:
         prompt = self._prompt
@@ -44,6 +58,32 @@ class GeneratedRows:
             return False
         size = prompt.shape[1]
         return size < input_ids.shape[1] <= self._length + 1 and torch.equal(input_ids[:, :size], prompt)
+
+
+class KeptStates(Generic[State]):
+    """States after the tokens of recent rows: beams and drafted tokens come back to them."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, tuple[int, ...]], State] = {}
+
+    def after(
+        self,
+        key: Any,
+        tokens: tuple[int, ...],
+        start: Callable[[], State],
+        advance: Callable[[State, int], State],
+    ) -> State:
+        """The state after tokens, worked out from the longest beginning of them whose state is known."""
+        length = len(tokens)
+        while (state := self._known.get((key, tokens[:length]))) is None and length:
+            length -= 1
+        if state is None:
+            state = start()
+        for end in range(length, len(tokens)):
+            state = self._known[key, tokens[: end + 1]] = advance(state, tokens[end])
+        while len(self._known) > _KEPT_STATES:
+            self._known.pop(next(iter(self._known)))
+        return state
 
 
 def end_tokens(tokenizer: Any, eos_token_id: int | Iterable[int] | None) -> tuple[int, ...]:
@@ -80,4 +120,4 @@ def restricted(scores: torch.Tensor, masks: Sequence[tuple[np.ndarray | None, np
     return scores
 
 
-__all__ = ["GeneratedRows", "end_tokens", "restricted"]
+__all__ = ["GeneratedRows", "KeptStates", "end_tokens", "restricted"]

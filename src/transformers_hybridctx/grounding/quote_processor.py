@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from transformers import LogitsProcessor
 
-from .generated_rows import GeneratedRows, end_tokens, restricted
+from .generated_rows import GeneratedRows, KeptStates, end_tokens, restricted
 from .matching import IndexMatcher
 from .quoting import QuoteForm, QuoteGrammar, QuoteState
 from .span_index import BoundIndex, DocumentIndex, SpanIndex, as_index
@@ -112,18 +112,13 @@ class DocumentQuoteProcessor(LogitsProcessor):
             for index in self.indexes
         ]
         self._rows = GeneratedRows()
-        self._states: dict[tuple[int, bool, tuple[int, ...]], QuoteState] = {}
+        self._states: KeptStates[QuoteState] = KeptStates()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Takes `input_ids` `[rows, sequence]`, `scores` `[rows, vocabulary]`; returns scores, -inf where not allowed."""
-        rows, size = self._rows.split(input_ids), scores.shape[-1]
-        if len(rows) % len(self.indexes):
-            raise ValueError(
-                f"{len(rows)} rows are generated for {len(self.indexes)} documents: give one for each prompt"
-            )
+        rows, size = self._rows.split(input_ids, len(self.indexes)), scores.shape[-1]
         masks = []
-        for row, (prompt, said) in enumerate(rows):
-            document = row * len(self.indexes) // len(rows)
+        for document, prompt, said in rows:
             state = self._state(document, self._is_begun(prompt), said)
             grammar = self._grammars[document]
             masks.append((grammar.allowed(state, size), grammar.closing(state, size)))
@@ -161,19 +156,8 @@ class DocumentQuoteProcessor(LogitsProcessor):
         return IndexMatcher(BoundIndex(SpanIndex.of_text(quoted), self._pieces))
 
     def _state(self, document: int, is_begun: bool, said: tuple[int, ...]) -> QuoteState:
-        """The state after tokens, from that of the tokens before the last one where that is known."""
-        known, waiting = self._states.get((document, is_begun, said)), []
-        while known is None and said:
-            waiting.append(said)
-            said = said[:-1]
-            known = self._states.get((document, is_begun, said))
         grammar = self._grammars[document]
-        state = known or grammar.start(is_begun)
-        for said in reversed(waiting):
-            state = self._states[document, is_begun, said] = grammar.advance(state, said[-1])
-        while len(self._states) > _KEPT_STATES:
-            self._states.pop(next(iter(self._states)))
-        return state
+        return self._states.after((document, is_begun), said, lambda: grammar.start(is_begun), grammar.advance)
 
     def _is_begun(self, prompt: Sequence[int]) -> bool:
         """Whether a prompt ends with the mark that begins a quotation, and perhaps white space."""
@@ -189,8 +173,5 @@ class DocumentQuoteProcessor(LogitsProcessor):
                 break
         return self._mark_tokens[0] is None and said.rstrip().endswith(mark)
 
-
-_KEPT_STATES = 2048
-"""States of recent rows that are kept: beams and drafted tokens come back to them."""
 
 __all__ = ["DocumentQuoteProcessor", "Quotation"]

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How answers stand to their document."""
+
+from __future__ import annotations
+
+import pytest
+
+from transformers_hybridctx.grounding.support import SupportChecker, strings_that_matter
+
+DOCUMENT = """The special magic number for green-lemur is: 4821930. The access code of the vault is KX-4471-Q.
+Emma Woodhouse lived in Highbury for “twenty-one” years. The fee was 1,250 EUR in 1998 and 1,350 EUR in 1999.
+Their request has the identifier 550e8400-e29b-41d4-a716-446655440000. Die Straße nach Zürich. 图书馆在二楼。
+"""
+
+
+@pytest.fixture(scope="module")
+def checker() -> SupportChecker:
+    return SupportChecker(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "found"),
+    [
+        ("4821930", "verbatim", "4821930"),
+        ("4821930.", "verbatim", "4821930."),
+        ("Emma Woodhouse", "verbatim", "Emma Woodhouse"),
+        ("lived in\nHighbury", "verbatim", "lived in Highbury"),
+        ('"twenty-one" years', "verbatim", "“twenty-one” years"),
+        ("图书馆", "verbatim", "图书馆"),
+        ("4821980", "near", "4821930"),
+        ("KX-4471-O", "near", "KX-4471-Q"),
+        ("550e8400-e29b-41d4-a716-44665544000", "near", "550e8400-e29b-41d4-a716-446655440000"),
+        ("Emma Woodhousе", "near", "Emma Woodhouse"),
+        ("Strase nach Zürich", "near", "Straße nach Zürich"),
+        ("7777777", "absent", None),
+        ("48", "absent", None),
+        ("482193", "near", "4821930"),
+        ("a dragon", "absent", None),
+        ("", "absent", None),
+    ],
+)
+def test_a_short_answer_is_verbatim_near_or_absent(
+    checker: SupportChecker, answer: str, status: str, found: str | None
+) -> None:
+    support = checker.check(answer)
+    assert support.status == status
+    best = support.whole if support.whole.found else (support.strings or (support.whole,))[0]
+    assert (best.found[0] if best.found else None) == found
+    for start, end in best.places:
+        assert DOCUMENT[start:end].split() == (found or "").split()
+
+
+def test_each_string_that_matters_is_looked_up(checker: SupportChecker) -> None:
+    support = checker.check("The fee in Highbury was 1,250 EUR, later 1,450 EUR, and 9,999,999 for KX-4471-Q.")
+    assert [(one.text, one.status) for one in support.strings] == [
+        ("Highbury", "verbatim"),
+        ("1,250", "verbatim"),
+        ("EUR", "verbatim"),
+        ("1,450", "near"),
+        ("EUR", "verbatim"),
+        ("9,999,999", "absent"),
+        ("KX-4471-Q", "verbatim"),
+    ]
+    assert support.status == "absent"
+    near = support.strings[3]
+    assert set(near.found) == {"1,250", "1,350"} and near.distance == 1
+
+
+def test_a_string_of_the_question_needs_no_support(checker: SupportChecker) -> None:
+    assert checker.check("In 2020 it was 4821930", "What was it in 2020?").status == "verbatim"
+    assert checker.check("In 2020 it was 4821930").status == "absent"
+
+
+def test_an_answer_is_repaired_where_exactly_one_string_is_near(checker: SupportChecker) -> None:
+    for answer, repaired in [
+        ("It is 4821980, not KX-4471-O.", "It is 4821930, not KX-4471-Q."),
+        ("It was 1,450 EUR.", "It was 1,450 EUR."),  # two are near
+        ("4821930", "4821930"),
+        ("7777777", "7777777"),
+        ("Strase nach Zürich", "Straße nach Zürich"),
+    ]:
+        assert checker.repaired(answer, checker.check(answer)) == repaired
+
+
+def test_an_answer_that_was_cut_before_it_began_says_so(checker: SupportChecker) -> None:
+    assert checker.check("", is_cut_off=True).status == "cut off"
+
+
+def test_a_document_without_text_supports_nothing() -> None:
+    with pytest.raises(ValueError, match="has no text"):
+        SupportChecker(" \n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "strings"),
+    [
+        ("It is 5 km to Vienna by the A1.", ["5", "Vienna", "A1"]),
+        ("call run_all or useState at a@b.org", ["run_all", "useState", "a@b.org"]),
+        ("No. She left.", []),
+        ("在2024年", ["2024"]),
+        ("", []),
+    ],
+)
+def test_numbers_codes_identifiers_and_names_matter(answer: str, strings: list[str]) -> None:
+    assert [answer[start:end] for start, end in strings_that_matter(answer)] == strings
+
+
+def test_work_grows_with_the_document_and_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    for size in (200, 800):
+        checker = SupportChecker("\n".join(f"The code of item {n} is {n * 7919 % 10**7:07d}." for n in range(size)))
+        compared.append(len(checker._codes))
+        assert checker.check("The code is 99999999999").status == "absent"
+    assert compared[1] < 5 * compared[0]
