@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers_hybridctx import (
     HybridCtxProcessor,
     LongDocQAPipeline,
 )
+from transformers_hybridctx.planning.policies.registry import TEXT_POLICIES
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",
@@ -163,3 +165,12 @@ def pipe(checkpoint: Path) -> LongDocQAPipeline:
 def fresh_pipe(checkpoint: Path) -> LongDocQAPipeline:
     """A pipeline of its own, to be changed."""
     return pipeline("long-doc-qa", model=str(checkpoint), max_new_tokens=6)
+
+
+@pytest.fixture
+def own_text_policies() -> Iterator[None]:
+    """Text policies that a test registers are forgotten after it: errors in other tests name those that are known."""
+    known = dict(TEXT_POLICIES)
+    yield
+    TEXT_POLICIES.clear()
+    TEXT_POLICIES.update(known)

@@ -78,6 +78,7 @@ def test_every_option_of_users_commands_is_on_the_page_about_them() -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+@pytest.mark.usefixtures("own_text_policies")
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, as a reader would, but with a short text in place of the example documents."""
     (tmp_path / "examples").mkdir()

@@ -82,7 +82,8 @@ _HOMES = (
         "configuration_hybridctx",
         "image_processing_hybridctx",
     ),
-    *("processing_hybridctx", "caching.document_cache", "grounding.quote_processor", "modules.quantization"),
+    *("processing_hybridctx", "caching.document_cache", "modules.quantization", "grounding.quote_processor"),
+    *("grounding.span_index", "grounding.string_processor", "grounding.support"),
     *("training.packing", "modeling_hybridctx", "pipeline_long_doc_qa"),
 )
 

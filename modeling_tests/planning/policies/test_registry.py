@@ -12,7 +12,7 @@ from planning_samples import plan, texts
 
 from transformers_hybridctx.planning.policies.base import Selection, TextPolicy
 from transformers_hybridctx.planning.policies.bm25 import BM25Policy
-from transformers_hybridctx.planning.policies.registry import TEXT_POLICIES, register_text_policy, resolve_text_policy
+from transformers_hybridctx.planning.policies.registry import register_text_policy, resolve_text_policy
 
 
 def test_known_policies_are_named_when_an_unknown_one_is_asked_for() -> None:
@@ -25,6 +25,7 @@ def test_known_policies_are_named_when_an_unknown_one_is_asked_for() -> None:
     assert resolve_text_policy({"name": "bm25", "top_k": 3}) == BM25Policy(top_k=3)
 
 
+@pytest.mark.usefixtures("own_text_policies")
 def test_a_policy_of_ones_own_can_be_registered_by_name() -> None:
     @register_text_policy
     class FirstWord(TextPolicy):
@@ -36,10 +37,7 @@ def test_a_policy_of_ones_own_can_be_registered_by_name() -> None:
         def smallest(self, costs: Any) -> int | None:
             return 1
 
-    try:
-        assert texts(plan(policy="first-word")) == ["It"]
-    finally:
-        del TEXT_POLICIES["first-word"]
+    assert texts(plan(policy="first-word")) == ["It"]
 
 
 @pytest.mark.parametrize(
