@@ -27,54 +27,12 @@ MAX_PAGED_BYTES = 2**30
 _TEXTS = frozenset((".txt", ".md", ".markdown", ".rst", ".log", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml"))
 _MARKUP = frozenset((".html", ".htm", ".xhtml"))
 _PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
-_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | {".pdf"}
 _EMAIL = ".eml"
 _UNREAD = frozenset(
     (
         *(".doc", ".ppt", ".odp", ".mobi", ".msg", ".ps", ".eps", ".djvu", ".exe", ".mp3", ".mp4"),
         *(".zip", ".gz", ".tar", ".7z", ".rar"),
     )
-)
-_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | {".pdf"}
-_UNREAD = frozenset(
-    (
-        *(".doc", ".docx", ".docm", ".odt", ".rtf", ".ppt", ".pptx", ".odp", ".xls", ".xlsx", ".xlsm", ".ods"),
-        *(".epub", ".mobi", ".eml", ".msg", ".ipynb", ".ps", ".eps", ".djvu", ".zip", ".gz", ".tar", ".7z", ".rar"),
-        *(".exe", ".mp3", ".mp4"),
-    )
-)
-_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | {".pdf"}
-_UNREAD = frozenset(
-    [
-        ".doc",
-        ".docx",
-        ".docm",
-        ".odt",
-        ".rtf",
-        ".ppt",
-        ".pptx",
-        ".odp",
-        ".xls",
-        ".xlsx",
-        ".xlsm",
-        ".ods",
-        ".epub",
-        ".mobi",
-        ".eml",
-        ".msg",
-        ".ipynb",
-        ".ps",
-        ".eps",
-        ".djvu",
-        ".zip",
-        ".gz",
-        ".tar",
-        ".7z",
-        ".rar",
-        ".exe",
-        ".mp3",
-        ".mp4",
-    ]
 )
 _SUFFIXES = _TEXTS | _MARKUP | _PICTURES | _UNREAD | PANDOC_FORMATS.keys() | SHEET_SUFFIXES | {".pdf", _EMAIL}
 _LONGEST_PATH = 1024
