@@ -16,6 +16,7 @@ from .console import accept_any_character
 from .evaluation import evaluate, heads
 from .plan import plan
 from .render import render
+from .serve import serve
 
 # Torch and transformers are imported by the commands that need them, so that --help and mistyped names are quick.
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Documents": (ask, read, plan, render, chat),
+    "Servers": (serve,),
     "Checkpoints": (convert, export, merge_lora, fill_card, evaluate, heads),
 }
 for panel, commands in COMMANDS.items():

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server under load, and under requests that mean it no good."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import HealthCheck, assume, given, settings, strategies
+from live_server import served
+
+from transformers_hybridctx import LongDocQAPipeline
+from transformers_hybridctx.grounding.evidence import split_reasoning
+from transformers_hybridctx.serving.settings import ServerSettings
+from transformers_hybridctx.serving.streaming import ReasoningSplitter
+
+TALE = "It was the best of times, it was the worst of times. The code of room 7 is 4821930. " * 6
+
+
+@pytest.fixture(scope="module")
+def address(pipe: LongDocQAPipeline) -> Iterator[str]:
+    limits = {"max_request_bytes": 20_000, "max_stored_bytes": 30_000, "max_document_characters": 10_000}
+    with served(pipe, **limits) as address:
+        yield address
+
+
+def post(address: str, body: bytes, path: str = "/v1/chat/completions", **headers: str) -> tuple[int, Any]:
+    request = urllib.request.Request(address + path, body, {"content-type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def asks(question: str = "Which code?", **fields: Any) -> bytes:
+    content = [{"type": "document", "text": TALE}, {"type": "text", "text": question}]
+    messages = [{"role": "user", "content": content}]
+    return json.dumps({"model": "tiny", "messages": messages, "max_tokens": 6, **fields}).encode()
+
+
+def test_sizes_are_bounded(address: str) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="413"):
+        urllib.request.urlopen(f"{address}/v1/chat/completions", asks(user="x" * 20_000))
+    long = {"type": "document", "text": "word " * 2_001}
+    messages = [{"role": "user", "content": [long, {"type": "text", "text": "Hm?"}]}]
+    status, answer = post(address, json.dumps({"model": "tiny", "messages": messages}).encode())
+    assert status == 400 and "10,000" in answer["error"]["message"]
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+    client.files.create(file=("a.txt", b"word " * 3_000), purpose="user_data")
+    with pytest.raises(openai.APIStatusError, match="delete some"):
+        client.files.create(file=("b.txt", b"word " * 3_500), purpose="user_data")
+    with pytest.raises(openai.BadRequestError, match="empty"):
+        client.files.create(file=("c.txt", b""), purpose="user_data")
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        client.files.create(file=("c.txt", b"word"), purpose="mischief")  # type: ignore[arg-type]
+
+
+JSON = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats()
+    | strategies.text(max_size=9),
+    lambda inner: (
+        strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(max_size=9), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+PARTS = strategies.fixed_dictionaries(
+    {"type": strategies.sampled_from(["text", "document", "file", "image", "video"]) | JSON},
+    optional={"text": JSON, "file": JSON, "file_id": JSON, "document": JSON, "budget": JSON, "name": JSON},
+)
+MESSAGES = strategies.fixed_dictionaries(
+    {"role": strategies.sampled_from(["user", "assistant", "system", "developer"]) | JSON},
+    optional={"content": JSON | strategies.lists(PARTS, max_size=3)},
+)
+FIELDS = ("stream", "stop", "max_tokens", "temperature", "top_p", "n", "stream_options", "tools", "hybridctx")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    messages=strategies.lists(MESSAGES, min_size=1, max_size=3) | JSON,
+    fields=strategies.dictionaries(strategies.sampled_from(FIELDS), JSON, max_size=2),
+)
+def test_whatever_is_sent_is_answered_or_refused(address: str, messages: Any, fields: dict[str, Any]) -> None:
+    fields = {name: value for name, value in fields.items() if name != "stream" or not value}
+    status, answer = post(address, json.dumps({"model": "tiny", "messages": messages, **fields}).encode())
+    assert status in (200, 400), answer
+    assert status == 200 or answer["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b'{"model": "tiny"}', b"null", b"[" * 5000])
+def test_bodies_that_are_no_requests(address: str, body: bytes) -> None:
+    assert post(address, body)[0] == 400
+
+
+def test_so_many_wait_and_others_come_again(fresh_pipe: LongDocQAPipeline) -> None:
+    with served(fresh_pipe, concurrency=1, max_waiting=1, max_new_tokens=200) as address:
+        fresh_pipe.model.generation_config.eos_token_id = None
+        with ThreadPoolExecutor(6) as threads:
+            found = list(threads.map(lambda _: post(address, asks(max_tokens=200))[0], range(6)))
+        assert set(found) == {200, 429} and found.count(200) >= 2
+        assert post(address, asks())[0] == 200
+
+
+def test_a_client_that_hangs_up_frees_the_model(fresh_pipe: LongDocQAPipeline) -> None:
+    fresh_pipe.model.generation_config.eos_token_id = None
+    with served(fresh_pipe, max_new_tokens=100_000, max_context_tokens=10_000) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        stream = client.chat.completions.create(model="tiny", messages=json.loads(asks())["messages"], stream=True)
+        next(iter(stream))
+        stream.close()
+        with pytest.raises(openai.APITimeoutError):
+            client.chat.completions.create(model="tiny", messages=json.loads(asks())["messages"], timeout=0.5)
+        status, answer = post(address, asks(max_tokens=3))  # neither goes on for its 100,000 tokens
+        assert status == 200 and answer["usage"]["completion_tokens"] == 3
+
+
+def test_time_is_up(fresh_pipe: LongDocQAPipeline) -> None:
+    fresh_pipe.model.generation_config.eos_token_id = None
+    with served(fresh_pipe, max_new_tokens=100_000, max_seconds=0.3) as address:
+        status, answer = post(address, asks(max_tokens=100_000))
+        assert status == 200 and answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_what_is_counted(pipe: LongDocQAPipeline) -> None:
+    with served(pipe) as address:
+        post(address, asks())
+        post(address, asks("What else?"))
+        post(address, b"{")
+        with urllib.request.urlopen(address + "/metrics") as response:
+            lines = response.read().decode().splitlines()
+        with urllib.request.urlopen(address + "/health") as response:
+            assert response.read() == b"ok"
+    assert 'hybridctx_responses_total{endpoint="/v1/chat/completions",status="200"} 2.0' in lines
+    assert 'hybridctx_responses_total{endpoint="/v1/chat/completions",status="400"} 1.0' in lines
+    assert 'hybridctx_readings_total{found="memory"} 1.0' in lines
+
+
+def test_a_server_stops_with_requests_under_way(fresh_pipe: LongDocQAPipeline) -> None:
+    fresh_pipe.model.generation_config.eos_token_id = None
+    with served(fresh_pipe, max_new_tokens=100_000, max_seconds=2) as address:
+
+        def hang() -> None:
+            with suppress(OSError, ValueError):  # the server goes in the middle of it
+                post(address, asks(max_tokens=100_000))
+
+        thread = threading.Thread(target=hang, daemon=True)
+        thread.start()
+        time.sleep(0.5)
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@given(
+    pieces=strategies.lists(
+        strategies.sampled_from(["<think>", "</think>", "<answer>", "</", "think", ">", "<", " ", "\n", "a", "b c"]),
+        max_size=12,
+    ),
+    cuts=strategies.lists(strategies.integers(1, 5), max_size=40),
+)
+def test_a_stream_is_split_as_the_whole_is(pieces: list[str], cuts: list[int]) -> None:
+    text = "".join(pieces)
+    before = text.partition("<think>")[0]
+    assume(text.count("<think>") <= 1 and text.count("</think>") <= 1)  # models say each once, in this order,
+    assume(not ("</think>" in before or ("<think>" in text and before.strip())))  # and nothing before them
+    splitter, said, left = ReasoningSplitter(), {"reasoning_content": "", "content": ""}, text
+    for cut in [*cuts, len(text)]:
+        for kind, piece in splitter.feed(left[:cut]):
+            said[kind] += piece
+        left = left[cut:]
+    for kind, piece in splitter.finish():
+        said[kind] += piece
+    assert (said["reasoning_content"], said["content"]) == split_reasoning(text)
+
+
+@pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"api_key": " "}, {"max_seconds": 0}, {"concurrency": -1}])
+def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ServerSettings(**wrong)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server on a free port of this machine, in a thread."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from transformers_hybridctx.serving.app import create_app
+from transformers_hybridctx.serving.settings import ServerSettings
+
+
+@contextmanager
+def served(pipe: Any, **settings: Any) -> Iterator[str]:
+    """The server's address, while it runs."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    app = create_app(pipe, ServerSettings(**{"model_name": "tiny", "draw_over": 40} | settings))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()

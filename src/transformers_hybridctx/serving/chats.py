@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chats answered: documents are read once for all who ask about them, and each answer says what it rests on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from threading import Event
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from ..caching.document_cache import DocumentCache
+from ..caching.model_lock import model_lock
+from ..caching.reading_request import ReadingRequest
+from ..documents.page_numbers import source_page
+from ..documents.scans import ScannedPages
+from ..grounding.evidence import split_reasoning
+from ..pipeline_long_doc_qa import LongDocQAPipeline
+from ..planning.budget import ContextBudget, ContextBudgetError
+from ..planning.paged_document import PagedDocument
+from ..planning.policies.full import FullPolicy
+from ..planning.policies.none import NonePolicy
+from .messages import AskedChat
+from .readings import ReadingStore, reading_key
+from .settings import ServerSettings
+from .uploads import UploadedDocument
+from .wire import HybridOptions
+
+
+class StopsEarly(StoppingCriteria):
+    """
+    Ends generation after the token during which nobody waited for the answer any more, or its time was up.
+
+    Attributes:
+        has_cut: whether it ended an answer.
+    """
+
+    def __init__(self, cancelled: Event, seconds: float) -> None:
+        self._cancelled = cancelled
+        self._deadline = time.monotonic() + seconds
+        self.has_cut = False
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        self.has_cut |= self._cancelled.is_set() or time.monotonic() > self._deadline
+        return torch.full((len(input_ids),), self.has_cut, device=input_ids.device)
+
+
+class ChatAnswerer:
+    """
+    Answers chats, with and without documents, by a pipeline. Threads may share one.
+
+    A document is typeset, drawn and read by the model once; whoever asks about the same document, with the same options
+    and system message, shares that reading. A document that takes no more tokens as text than its pages and what is
+    copied beside them goes as text.
+    """
+
+    def __init__(self, pipe: LongDocQAPipeline, settings: ServerSettings) -> None:
+        self.pipe = pipe
+        self.readings = ReadingStore(settings.memory_bytes, settings.cache_dir, settings.cache_dir_bytes)
+        self._settings = settings
+
+    def num_tokens(self, text: str) -> int:
+        """Of a text, as text."""
+        return self.pipe.processor.encoder.count(text)
+
+    def answer(
+        self,
+        asked: AskedChat,
+        options: HybridOptions,
+        generation: dict[str, Any],
+        cancelled: Event,
+        streamer: BaseStreamer | None = None,
+    ) -> dict[str, Any]:
+        """
+        What [`LongDocQAPipeline`] returns, `usage["cached_tokens"]` added, and `hybridctx`, which is plain JSON.
+
+        Raises:
+            ValueError: before the model generates anything, where the request cannot be met.
+        """
+        stops_early = StopsEarly(cancelled, self._settings.max_seconds)
+        generation = {**generation, "stopping_criteria": StoppingCriteriaList([stops_early])}
+        if streamer is not None:
+            generation["streamer"] = streamer
+        answered = self._answer_about if asked.documents else self._answer_without_document
+        answer = answered(asked, options, generation)
+        if stops_early.has_cut:
+            answer["finish_reason"] = "length"
+        return answer
+
+    def _answer_about(self, asked: AskedChat, options: HybridOptions, generation: dict[str, Any]) -> dict[str, Any]:
+        reading, found = self.readings.get(
+            self._key(asked, options),
+            lambda: self._read(asked, options),
+            lambda kept: kept.attach(self.pipe.model, self.pipe.processor),
+        )
+        answer = self.pipe(
+            question=asked.question, document=reading, history=list(asked.history) or None, **generation
+        )
+        answer["usage"]["cached_tokens"] = 0 if found == "read now" else len(reading)
+        answer["hybridctx"] = _what_it_rests_on(answer) | {"reading": found}
+        return answer
+
+    def _key(self, asked: AskedChat, options: HybridOptions) -> str:
+        documents = [(document.digest, document.name) for document in asked.documents]
+        return reading_key(documents, asked.system, options.model_dump())
+
+    def _read(self, asked: AskedChat, options: HybridOptions) -> DocumentCache:
+        processor = self.pipe.processor
+        document = self._laid_out(asked.documents)
+        request = ReadingRequest.of(
+            processor,
+            self._budget(options),
+            options.text_policy,
+            system=asked.system,
+            chat_template_kwargs=options.chat_template_kwargs,
+        )
+        if (
+            options.text_policy is None
+            and "visual_share" not in options.budget
+            and _is_cheaper_as_text(processor, document, request)
+        ):
+            request = replace(request, budget=_without_pages(request.budget), text_policy=FullPolicy())
+        return self.pipe.engine.read(
+            document,
+            budget=request.budget,
+            text_policy=request.text_policy,
+            **{name: value for name, value in request.options.items() if name != "fusion_order"},
+        )
+
+    def _budget(self, options: HybridOptions) -> ContextBudget:
+        budget = ContextBudget.of(options.budget).filled_from(ContextBudget.of(self.pipe.processor.default_budget))
+        most = self._settings.max_context_tokens
+        if most is None:
+            most = self.pipe.processor.default_budget.get("max_context_tokens")
+        if most is not None and (budget.max_context_tokens or most + 1) > most:
+            if "max_context_tokens" in options.budget:
+                raise ValueError(
+                    f"max_context_tokens={budget.max_context_tokens} is more than the {most} that this server takes"
+                )
+            budget = replace(budget, max_context_tokens=most)
+        return budget
+
+    def _laid_out(self, documents: Sequence[UploadedDocument]) -> PagedDocument:
+        contents = [document.content for document in documents]
+        if len(contents) > 1 and any(isinstance(content, ScannedPages) for content in contents):
+            raise ValueError(
+                "several documents of one conversation are joined as text, and one of them is a scan: "
+                "ask about one at a time"
+            )
+        if len(contents) > 1:
+            named = [
+                (document.name or f"document {number}", document.content)
+                for number, document in enumerate(documents, start=1)
+            ]
+            contents = ["\n\n".join(f"# {name}\n\n{text}" for name, text in named)]
+        content = contents[0]
+        most = self._settings.max_document_characters
+        if isinstance(content, str) and len(content) > most:
+            raise ValueError(
+                f"the documents have {len(content):,} characters, more than the {most:,} that this server reads"
+            )
+        laid_out = self.pipe.lay_out(text=content) if isinstance(content, str) else self.pipe.lay_out(content)
+        if laid_out.num_pages > self._settings.max_pages:
+            raise ValueError(
+                f"the documents have {laid_out.num_pages:,} pages, more than the {self._settings.max_pages:,} that this "
+                "server reads"
+            )
+        return laid_out
+
+    def _answer_without_document(
+        self, asked: AskedChat, options: HybridOptions, generation: dict[str, Any]
+    ) -> dict[str, Any]:
+        started = time.perf_counter()
+        model, processor = self.pipe.model, self.pipe.processor
+        turns = [part for question, answer in asked.history for part in (("user", question), ("assistant", answer))]
+        turns = [*([("system", asked.system)] if asked.system else []), *turns, ("user", asked.question)]
+        features = processor.apply_chat_template(
+            [{"role": role, "content": [{"type": "text", "text": said}]} for role, said in turns],
+            tokenize=True,
+            return_dict=True,
+            add_generation_prompt=True,
+            return_tensors="pt",
+            **options.chat_template_kwargs,
+        ).to(model.device)
+        length = features["input_ids"].shape[1]
+        most = self._budget(options).max_context_tokens
+        if most is not None and length > most:
+            raise ContextBudgetError(
+                f"the conversation has {length} tokens, more than max_context_tokens={most}", length
+            )
+        stops = {"tokenizer": processor.tokenizer} if "stop_strings" in generation else {}
+        with torch.no_grad(), model_lock(model):
+            output = model.generate(**features, **generation, **stops)
+        new_tokens = output[0, length:]
+        reasoning, words = split_reasoning(processor.tokenizer.decode(new_tokens, skip_special_tokens=True))
+        was_cut = len(new_tokens) >= generation["max_new_tokens"]
+        usage = {"prompt_tokens": length, "new_tokens": len(new_tokens), "cached_tokens": 0}
+        return {
+            "answer": words,
+            "reasoning": reasoning,
+            "finish_reason": "length" if was_cut else "stop",
+            "usage": usage,
+            "hybridctx": {"document": None, "seconds": {"answer": time.perf_counter() - started}},
+        }
+
+
+def _is_cheaper_as_text(processor: Any, document: PagedDocument, request: ReadingRequest) -> bool:
+    """Whether the whole text as tokens costs no more than pages, and what may be copied beside them, do."""
+    if not document.text:
+        return False
+    policy, may_copy = request.text_policy, 0
+    if policy.looks_at_question:  # and copies then up to the budget's bound on text
+        policy, may_copy = NonePolicy(), request.budget.max_text_tokens or 0
+    try:
+        whole = _without_pages(request.budget)
+        as_text = processor.plan(document, budget=whole, text_policy=FullPolicy(), **request.options)
+    except ContextBudgetError:
+        return False
+    try:
+        with_pages = processor.plan(document, budget=request.budget, text_policy=policy, **request.options)
+    except ContextBudgetError:
+        return True
+    return bool(as_text.total_tokens <= with_pages.total_tokens + min(may_copy, as_text.text_tokens))
+
+
+def _without_pages(budget: ContextBudget) -> ContextBudget:
+    return replace(budget, visual_share=0, max_text_tokens=None)
+
+
+def _what_it_rests_on(answer: dict[str, Any]) -> dict[str, Any]:
+    plan, used = answer["plan"], answer["usage"]
+    return {
+        "score": answer["score"],
+        "evidence": [
+            {**item, "page": item["page"] + 1, "page_in_file": _page_in_file(plan.document.text, item["start"])}
+            for item in answer["evidence"]
+        ],
+        "plan": {
+            "policy": plan.policy,
+            "scale": plan.scale,
+            "pages": plan.num_pages,
+            "document_characters": plan.document_characters,
+            "omitted_characters": plan.omitted_characters,
+        },
+        "usage": {
+            name: used[name] for name in ("document_tokens", "visual_tokens", "text_tokens", "compression_ratio")
+        },
+        "seconds": used["seconds"],
+    }
+
+
+def _page_in_file(text: str, position: int) -> dict[str, Any] | None:
+    page = source_page(text, position)
+    return None if page is None else page._asdict()
+
+
+__all__ = ["ChatAnswerer"]
