@@ -26,6 +26,7 @@ from transformers_hybridctx import (
     LongDocQAPipeline,
     PageRenderer,
 )
+from transformers_hybridctx.answering.results import LongDocAnswer
 from transformers_hybridctx.grounding.evidence import MAX_PLACES, find_evidence, split_reasoning
 from transformers_hybridctx.modules import quantization
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
@@ -76,7 +77,7 @@ def test_an_answer_is_what_generate_says_to_the_processors_prompt(pipe: LongDocQ
     said = pipe.model.generate(**inputs, max_new_tokens=6)[0, plan.total_tokens :]
     assert answer["answer"] == pipe.processor.tokenizer.decode(said, skip_special_tokens=True).strip()
     assert answer["plan"] == plan
-    assert answer.keys() == {"answer", "reasoning", "finish_reason", "score", "evidence", "usage", "plan"}
+    assert answer.keys() == LongDocAnswer.__annotations__.keys() - {"pages"}
     assert answer["usage"].pop("seconds").keys() == {"plan", "draw", "vision", "answer", "evidence"}
     assert answer["usage"] == {
         "document_tokens": plan.document_tokens,

@@ -47,11 +47,14 @@ for auto_class, name in (
     assert found.__name__ == name and found.__module__.startswith("transformers_modules."), found
 pipe = pipeline("long-doc-qa", model=folder, **remote)
 page = pipe.processor.read_document("The code is 4711. " * 20)
-(item,) = [item for item in sys.modules[type(pipe).__module__].find_evidence(
-    pipe.processor.plan(page, "What is the code?"), "4711", "What is the code?")][:1]
+(item,) = [item for item in sys.modules[type(pipe).__module__.replace("pipeline_long_doc_qa", "grounding_evidence")]
+    .find_evidence(pipe.processor.plan(page, "What is the code?"), "4711", "What is the code?")][:1]
 assert item["text"] == "4711" and item["page"] == 0
 answer = pipe(question="What is the code?", document="The code is 4711.", max_new_tokens=2)
 assert answer["usage"]["new_tokens"] == 2
+whole = {"begin": None, "end": None}
+answer = pipe(question="What is the code?", document="The code is 4711.", max_new_tokens=9, grounding=whole)
+assert answer["quotations"][0]["text"] in "The code is 4711."
 """
 
 

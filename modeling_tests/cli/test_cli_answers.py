@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import json
+from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import TALE
+from sample_answers import answer_that_says
 
 from transformers_hybridctx import HybridCtxProcessor
-from transformers_hybridctx.cli.answers import answer_as_json, answer_rows, passage_rows, standing_rows
+from transformers_hybridctx.cli.answers import answer_as_json, answer_rows, passage_rows
 
 QUESTION = "What is the magic number for green-lemur?"
 
@@ -18,19 +22,9 @@ QUESTION = "What is the magic number for green-lemur?"
 def answer(processor: HybridCtxProcessor) -> dict[str, Any]:
     others = [f"The number of animal {n} is not known. " + "It was the age of wisdom. " * 30 for n in range(5)]
     document = "\n\n".join([TALE, *others])
-    start = document.index("4821930")
-    evidence = [{"page": 0, "start": start, "end": start + 7, "box": (0, 0, 1, 1), "text": "4821930"}]
     plan = processor.plan(document, QUESTION, text_policy={"name": "bm25", "top_k": 6})
     assert len(plan.spans) > 3
-    return {
-        "answer": "4821930",
-        "reasoning": "",
-        "finish_reason": "stop",
-        "score": 1.0,
-        "usage": {},
-        "plan": plan,
-        "evidence": evidence,
-    }
+    return answer_that_says(processor, plan, QUESTION, "4821930")
 
 
 def shown(rows: list[tuple[str, Any]]) -> list[str]:
@@ -44,13 +38,99 @@ def test_the_passage_with_the_evidence_comes_first_on_one_line(answer: dict[str,
     assert last == f"and {len(answer['plan'].spans) - 3} more; --passages shows all, whole"
 
 
-def test_what_is_wrong_with_an_answer_is_said_before_its_score(answer: dict[str, Any]) -> None:
-    assert standing_rows(answer) == []
-    usage = {"seconds": {}}
-    rows = answer_rows(QUESTION, {**answer, "usage": usage, "evidence": [], "finish_reason": "length"})
-    labels = [label for label, _ in rows]
-    assert labels[:5] == ["question", "answer", "standing", "standing", "score"]
-    assert "cut off" in shown(rows)[2] and "do not stand in the document" in shown(rows)[3]
+@pytest.mark.parametrize(
+    ("said", "finish_reason", "options", "expected"),
+    [
+        ("4821930", "stop", {}, ["answer 4821930", "standing verbatim: the document has this word for word"]),
+        (
+            "4821931",
+            "stop",
+            {},
+            [
+                "answer 4821931",
+                "standing near: the document has '4821930', not '4821931' (1 edit *character 363)",
+            ],
+        ),
+        (
+            "4821931",
+            "stop",
+            {"repair": True, "abstain": True},
+            [
+                "answer 4821931",
+                "repaired 4821930",
+                "standing near: the document has '4821930', not '4821931' (1 edit*",
+            ],
+        ),
+        (
+            "<think>it is so</think>9999999",
+            "stop",
+            {"repair": True},
+            ["standing nothing in the document supports this", "reasoning it is so", "answer 9999999"],
+        ),
+        (
+            "9999999",
+            "stop",
+            {"abstain": True},
+            ["standing nothing in the document supports this", "answer not in the document", "said 9999999"],
+        ),
+        (
+            "They say 4821930 and 77777",
+            "stop",
+            {},
+            [
+                "standing nothing in the document supports this",
+                "answer They say 4821930 and 77777",
+                "standing absent: the document has no '77777'",
+            ],
+        ),
+        (
+            "4821930 says he",
+            "stop",
+            {},
+            [
+                "answer 4821930 says he",
+                "standing verbatim: the document has each number, code and name of it, though*",
+            ],
+        ),
+        (
+            "4821930",
+            "length",
+            {},
+            ["answer 4821930", "standing verbatim: *", "standing cut off: the answer goes on; raise --max-new-tokens"],
+        ),
+        (
+            "<think>it is",
+            "length",
+            {},
+            [
+                "standing cut off before the answer began, while the model was still thinking; raise*",
+                "reasoning it is",
+            ],
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*was cut off after")
+def test_how_an_answer_stands_is_said_before_its_score(
+    processor: HybridCtxProcessor,
+    answer: dict[str, Any],
+    said: str,
+    finish_reason: Any,
+    options: dict[str, Any],
+    expected: list[str],
+) -> None:
+    found = answer_that_says(processor, answer["plan"], QUESTION, said, finish_reason, **options)
+    rows = shown(answer_rows(QUESTION, found))
+    assert rows[0] == f"question {QUESTION}"
+    assert rows[1 + len(expected)].startswith("score ")
+    for row, pattern in zip(rows[1:], expected, strict=False):
+        assert fnmatchcase(row, pattern), f"{row!r} is not {pattern!r}"
+
+
+def test_pictures_have_no_standing(processor: HybridCtxProcessor) -> None:
+    plan = processor.plan([np.zeros((168, 168), np.uint8)], QUESTION)
+    found = answer_that_says(processor, plan, QUESTION, "4821930", abstain=True)
+    assert (found["support"], found["checked"]) == (None, "4821930")
+    assert [label for label, _ in answer_rows(QUESTION, found)][:3] == ["question", "answer", "score"]
 
 
 def test_all_passages_are_shown_whole_on_demand(answer: dict[str, Any]) -> None:
@@ -66,4 +146,7 @@ def test_json_has_every_passage_with_its_place_and_what_it_shares_with_the_quest
     assert [passage["text"] for passage in found["passages"]] == [span.text for span in answer["plan"].spans]
     (holder,) = (passage for passage in found["passages"] if "4821930" in passage["text"])
     assert holder["shared_words"] == ["magic", "number", "green-lemur"]
-    assert found["evidence"][0]["page"] == 1
+    document, start = answer["plan"].document, answer["plan"].document.text.index("4821930")
+    assert found["evidence"][0]["page"] == document.page_of(start) + 1
+    assert (found["checked"], found["support"]["status"], found["quotations"]) == ("4821930", "verbatim", [])
+    assert json.loads(json.dumps(found["support"]))["whole"]["places"] == [[start, start + 7]]

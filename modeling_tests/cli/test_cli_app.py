@@ -61,11 +61,12 @@ def test_help_lists_users_commands_before_developers() -> None:
     ("command", "options"),
     [
         (["ask"], "--question --model --budget --visual-share --min-scale --text-policy --max-text-tokens"),
-        (["ask"], "--max-new-tokens --font --passages --evidence-dir --json"),
+        (["ask"], "--max-new-tokens --grounding --repair --abstain --font --passages --evidence-dir --json"),
         (["read"], "--model --budget --visual-share --min-scale --text-policy --max-text-tokens --font"),
         (["plan"], "--question --model --budget --visual-share --min-scale --max-text-tokens --font"),
         (["render"], "--out --config --scale"),
         (["chat"], "--model --budget --visual-share --min-scale --text-policy --max-text-tokens --max-new-tokens"),
+        (["chat"], "--grounding --repair --abstain"),
         (["evaluate"], "--model --num-tokens --budget-share --examples --seed --out"),
         (["heads"], "--model --num-tokens --examples --seed --out"),
         (["convert"], "--revision --dtype --load-in-4bit --fold-phi --render-config --overwrite --dry-run --verify"),

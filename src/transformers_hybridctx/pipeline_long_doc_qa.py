@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from typing import Any
 
@@ -15,11 +14,12 @@ from transformers.utils import logging
 
 from .answering.engine import AnsweringEngine, GeneratedAnswer
 from .answering.generate_options import GENERATE_ARGUMENTS, GenerateOptions, check_generate_parameters
+from .answering.results import LongDocAnswer, result_of
 from .bundled_checkpoint import BUNDLED_CHECKPOINT
 from .caching.document_cache import DocumentCache
 from .configuration_hybridctx import HybridCtxConfig
 from .documents.files import names_a_file, read_document_file
-from .grounding.evidence import find_evidence, mark_evidence, split_reasoning
+from .grounding.grounded import Grounding
 from .modules.loading import loaded_with
 from .modules.quantization import computes_natively
 from .planning.budget import ContextBudget
@@ -106,14 +106,19 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         history: list[tuple[str, str]] | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
         return_pages: bool | None = None,
+        repair: bool | None = None,
+        abstain: bool | None = None,
         generate_kwargs: dict[str, Any] | None = None,
         **generation_parameters: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        held = {}  # None is a choice, too: not held
+        if "grounding" in generation_parameters:
+            held = {"grounding": Grounding.of(generation_parameters.pop("grounding"))}
         if unknown := sorted(generation_parameters.keys() - GENERATE_ARGUMENTS):
             raise TypeError(
                 f"unknown arguments for {TASK}: {', '.join(unknown)}; it takes question, document, text, budget, "
-                "text_policy, fusion_order, system, history, chat_template_kwargs, return_pages, generation parameters, "
-                "and others for generate in generate_kwargs"
+                "text_policy, fusion_order, system, history, chat_template_kwargs, grounding, repair, abstain, "
+                "return_pages, generation parameters, and others for generate in generate_kwargs"
             )
         check_generate_parameters({**generation_parameters, **(generate_kwargs or {})})
         for name, value, kind in (("system", system, str), ("chat_template_kwargs", chat_template_kwargs, dict)):
@@ -128,8 +133,9 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             "chat_template_kwargs": chat_template_kwargs,
         }
         preprocess = {name: value for name, value in given.items() if value is not None}
-        postprocess = {} if return_pages is None else {"return_pages": return_pages}
-        return preprocess, {**generation_parameters, **(generate_kwargs or {})}, postprocess
+        choices = {"return_pages": return_pages, "repair": repair, "abstain": abstain}
+        postprocess = {name: value for name, value in choices.items() if value is not None}
+        return preprocess, {**generation_parameters, **(generate_kwargs or {}), **held}, postprocess
 
     def __call__(
         self, inputs: Any = None, *, question: Any = None, document: Any = None, text: str | None = None, **kwargs: Any
@@ -152,19 +158,20 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             history (list of `(question, answer)`, *optional*): what was said before about this document.
             chat_template_kwargs (`dict`, *optional*): passed to the chat template, such as `{"enable_thinking": False}`.
             batch_size (`int`, *optional*): questions that are answered at a time; 1 unless given.
+            grounding (`str` or dict, *optional*): how the answer is held to the document as it is generated: `"quote"`,
+                `"strings"`, or a dict that says where the quotation is ([`Grounding.of`]); None: not held.
+            repair (`bool`, *optional*): put the document's own string into `checked` where exactly one is near.
+            abstain (`bool`, *optional*): `checked` is None where nothing in the document supports the answer.
             return_pages (`bool`, *optional*): also return pictures of the evidence's pages with it marked, as
                 `"pages"` `{page: PIL.Image}`.
             streamer, logits_processor, stopping_criteria (*optional*): as in `generate`, like all generation parameters.
             generate_kwargs (`dict`, *optional*): for `generate`, beside generation parameters like `max_new_tokens`.
 
         Returns:
-            `dict`, or for a list of questions a list of them: `answer` (`str`); `reasoning` (`str`), what the model
-            said before it; `finish_reason` (`str`), `"stop"`, or `"length"` where the answer was cut off at
-            `max_new_tokens` (with an empty `answer`: while the model was still thinking); `score`, the geometric mean of
-            the probabilities of all these tokens; `evidence`, a list of `{"page", "start", "end", "box", "text"}`:
-            characters [start, end) of the document, one line each, with their box (left, top, right, bottom) in pixels of
-            that page (from 0) at the plan's scale; `usage`, counts of tokens and the seconds of each stage; `plan`, the
-            [`ContextPlan`], whose `document.text` is the text that characters are counted in.
+            [`LongDocAnswer`], a `dict`, or for a list of questions a list of them: `answer`, what the model says;
+            `support`, how that stands to the document (`"verbatim"`, `"near"`, `"absent"` or `"cut off"`), and each
+            string of it that matters; `checked`, the answer as it may be used; `evidence`, a list of `{"page", "start",
+            "end", "box", "text"}`; and what [`LongDocAnswer`] lists beside these.
 
         Raises:
             ContextBudgetError, ValueError, TypeError, OSError: before anything is generated, for any of the questions.
@@ -248,43 +255,13 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         return {"answers": self.engine.answer(document, questions, model_inputs["options"], **model_inputs["context"])}
 
     def _generate_options(self, given: dict[str, Any], batch_size: int = 1) -> GenerateOptions:
-        return GenerateOptions(self.model, self._prepare_generate_kwargs(given), batch_size)
+        parameters = {name: value for name, value in given.items() if name != "grounding"}
+        parameters = self._prepare_generate_kwargs(parameters)
+        return GenerateOptions(self.model, parameters, batch_size, given.get("grounding"))
 
-    def postprocess(self, model_outputs: GeneratedAnswer, return_pages: bool = False) -> dict[str, Any]:
-        """The answer as text, and where it stands in the document."""
-        started = time.perf_counter()
-        plan = model_outputs.plan
-        reasoning, answer = split_reasoning(
-            self.processor.tokenizer.decode(model_outputs.token_ids, skip_special_tokens=True)
-        )
-        if model_outputs.finish_reason == "length" and not answer:
-            warnings.warn(
-                f"the answer to {model_outputs.question!r:.80} was cut off after {len(model_outputs.token_ids)} tokens, "
-                "before it began: raise max_new_tokens, or let the model answer without thinking, where its chat "
-                'template knows that: chat_template_kwargs={"enable_thinking": False}',
-                stacklevel=3,
-            )
-        evidence = find_evidence(plan, answer, f"{model_outputs.question} {reasoning}")
-        result: dict[str, Any] = {
-            "answer": answer,
-            "reasoning": reasoning,
-            "finish_reason": model_outputs.finish_reason,
-            "score": model_outputs.score,
-            "evidence": evidence,
-            "usage": {
-                "document_tokens": plan.document_tokens,
-                "visual_tokens": plan.visual_tokens,
-                "text_tokens": plan.text_tokens,
-                "prompt_tokens": plan.total_tokens,
-                "new_tokens": len(model_outputs.token_ids),
-                "compression_ratio": plan.compression_ratio,
-            },
-            "plan": plan,
-        }
-        if return_pages:
-            result["pages"] = mark_evidence(plan, evidence)
-        result["usage"]["seconds"] = {**model_outputs.seconds, "evidence": time.perf_counter() - started}
-        return result
+    def postprocess(self, model_outputs: GeneratedAnswer, **options: Any) -> LongDocAnswer:
+        """The answer as text, how it stands to the document, and where."""
+        return result_of(model_outputs, self.processor.tokenizer, **options)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Model and processor, its fonts included: a folder for `pipeline("long-doc-qa", model=save_directory)`.

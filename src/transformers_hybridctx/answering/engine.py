@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from transformers import LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import logging
 
@@ -17,6 +18,9 @@ from ..caching.attention_ranking import rank_by_attention
 from ..caching.document_cache import DocumentCache
 from ..caching.model_lock import model_lock
 from ..caching.prefix import PrefixCache, common_length
+from ..grounding.grounded import Grounding
+from ..grounding.quote_processor import DocumentQuoteProcessor, Quotation
+from ..grounding.string_processor import DocumentStringProcessor
 from ..planning.paged_document import PagedDocument
 from ..planning.plan import ContextPlan
 from ..planning.policies.attention import AttentionPolicy
@@ -49,6 +53,8 @@ class GeneratedAnswer:
         log_probabilities: float `[tokens]`.
         finish_reason: "stop" or "length" (cut off).
         seconds: of each stage: plan, attend, draw, vision, read, answer.
+        grounding: how the answer was held to the document.
+        quotations: what it quotes, where it was held to quotations.
     """
 
     question: str
@@ -57,6 +63,8 @@ class GeneratedAnswer:
     log_probabilities: torch.Tensor
     finish_reason: FinishReason
     seconds: dict[str, float]
+    grounding: Grounding | None = None
+    quotations: tuple[Quotation, ...] = ()
 
     @property
     def score(self) -> float:
@@ -137,12 +145,19 @@ class AnsweringEngine:
     ) -> PagedDocument | DocumentCache:
         """The document laid out; and read, where the text policy has the model say what is copied."""
         if isinstance(document, DocumentCache):
-            return document.attach(self.model, self.processor)
+            cache = document.attach(self.model, self.processor)
+            self._check_grounding(cache.plan.document, options)
+            return cache
         document = self.processor.read_document(document)
+        self._check_grounding(document, options)
         if _unranked(context.get("text_policy") or self.processor.default_text_policy):
             read_with = {name: value for name, value in context.items() if name != "history"}
             return self.read(document, prefill_chunk_size=options.get("prefill_chunk_size"), **read_with)
         return document
+
+    def _check_grounding(self, document: PagedDocument, options: GenerateOptions) -> None:
+        if options.grounding is not None:
+            options.grounding.check(document, self.processor.tokenizer, options.end_tokens)
 
     def _answers(
         self, asked: list[AskedQuestion], document: PagedDocument | DocumentCache, options: GenerateOptions
@@ -200,6 +215,9 @@ class AnsweringEngine:
         """Answers of one batch."""
         started = time.perf_counter()
         keywords = options.keywords(self.processor.tokenizer, self.processor.image_token_id)
+        held = self._held(asked, options)
+        if held is not None:
+            keywords["logits_processor"] = LogitsProcessorList([*(keywords.get("logits_processor") or ()), held])
         if shared.prefix is None:
             features = self._features(asked[0].input_ids, shared)
         else:
@@ -216,10 +234,29 @@ class AnsweringEngine:
         rows = list(generated_rows(self.model, self.processor.tokenizer, output, length, len(asked), options))
         seconds = (time.perf_counter() - started) / len(asked)
         for one, row in zip(asked, rows, strict=True):
-            stages = {**one.seconds, "answer": seconds}
+            quotations = []
+            if isinstance(held, DocumentQuoteProcessor):
+                quotations = held.quotations(row.token_ids, prompt=one.input_ids)
             yield GeneratedAnswer(
-                one.question, one.plan, row.token_ids, row.log_probabilities, row.finish_reason, stages
+                one.question,
+                one.plan,
+                row.token_ids,
+                row.log_probabilities,
+                row.finish_reason,
+                {**one.seconds, "answer": seconds},
+                options.grounding,
+                tuple(quotations),
             )
+
+    def _held(
+        self, asked: list[AskedQuestion], options: GenerateOptions
+    ) -> DocumentQuoteProcessor | DocumentStringProcessor | None:
+        """What holds a batch to its document."""
+        if options.grounding is None:
+            return None
+        questions = [one.question for one in asked]
+        document, tokenizer = asked[0].plan.document, self.processor.tokenizer
+        return options.grounding.processor(document, questions, tokenizer, options.end_tokens)
 
 
 def _pages_of(asked: AskedQuestion) -> tuple[bool, float]:

@@ -11,6 +11,7 @@ from transformers.generation.utils import GenerationMixin
 
 from ..caching.model_lock import base_model
 from ..caching.prefix import empty_cache
+from ..grounding.grounded import Grounding
 from ..planning.knobs import whole_number
 
 # The smallest whole number that makes sense, and of what.
@@ -39,14 +40,22 @@ class GenerateOptions:
         model: whose generation config holds for what is not given.
         given: keyword arguments of `generate`.
         batch_size: questions that are answered at a time.
+        grounding: how answers are held to the document, see [`Grounding.of`].
 
     Raises:
         ValueError, TypeError: a value that makes no sense, or an argument that `generate` does not know.
     """
 
-    def __init__(self, model: Any, given: dict[str, Any], batch_size: int = 1) -> None:
+    def __init__(
+        self,
+        model: Any,
+        given: dict[str, Any],
+        batch_size: int = 1,
+        grounding: str | dict[str, Any] | Grounding | None = None,
+    ) -> None:
         self._model = model
         self._given = given
+        self.grounding = Grounding.of(grounding)
         self.batch_size = whole_number("batch_size", batch_size, 1, "questions at a time")
         check_generate_parameters(given)
         known = _FIELDS | inspect.signature(GenerationMixin.generate).parameters.keys()
@@ -57,6 +66,11 @@ class GenerateOptions:
             for name, value in (("batch_size", self.batch_size), ("num_beams", self.get("num_beams") or 1)):
                 if value > 1:
                     raise ValueError(f"streamer= shows one answer as it grows, so {name}={value} must be 1")
+        if self.grounding is not None and self.is_assisted:
+            raise ValueError(
+                f"grounding={self.grounding.mode!r} holds each token as it is chosen, and drafted ones (assistant_model, "
+                "prompt_lookup_num_tokens) are chosen several at a time: drop one of them"
+            )
 
     def get(self, name: str) -> Any:
         """A parameter of the call, or else of the model."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -15,24 +15,25 @@ from ..planning.sentences import RUN
 from .console import in_seconds, rows_of
 from .output_files import written_whole
 
+if TYPE_CHECKING:
+    from ..answering.results import AnswerStanding, LongDocAnswer, StringSupport
+
 _AROUND_EVIDENCE = 60  # characters
 _PASSAGES_SHOWN = 3
 _PASSAGE_SHOWN = 110  # characters of each, unless all are asked for
+_CUT_OFF_BEFORE = "cut off before the answer began, while the model was still thinking; raise --max-new-tokens"
 _PICTURE = re.compile(r"question-\d+-page-\d+\.png")
 
 
 def answer_rows(
-    question: str, answer: dict[str, Any], pictures: Sequence[Path] = (), all_passages: bool = False
+    question: str, answer: LongDocAnswer, pictures: Sequence[Path] = (), all_passages: bool = False
 ) -> list[tuple[str, Any]]:
     """One question: what the model says, where that stands, what was copied for it, the plan and the seconds."""
     rows: list[tuple[str, Any]] = [
         ("question", Text(question, style="bold")),
-        ("answer", Text(answer["answer"] or "(no words)", style="bold green")),
         *standing_rows(answer),
         ("score", f"{answer['score']:.3f}"),
     ]
-    if answer["reasoning"]:
-        rows.insert(1, ("reasoning", Text(answer["reasoning"], style="italic")))
     rows += _evidence_rows(answer)
     rows += [("picture", str(path)) for path in pictures]
     rows += passage_rows(question, answer, all_passages)
@@ -40,7 +41,7 @@ def answer_rows(
     return [*rows, ("seconds", in_seconds(answer["usage"]["seconds"]))]
 
 
-def answer_as_json(question: str, answer: dict[str, Any], pictures: Sequence[Path]) -> dict[str, Any]:
+def answer_as_json(question: str, answer: LongDocAnswer, pictures: Sequence[Path]) -> dict[str, Any]:
     """Plain JSON of an answer: `page` counts from 1, `start` and `end` are characters of the document from 0.
 
     `page_in_file` is the page of the file that the text came from, None where it has none.
@@ -67,7 +68,8 @@ def answer_as_json(question: str, answer: dict[str, Any], pictures: Sequence[Pat
     ]
     return {
         "question": question,
-        **{name: answer[name] for name in ("answer", "reasoning", "finish_reason", "score")},
+        **{name: answer[name] for name in ("answer", "checked", "support", "reasoning", "finish_reason", "score")},
+        "quotations": answer["quotations"],
         "evidence": [
             {**item, "page": item["page"] + 1, "page_in_file": _source_page(plan.document.text, item["start"])}
             for item in answer["evidence"]
@@ -79,7 +81,7 @@ def answer_as_json(question: str, answer: dict[str, Any], pictures: Sequence[Pat
     }
 
 
-def save_evidence(answers: Sequence[dict[str, Any]], folder: Path | None) -> list[list[Path]]:
+def save_evidence(answers: Sequence[LongDocAnswer], folder: Path | None) -> list[list[Path]]:
     """Write the pages that hold the evidence of each answer, in place of those that an earlier call left there."""
     if folder is None:
         return [[] for _ in answers]
@@ -97,17 +99,65 @@ def save_evidence(answers: Sequence[dict[str, Any]], folder: Path | None) -> lis
     return saved
 
 
-def standing_rows(answer: dict[str, Any]) -> list[tuple[str, Any]]:
-    """What is to be known of an answer before it is believed: that it was cut off, or rests on nothing in the text."""
-    found = []
+def standing_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
+    """
+    What the model says, and what is to be known of it before it is believed.
+
+    An answer that nothing in the document supports, or that was cut off before it began, has that as its headline.
+    """
+    support, text = answer["support"], answer["plan"].document.text
+    status = None if support is None else support["status"]
+    said = answer["answer"] or "(no words)"
+    rows: list[tuple[str, Any]] = []
+    if answer["reasoning"]:
+        rows.append(("reasoning", Text(answer["reasoning"], style="italic")))
+    if status == "cut off":
+        return [*_headline(_CUT_OFF_BEFORE), *rows]
+    if status == "absent":
+        rows = [*_headline("nothing in the document supports this"), *rows]
+    if answer["checked"] is None:
+        rows += [("answer", Text("not in the document", style="bold")), ("said", Text(said, style="dim"))]
+    else:
+        rows.append(("answer", Text(said, style="red" if status == "absent" else "bold green")))
+    if answer["checked"] not in (None, answer["answer"]):
+        rows.append(("repaired", Text(answer["checked"], style="bold green")))
+    if support is not None:
+        rows += _support_rows(text, support)
     if answer["finish_reason"] == "length":
-        found.append("cut off: the answer goes on; raise --max-new-tokens")
-    if answer["plan"].document.text and not answer["evidence"]:
-        found.append("unsupported: these words do not stand in the document")
-    return [("standing", Text(one, style="bold red")) for one in found]
+        rows += _headline("cut off: the answer goes on; raise --max-new-tokens")
+    return rows
 
 
-def _evidence_rows(answer: dict[str, Any]) -> list[tuple[str, Any]]:
+def _support_rows(text: str, support: AnswerStanding) -> list[tuple[str, Any]]:
+    """How an answer, and each string of it that matters, stands to the document."""
+    whole, strings = support["whole"], support["strings"]
+    if whole["status"] == "verbatim":
+        return [("standing", "verbatim: the document has this word for word")]
+    if support["status"] == "verbatim":
+        return [("standing", "verbatim: the document has each number, code and name of it, though not in these words")]
+    near = [whole] if whole["status"] == "near" else [one for one in strings if one["status"] == "near"]
+    absent = [one for one in strings if one["status"] == "absent" and one["text"] != whole["text"]]
+    return [
+        *(("standing", _standing(text, one)) for one in near),
+        *(("standing", Text(f"absent: the document has no {one['text']!r}", style="bold red")) for one in absent),
+    ]
+
+
+def _headline(words: str) -> list[tuple[str, Any]]:
+    return [("standing", Text(words, style="bold red"))]
+
+
+def _standing(text: str, near: StringSupport) -> Text:
+    """What the document has in place of a string that it has not, and where."""
+    found = " or ".join(repr(_on_one_line(one)) for one in near["found"])
+    edits = f"{near['distance']} edit{'s' * (near['distance'] != 1)}"
+    (place, _), *others = near["places"]
+    where = f"{edits} away, at character {place:,}{_in_the_file(text, place)}"
+    where += f" and {len(others):,} other places" * bool(others)
+    return Text(f"near: the document has {found}, not {near['text']!r} ({where})", style="bold yellow")
+
+
+def _evidence_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     text = answer["plan"].document.text
     for item in answer["evidence"]:
@@ -137,7 +187,7 @@ def _in_the_file(text: str, position: int) -> str:
     return f" (page {page.number} of the file{printed})"
 
 
-def passage_rows(question: str, answer: dict[str, Any], all_passages: bool) -> list[tuple[str, Any]]:
+def passage_rows(question: str, answer: LongDocAnswer, all_passages: bool) -> list[tuple[str, Any]]:
     """What was copied as tokens: all of it, whole; or a line each of the passages that say most about the question."""
     spans = answer["plan"].spans
     if all_passages:

@@ -15,11 +15,13 @@ from .errors import clear_errors
 from .loading import load_pipeline, read_file, read_file_or_reading
 from .options import (
     READING_SUFFIX,
+    Abstain,
     Budget,
     Encoding,
     File,
     FileOrReading,
     Font,
+    GroundingMode,
     MaxNewTokens,
     MaxTextTokens,
     MinScale,
@@ -28,10 +30,12 @@ from .options import (
     Pages,
     Password,
     Policy,
+    Repair,
     System,
     VisualShare,
     conversation,
     given,
+    holding,
     limits,
 )
 from .streaming import shown_as_it_comes
@@ -49,6 +53,9 @@ def ask(
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
     max_new_tokens: MaxNewTokens = None,
+    grounding: GroundingMode = None,
+    repair: Repair = False,
+    abstain: Abstain = False,
     system: System = None,
     no_think: NoThink = False,
     font: Font = None,
@@ -68,6 +75,7 @@ def ask(
     console, stages = answers_console(), Stages()
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
+        held = holding(grounding, repair, abstain)
         is_reading = document.suffix == READING_SUFFIX
         with stages.stage("read the file"):
             content = read_file_or_reading(document, pages, password, encoding, font)
@@ -83,6 +91,7 @@ def ask(
                 return_pages=evidence_dir is not None,
                 **given(text_policy=text_policy, max_new_tokens=max_new_tokens),
                 **conversation(system, no_think),
+                **held,
                 **(shown_as_it_comes(pipe, show) if len(question) == 1 else {}),
             )
         pictures = save_evidence(answers, evidence_dir)

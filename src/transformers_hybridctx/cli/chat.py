@@ -18,10 +18,12 @@ from .errors import clear_errors
 from .loading import load_pipeline, read_file_or_reading
 from .options import (
     READING_SUFFIX,
+    Abstain,
     Budget,
     Encoding,
     FileOrReading,
     Font,
+    GroundingMode,
     MaxNewTokens,
     MaxTextTokens,
     MinScale,
@@ -30,16 +32,19 @@ from .options import (
     Pages,
     Password,
     Policy,
+    Repair,
     System,
     VisualShare,
     conversation,
     given,
+    holding,
     limits,
 )
 from .output_files import written_whole
 from .streaming import shown_as_it_comes
 
 if TYPE_CHECKING:
+    from ..answering.results import LongDocAnswer
     from ..caching.document_cache import DocumentCache
     from ..pipeline_long_doc_qa import LongDocQAPipeline
 
@@ -60,6 +65,9 @@ def chat(
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
     max_new_tokens: MaxNewTokens = None,
+    grounding: GroundingMode = None,
+    repair: Repair = False,
+    abstain: Abstain = False,
     history: Annotated[
         bool | None,
         typer.Option(
@@ -79,6 +87,7 @@ def chat(
     stages = Stages()
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
+        held = holding(grounding, repair, abstain)
         content = read_file_or_reading(document, pages, password, encoding, font)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
@@ -90,7 +99,7 @@ def chat(
             with stages.stage("read the document"):
                 reading = pipe.read(pipe.processor.read_document(content), budget=bounds, **chosen)
     print_rows(answers_console(), rows_of(reading.plan.summary()))
-    options = {"budget": bounds, **chosen, **given(max_new_tokens=max_new_tokens)}
+    options = {"budget": bounds, **chosen, **held, **given(max_new_tokens=max_new_tokens)}
     session = _Session(pipe, reading, options, document.stem, model is not None if history is None else history)
     for line in _lines():
         try:
@@ -116,7 +125,7 @@ class _Session:
     history: list[tuple[str, str]] = field(default_factory=list)
     is_over: bool = False
     asked: str = ""
-    last: dict[str, Any] = field(default_factory=dict)
+    last: LongDocAnswer | None = None
 
     def take(self, line: str) -> None:
         """Answer a question, or do what a line that begins with a slash says."""
@@ -154,8 +163,8 @@ class _Session:
             self.history.append((question, answer["answer"]))
         print_rows(answers_console(), answer_rows(question, answer)[1:])
 
-    def _answered(self) -> dict[str, Any]:
-        if not self.last:
+    def _answered(self) -> LongDocAnswer:
+        if self.last is None:
             raise ValueError("nothing was asked yet")
         return self.last
 
@@ -171,7 +180,7 @@ class _Session:
             raise ValueError(f"/page {number}: name one of the pages 1 to {count:,}")
         page = int(number) - 1
         drawn = next(islice(drawn_pages(plan.document, plan.scale), page, None))
-        boxes = [item["box"] for item in self.last.get("evidence", ()) if item["page"] == page]
+        boxes = [item["box"] for item in (self.last["evidence"] if self.last else ()) if item["page"] == page]
         path = Path(f"{self.name}-page-{page + 1}.png")
         with written_whole(path) as unfinished:
             mark_boxes(np.asarray(drawn), boxes).save(unfinished)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+GROUNDINGS = ("quote", "strings")
 READING_SUFFIX = ".safetensors"
 """Of a document that a model has read."""
 
@@ -53,6 +54,22 @@ Policy = Annotated[
     ),
 ]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")]
+GroundingMode = Annotated[
+    str | None,
+    typer.Option(
+        "--grounding",
+        help="Hold the answer to the document's own text as it is said: quote (a quotation, and the answer out of it) or "
+        "strings (codes, numbers and identifiers only).",
+        show_default=False,
+    ),
+]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Put the document's own string in where exactly one is near to what was said.")
+]
+Abstain = Annotated[
+    bool,
+    typer.Option("--abstain", help="Answer that it is not in the document where nothing in it supports the answer."),
+]
 System = Annotated[
     str | None, typer.Option(help="A system message, which comes before the document.", show_default=False)
 ]
@@ -82,6 +99,7 @@ _OPTIONS = {
     "max_text_tokens": "--max-text-tokens",
     "text_policy": "--text-policy",
     "max_new_tokens": "--max-new-tokens",
+    "grounding": "--grounding",
     "chat_template_kwargs": "--no-think",
     "system": "--system",
     "pages": "--pages",
@@ -100,6 +118,18 @@ def given(**options: Any) -> dict[str, Any]:
 def conversation(system: str | None, no_think: bool) -> dict[str, Any]:
     """What stands around the document and the question; a reading must have been made with the same."""
     return given(system=system, chat_template_kwargs={"enable_thinking": False} if no_think else None)
+
+
+def holding(grounding: str | None, repair: bool, abstain: bool) -> dict[str, Any]:
+    """
+    How answers are held to the document, and checked.
+
+    Raises:
+        ValueError: an unknown way.
+    """
+    if grounding not in (None, *GROUNDINGS):
+        raise ValueError(f"--grounding {grounding} is not one of {' and '.join(GROUNDINGS)}")
+    return given(grounding=grounding, repair=repair or None, abstain=abstain or None)
 
 
 def limits(

@@ -6,14 +6,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TypedDict
 
 from PIL import Image
 
 from ..planning.plan import ContextPlan
 from ..planning.sentences import RUN
-from ..rendering.paged_text import PagedText
+from ..rendering.paged_text import Box, PagedText
 from ..rendering.rasterizing import PageRenderer, mark_boxes
+from .quote_processor import Quotation
 
 _EVIDENCE_CONTEXT = 200
 """Characters before and after a place that are compared with the question."""
@@ -22,6 +23,20 @@ MAX_PLACES = 2000
 _PARTS = re.compile(r"[,;、，；\n]|\band\b")
 _JOINED_DIGITS = re.compile(r"\d[.,:]\d")
 _AROUND_WORDS = " .!?:。！？：'\"“”‘’()[]"
+
+
+class Evidence(TypedDict):
+    """
+    Characters [start, end) of the document, on one line.
+
+    `page` counts from 0; `box` is (left, top, right, bottom) in pixels of that page at the plan's scale.
+    """
+
+    page: int
+    start: int
+    end: int
+    box: Box
+    text: str
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
@@ -37,7 +52,22 @@ def split_reasoning(text: str) -> tuple[str, str]:
     return reasoning.replace("<think>", "").strip(), answer.strip()
 
 
-def find_evidence(plan: ContextPlan, answer: str, question: str) -> list[dict[str, Any]]:
+def quoted_evidence(plan: ContextPlan, quotations: Sequence[Quotation]) -> list[Evidence]:
+    """
+    Where the answer that was taken from quotations stands, or else where these do: all places, in order.
+
+    Nothing is searched for: a quotation knows its characters. Of an answer with more than `MAX_PLACES` places, the first
+    ones.
+    """
+    document = plan.document
+    if not isinstance(document, PagedText):
+        return []
+    said = [one for one in quotations if one.is_answer] or quotations
+    places = sorted({place for one in said for place in one.places})[:MAX_PLACES]
+    return [item for start, end in places for item in _on_lines(document, start, end, plan.scale)]
+
+
+def find_evidence(plan: ContextPlan, answer: str, question: str) -> list[Evidence]:
     """Where `answer` stands in the document, or its parts (between commas and the like) where the whole does not.
 
     Of several places the one whose surroundings share most with the question is taken, a rare word counting for more
@@ -47,7 +77,7 @@ def find_evidence(plan: ContextPlan, answer: str, question: str) -> list[dict[st
     document = plan.document
     if not answer or not isinstance(document, PagedText):
         return []
-    evidence: list[dict[str, Any]] = []
+    evidence: list[Evidence] = []
     parts = [answer] if _places(document.text, answer) else _PARTS.split(answer)
     for part in dict.fromkeys(part.strip() for part in parts):
         bare = part.strip(_AROUND_WORDS)
@@ -57,9 +87,9 @@ def find_evidence(plan: ContextPlan, answer: str, question: str) -> list[dict[st
     return evidence
 
 
-def mark_evidence(plan: ContextPlan, evidence: Sequence[dict[str, Any]]) -> dict[int, Image.Image]:
+def mark_evidence(plan: ContextPlan, evidence: Sequence[Evidence]) -> dict[int, Image.Image]:
     """{page: picture} of the pages (from 0) that hold evidence, with its boxes marked."""
-    boxes: dict[int, list[tuple[float, float, float, float]]] = {}
+    boxes: dict[int, list[Box]] = {}
     for item in evidence:
         boxes.setdefault(item["page"], []).append(item["box"])
     renderer = PageRenderer(plan.document.config) if boxes else None
@@ -117,7 +147,7 @@ def _closest(text: str, places: list[tuple[int, int]], question: str, plan: Cont
     return places[min(range(len(places)), key=rank)]
 
 
-def _on_lines(document: PagedText, start: int, end: int, scale: float) -> Iterator[dict[str, Any]]:
+def _on_lines(document: PagedText, start: int, end: int, scale: float) -> Iterator[Evidence]:
     """Characters [start, end), an item for each line (for each stretch of it where scripts of both directions mix)."""
     for page, box in document.boxes(start, end, scale):
         shown = [
@@ -127,7 +157,7 @@ def _on_lines(document: PagedText, start: int, end: int, scale: float) -> Iterat
         ]
         if shown:
             first, last = min(shown)[0], max(shown)[1]
-            yield {"page": page, "start": first, "end": last, "box": box, "text": document.text[first:last]}
+            yield Evidence(page=page, start=first, end=last, box=box, text=document.text[first:last])
 
 
-__all__ = ["MAX_PLACES", "find_evidence", "mark_evidence", "split_reasoning"]
+__all__ = ["MAX_PLACES", "Evidence", "find_evidence", "mark_evidence", "quoted_evidence", "split_reasoning"]

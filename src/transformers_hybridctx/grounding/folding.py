@@ -147,7 +147,8 @@ def _replacements(text: str) -> Iterator[tuple[int, int, str]]:
             continue  # perhaps at a line break; the white space after it looks at it
         else:
             end -= _is_composed_with(kinds, end, end)
-            yield start, end, "".join(map(_spelled, text[start:end]))
+            # one by one, so that each keeps its place
+            yield from ((place, place + 1, _spelled(text[place])) for place in range(start, end))
         done = end
 
 

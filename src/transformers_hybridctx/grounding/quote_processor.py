@@ -82,21 +82,11 @@ class DocumentQuoteProcessor(LogitsProcessor):
         max_quotations: int = 1,
         eos_token_id: int | Iterable[int] | None = None,
     ) -> None:
-        if answer not in ("span", "free"):
-            raise ValueError(f"answer={answer!r} is not one of 'span' and 'free'")
-        if end is not None and not begin:
-            raise ValueError(
-                f"end={end!r} without begin: give both marks, or begin=None and end=None for whole answers"
-            )
-        if max_quotations < 1:
-            raise ValueError(f"max_quotations={max_quotations} must be 1 or more")
+        self._form = QuoteForm.of(begin, end, answer, free_start, max_quotations)
         documents = [text] if isinstance(text, (str, DocumentIndex)) else list(text)
         if not documents:
             raise ValueError("text=[] names no document: give one, or one for each prompt")
-        if free_start is None:
-            free_start = end is None or answer == "free"
         self.indexes = [as_index(document) for document in documents]
-        self._form = QuoteForm(begin or None, end, answer, free_start, max_quotations)
         self._pieces = pieces_of(tokenizer)
         self._mark_tokens = tokenizer.added_tokens_encoder.get(begin), tokenizer.added_tokens_encoder.get(end)
         ends = end_tokens(tokenizer, eos_token_id)

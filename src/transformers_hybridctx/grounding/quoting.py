@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from types import NoneType
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ..planning.knobs import whole_number
 from .matching import Cursor, Matcher
 from .token_pieces import TokenPieces
 
@@ -31,6 +33,31 @@ class QuoteForm:
     answer: Literal["span", "free"]
     free_start: bool
     max_quotations: int
+
+    def __post_init__(self) -> None:
+        for name in ("begin", "end"):
+            if not isinstance(getattr(self, name), (str, NoneType)):
+                raise TypeError(f"{name}={getattr(self, name)!r:.80} is no string: a mark is text, or None")
+        if self.answer not in ("span", "free"):
+            raise ValueError(f"answer={self.answer!r} is not one of 'span' and 'free'")
+        if self.end is not None and not self.begin:
+            raise ValueError(
+                f"end={self.end!r} without begin: give both marks, or begin=None and end=None for whole answers"
+            )
+        whole_number("max_quotations", self.max_quotations, 1, "spans between one pair of marks")
+
+    @classmethod
+    def of(
+        cls,
+        begin: str | None = "<think>",
+        end: str | None = "</think>",
+        answer: Literal["span", "free"] = "span",
+        free_start: bool | None = None,
+        max_quotations: int = 1,
+    ) -> QuoteForm:
+        """The form with what is not given filled in: a free start where there is no `end` or the answer is free."""
+        free = end is None or answer == "free" if free_start is None else free_start
+        return cls(begin or None, end, answer, free, max_quotations)
 
 
 class Said(NamedTuple):
@@ -126,10 +153,12 @@ class QuoteGrammar:
         for start, end in self._answer_matcher(said.quotes).places(said.cursor, said.is_complete):
             offset = 0
             for quote in said.quotes:
-                if offset <= start and end <= offset + len(quote.spoken):
+                if offset <= start and end <= offset + len(whole_characters(quote.spoken)):
                     shift = start - offset, end - offset
-                    found |= {(place + shift[0], place + shift[1]) for place, _ in self._document.places(quote)}
-                offset += len(quote.spoken) + 1
+                    # a quotation that was closed against the rules ends at none of its places
+                    places = self._document.places(quote) or self._document.places(quote, may_end=False)
+                    found |= {(place + shift[0], place + shift[1]) for place, _ in places}
+                offset += len(whole_characters(quote.spoken)) + 1
         return sorted(found)
 
     # What may come next
@@ -236,6 +265,8 @@ class QuoteGrammar:
         cursor, length = state.cursor, state.length
         if state.phase == "quote" and self._end:
             marked = self._marked(self._end, state.marked, self._end_token, token, raw)
+            if marked and not state.marked and cursor is not None and self._goes_on_only(cursor, token):
+                marked = 0
             if marked == len(self._end):
                 return self._closed(state)
         if cursor is not None and self._may_add(state) and token < len(self._pieces) and self._is_line_break[token]:
@@ -251,6 +282,10 @@ class QuoteGrammar:
         if marked and not state.marked and cursor is not None:
             unmarked = cursor, length
         return replace(state, length=length + 1, cursor=following, marked=marked, unmarked=unmarked)
+
+    def _goes_on_only(self, cursor: Cursor, token: int) -> bool:
+        """Whether a token that begins like the closing mark is the document's: it cannot end here, and goes on so."""
+        return not self._document.may_end(cursor) and self._document.extend(cursor, token) is not None
 
     @staticmethod
     def _marked(mark: bytes, marked: int, mark_token: int | None, token: int, raw: bytes) -> int:
@@ -295,6 +330,8 @@ class QuoteGrammar:
         if state.phase in ("quote", "answer") and cursor is not None:
             ends_here = state.phase == "answer" or not self._end
             is_complete = ends_here and self.matcher(state).may_end(cursor)
+            if state.phase == "answer":  # what was cut short has no end at which another may end
+                is_complete &= all(quotation.is_complete for quotation in state.said[-len(state.quotes) :])
             state = self._noted(state, cursor, state.length, is_complete)
         return replace(state, phase="done", length=state.length + 1)
 
@@ -308,7 +345,17 @@ class QuoteGrammar:
 
 def answer_source(quotes: tuple[Cursor, ...]) -> str:
     """The folded text that an answer is a span of: its quotations, parted by what no folded text has."""
-    return "\n".join(quote.spoken.decode("utf-8", "surrogatepass") for quote in quotes)
+    return b"\n".join(whole_characters(quote.spoken) for quote in quotes).decode("utf-8", "surrogatepass")
 
 
-__all__ = ["QuoteForm", "QuoteGrammar", "QuoteState", "Said", "answer_source"]
+def whole_characters(said: bytes) -> bytes:
+    """UTF-8 without a character at its end that is not complete, as where a quotation was cut short."""
+    for length in range(1, min(4, len(said)) + 1):
+        lead = said[-length]
+        if lead & 0xC0 != 0x80:
+            needed = 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            return said if length >= needed else said[:-length]
+    return said
+
+
+__all__ = ["QuoteForm", "QuoteGrammar", "QuoteState", "Said", "answer_source", "whole_characters"]

@@ -95,7 +95,7 @@ class SupportChecker:
             question: strings that are in it, and not in the document, need no support.
             is_cut_off: whether generation ended before the answer.
         """
-        stripped = answer.strip(_AROUND_ANSWERS)
+        stripped = answer.strip(_AROUND_ANSWERS) or answer.strip()
         start = answer.find(stripped)
         if not stripped:
             status: Status = "cut off" if is_cut_off else "absent"
@@ -165,7 +165,7 @@ class SupportChecker:
         for first, last in self._windows(folded):
             spelled = self.index.folded.text[first:last]
             distance = Levenshtein.distance(folded, spelled)
-            if distance <= _reach(folded):
+            if distance <= _reach(folded) and self.places(spelled):
                 near[spelled] = distance, spelled
         if not near:
             return Support(text, start, end, "absent")
