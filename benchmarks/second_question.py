@@ -24,6 +24,7 @@ import argparse
 import gc
 import statistics
 import tempfile
+import warnings
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ from transformers_hybridctx.prompting.pages import drawn_pages
 
 TEXT = Path(__file__).parents[1] / "examples" / "nordic_factbook.txt"
 CHARACTERS_A_TOKEN = 17.3  # of a page of the bundled checkpoint
+warnings.filterwarnings("ignore", message="the answer to .* was cut off")  # as this script asks for
 FIELDS = ("coastline", "area land", "Labor force", "Exports", "Birth rate", "highest point", "Population", "Capital")
 COUNTRIES = ("Iceland", "Sweden", "Finland", "Norway", "Denmark", "Iceland", "Sweden", "Finland")
 QUESTIONS = [f"What is the {field} of {country}?" for field, country in zip(FIELDS, COUNTRIES)]
