@@ -20,18 +20,34 @@ def test_evaluate_prints_and_writes_the_scores_of_each_context(
 
     asked = []
 
-    def benchmark(pipe: Any, haystack: str, *options: Any) -> list[dict[str, Any]]:
-        asked.append((pipe, haystack, *options))
+    def benchmark(pipe: Any, haystack: str, *options: Any, **ways: Any) -> list[dict[str, Any]]:
+        asked.append((pipe, haystack, *options, ways))
         scores = dict.fromkeys(needle_benchmark.TASKS, 0.25)
         row = {"num_tokens": 64, "budget": 32, "context": "pages only", "exact_match": scores, "prompt_tokens": 30.4}
-        return [row]
+        return [{**row, "grounding": "quote", "blank_pages": True}]
 
     monkeypatch.setattr(needle_benchmark, "run_needle_benchmark", benchmark)
     monkeypatch.setattr(evaluation, "load_pipeline", lambda model: f"pipeline of {model}")
     out = tmp_path / "new" / "scores.json"
-    result = run("evaluate", document, "--model", "m", "--num-tokens", 64, "--examples", 2, "--out", out)
+    result = run(
+        "evaluate",
+        document,
+        "--model",
+        "m",
+        "--num-tokens",
+        64,
+        "--examples",
+        2,
+        "--out",
+        out,
+        "--grounding",
+        "quote",
+        "--blank-pages",
+    )
     assert result.exit_code == 0, result.output
-    assert asked == [("pipeline of m", TALE, [64], 0.5, 2, 0)]
+    ways = {"contexts": list(needle_benchmark.CONTEXTS), "groundings": ["quote"], "blank_pages": True, "num_beams": 1}
+    assert asked == [("pipeline of m", TALE, [64], 0.5, 2, 0, ways)]
+    assert "quote" in result.stdout and "blank" in result.stdout
     assert result.stdout.count("25%") == len(needle_benchmark.TASKS)
     assert json.loads(out.read_text())[0]["context"] == "pages only"
 

@@ -25,22 +25,44 @@ def evaluate(
     budget_share: Annotated[float, typer.Option(help="Budget as a part of the document's tokens.")] = 0.5,
     examples: Annotated[int, typer.Option(min=1, help="Documents for each task.")] = 50,
     seed: Seed = 0,
+    context: Annotated[
+        list[str],
+        typer.Option(help="Only these: pages only; tokens only; bm25 alone; hybrid, anchors; hybrid, bm25; ..."),
+    ] = [],  # noqa: B006
+    grounding: Annotated[
+        list[str],
+        typer.Option(help="How answers are held to the document: none, quote, strings; several times for each."),
+    ] = ["none"],  # noqa: B006
+    blank_pages: Annotated[
+        bool, typer.Option("--blank-pages", help="Also with nothing on the pages: what holding alone gives.")
+    ] = False,
+    num_beams: Annotated[int, typer.Option(min=1, help="Beams of the search.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Write the table as JSON here.")] = None,
 ) -> None:
     """Needles in RULER's formats: pages only, tokens only and hybrids side by side, by exact match."""
     with clear_errors():
-        from ..evaluation.needle_benchmark import TASKS, run_needle_benchmark
+        from ..evaluation.needle_benchmark import CONTEXTS, TASKS, run_needle_benchmark
 
         text = read_prose(haystack)
-        rows = run_needle_benchmark(load_pipeline(model), text, num_tokens, budget_share, examples, seed)
+        rows = run_needle_benchmark(
+            load_pipeline(model),
+            text,
+            num_tokens,
+            budget_share,
+            examples,
+            seed,
+            contexts=context or list(CONTEXTS),
+            groundings=grounding,
+            blank_pages=blank_pages,
+            num_beams=num_beams,
+        )
         if out:
             write_json(out, rows)
-    table = Table("document tokens", "budget", "context", *TASKS, "prompt tokens")
+    table = Table("document tokens", "budget", "context", "held", "pages", *TASKS, "prompt tokens")
     for row in rows:
         scores = [f"{row['exact_match'][task]:.0%}" for task in TASKS]
-        table.add_row(
-            str(row["num_tokens"]), str(row["budget"]), row["context"], *scores, f"{row['prompt_tokens']:.0f}"
-        )
+        what = [row["context"], row["grounding"], "blank" if row["blank_pages"] else "as drawn"]
+        table.add_row(str(row["num_tokens"]), str(row["budget"]), *what, *scores, f"{row['prompt_tokens']:.0f}")
     answers_console().print(table)
 
 
