@@ -13,7 +13,8 @@ from command_line import TALE
 from sample_answers import answer_that_says
 
 from transformers_hybridctx import HybridCtxProcessor
-from transformers_hybridctx.cli.answers import answer_as_json, answer_rows, passage_rows
+from transformers_hybridctx.answering.json_answers import answer_as_json
+from transformers_hybridctx.cli.answers import answer_rows, passage_rows
 
 QUESTION = "What is the magic number for green-lemur?"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from ..answering.json_answers import shared_words
 from ..documents.page_numbers import source_page
 from ..planning.sentences import RUN
 from .console import in_seconds, rows_of
@@ -39,46 +40,6 @@ def answer_rows(
     rows += passage_rows(question, answer, all_passages)
     rows += rows_of(answer["plan"].summary())
     return [*rows, ("seconds", in_seconds(answer["usage"]["seconds"]))]
-
-
-def answer_as_json(question: str, answer: LongDocAnswer, pictures: Sequence[Path]) -> dict[str, Any]:
-    """Plain JSON of an answer: `page` counts from 1, `start` and `end` are characters of the document from 0.
-
-    `page_in_file` is the page of the file that the text came from, None where it has none.
-    """
-    plan = answer["plan"]
-    summary = {
-        "policy": plan.policy,
-        "scale": plan.scale,
-        "pages": plan.num_pages,
-        "document_characters": plan.document_characters,
-        "omitted_characters": plan.omitted_characters,
-    }
-    passages = [
-        {
-            "page": span.page + 1,
-            "page_in_file": _source_page(plan.document.text, span.start),
-            "start": span.start,
-            "end": span.end,
-            "tokens": span.tokens,
-            "text": span.text,
-            "shared_words": _shared_words(question, span.text),
-        }
-        for span in plan.spans
-    ]
-    return {
-        "question": question,
-        **{name: answer[name] for name in ("answer", "checked", "support", "reasoning", "finish_reason", "score")},
-        "quotations": answer["quotations"],
-        "evidence": [
-            {**item, "page": item["page"] + 1, "page_in_file": _source_page(plan.document.text, item["start"])}
-            for item in answer["evidence"]
-        ],
-        "passages": passages,
-        "usage": answer["usage"],
-        "plan": summary,
-        "pictures": [str(path) for path in pictures],
-    }
 
 
 def save_evidence(answers: Sequence[LongDocAnswer], folder: Path | None) -> list[list[Path]]:
@@ -173,12 +134,6 @@ def _evidence_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
     return rows
 
 
-def _source_page(text: str, position: int) -> dict[str, Any] | None:
-    """The file's own page: its place from 1, and the number that is printed for it. None where it has no pages."""
-    page = source_page(text, position)
-    return None if page is None else page._asdict()
-
-
 def _in_the_file(text: str, position: int) -> str:
     page = source_page(text, position)
     if page is None:
@@ -198,7 +153,7 @@ def passage_rows(question: str, answer: LongDocAnswer, all_passages: bool) -> li
         return next((item["start"] for item in answer["evidence"] if span.start <= item["start"] < span.end), None)
 
     def says(span: Any) -> tuple[bool, int]:
-        return proof(span) is not None, len(_shared_words(question, span.text))
+        return proof(span) is not None, len(shared_words(question, span.text))
 
     best = sorted(spans, key=says, reverse=True)[:_PASSAGES_SHOWN]
     rows: list[tuple[str, Any]] = [
@@ -210,7 +165,7 @@ def passage_rows(question: str, answer: LongDocAnswer, all_passages: bool) -> li
 
 
 def _whole_passage(question: str, span: Any) -> list[tuple[str, Any]]:
-    why = ", ".join(_shared_words(question, span.text))
+    why = ", ".join(shared_words(question, span.text))
     place = f"characters {span.start:,} to {span.end:,}, {span.tokens:,} tokens"
     return [(f"from page {span.page + 1}", place + f"; has {why}" * bool(why)), ("", _on_one_line(span.text).strip())]
 
@@ -219,7 +174,7 @@ def _excerpt(question: str, span: Any, proof: int | None) -> str:
     """The part of a passage that holds the evidence, or else most of the question's words, on one line."""
     text = span.text
     if proof is None:
-        shared = set(_shared_words(question, text))
+        shared = set(shared_words(question, text))
         places = [match.start() for match in RUN.finditer(text) if match.group().lower() in shared] or [0]
         centre = max(places, key=lambda at: sum(abs(other - at) < _PASSAGE_SHOWN // 2 for other in places))
     else:
@@ -230,13 +185,6 @@ def _excerpt(question: str, span: Any, proof: int | None) -> str:
     shown = shown.partition(" ")[2] or shown if start else shown
     shown = shown.rpartition(" ")[0] or shown if end < len(text) else shown
     return "…" * bool(start) + _on_one_line(shown).strip() + "…" * (end < len(text))
-
-
-def _shared_words(question: str, text: str) -> list[str]:
-    """The question's words of some length that stand in a text, in the question's order."""
-    there = {word.lower() for word in RUN.findall(text)}
-    asked = dict.fromkeys(word.lower() for word in RUN.findall(question))
-    return [word for word in asked if word in there and (len(word) > 3 or not word.isascii() or word.isdigit())]
 
 
 def _in_context(text: str, start: int, end: int) -> Text:

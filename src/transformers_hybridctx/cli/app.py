@@ -10,6 +10,7 @@ import typer
 
 from .. import __version__
 from .ask import ask, read
+from .batch import batch
 from .chat import chat
 from .checkpoints import convert, export, fill_card, merge_lora
 from .console import accept_any_character
@@ -28,7 +29,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Documents": (ask, read, plan, render, chat),
-    "Servers": (serve,),
+    "Many documents": (batch, serve),
     "Checkpoints": (convert, export, merge_lora, fill_card, evaluate, heads),
 }
 for panel, commands in COMMANDS.items():

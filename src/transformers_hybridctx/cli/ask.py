@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from .answers import answer_as_json, answer_rows, save_evidence
+from ..answering.json_answers import answer_as_json
+from .answers import answer_rows, save_evidence
 from .console import Stages, answers_console, in_seconds, print_rows, print_rule, rows_of
 from .errors import clear_errors
 from .loading import load_pipeline, read_file, read_file_or_reading

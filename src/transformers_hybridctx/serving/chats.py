@@ -13,10 +13,11 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from ..answering.json_answers import answer_as_json
+from ..answering.results import LongDocAnswer
 from ..caching.document_cache import DocumentCache
 from ..caching.model_lock import model_lock
 from ..caching.reading_request import ReadingRequest
-from ..documents.page_numbers import source_page
 from ..documents.scans import ScannedPages
 from ..grounding.evidence import split_reasoning
 from ..pipeline_long_doc_qa import LongDocQAPipeline
@@ -25,7 +26,7 @@ from ..planning.paged_document import PagedDocument
 from ..planning.policies.full import FullPolicy
 from ..planning.policies.none import NonePolicy
 from .messages import AskedChat
-from .readings import ReadingStore, reading_key
+from .readings import Found, ReadingStore, reading_key
 from .settings import ServerSettings
 from .uploads import UploadedDocument
 from .wire import HybridOptions
@@ -97,16 +98,17 @@ class ChatAnswerer:
             lambda: self._read(asked, options),
             lambda kept: kept.attach(self.pipe.model, self.pipe.processor),
         )
+        held: dict[str, Any] = {"grounding": options.grounding, "repair": options.repair, "abstain": options.abstain}
         answer = self.pipe(
-            question=asked.question, document=reading, history=list(asked.history) or None, **generation
+            question=asked.question, document=reading, history=list(asked.history) or None, **held, **generation
         )
         answer["usage"]["cached_tokens"] = 0 if found == "read now" else len(reading)
-        answer["hybridctx"] = _what_it_rests_on(answer) | {"reading": found}
+        answer["hybridctx"] = _what_it_rests_on(asked.question, answer, found)
         return answer
 
     def _key(self, asked: AskedChat, options: HybridOptions) -> str:
         documents = [(document.digest, document.name) for document in asked.documents]
-        return reading_key(documents, asked.system, options.model_dump())
+        return reading_key(documents, asked.system, options.model_dump(exclude={"grounding", "repair", "abstain"}))
 
     def _read(self, asked: AskedChat, options: HybridOptions) -> DocumentCache:
         processor = self.pipe.processor
@@ -231,31 +233,13 @@ def _without_pages(budget: ContextBudget) -> ContextBudget:
     return replace(budget, visual_share=0, max_text_tokens=None)
 
 
-def _what_it_rests_on(answer: dict[str, Any]) -> dict[str, Any]:
-    plan, used = answer["plan"], answer["usage"]
-    return {
-        "score": answer["score"],
-        "evidence": [
-            {**item, "page": item["page"] + 1, "page_in_file": _page_in_file(plan.document.text, item["start"])}
-            for item in answer["evidence"]
-        ],
-        "plan": {
-            "policy": plan.policy,
-            "scale": plan.scale,
-            "pages": plan.num_pages,
-            "document_characters": plan.document_characters,
-            "omitted_characters": plan.omitted_characters,
-        },
-        "usage": {
-            name: used[name] for name in ("document_tokens", "visual_tokens", "text_tokens", "compression_ratio")
-        },
-        "seconds": used["seconds"],
-    }
-
-
-def _page_in_file(text: str, position: int) -> dict[str, Any] | None:
-    page = source_page(text, position)
-    return None if page is None else page._asdict()
+def _what_it_rests_on(question: str, answer: LongDocAnswer, found: Found) -> dict[str, Any]:
+    """What stands beside the message: all of the answer but what OpenAI's own fields say."""
+    said = answer_as_json(question, answer)
+    seconds = said["usage"].pop("seconds")
+    for name in ("question", "answer", "reasoning", "finish_reason", "pictures"):
+        del said[name]
+    return {**said, "seconds": seconds, "reading": found}
 
 
 __all__ = ["ChatAnswerer"]

@@ -9,7 +9,7 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from openai.types import CompletionUsage
@@ -40,6 +40,7 @@ class HybridOptions(BaseModel):
         budget: fields of a [`ContextBudget`].
         text_policy: name, or `{"name": ..., knob: value}`.
         chat_template_kwargs: such as `{"enable_thinking": False}`.
+        grounding, repair, abstain: how answers are held to the document, and checked, as in the pipeline.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -47,6 +48,9 @@ class HybridOptions(BaseModel):
     budget: dict[str, Any] = Field(default_factory=dict)
     text_policy: str | dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    grounding: Literal["quote", "strings"] | None = None
+    repair: bool = False
+    abstain: bool = False
 
 
 class StreamOptions(BaseModel):
