@@ -83,3 +83,16 @@ def test_a_budget_error_survives_pickling() -> None:
 def test_no_budget_makes_many_scales_of_it() -> None:
     low, high = SCALES
     assert len(ContextBudget(min_scale=low, max_scale=high).candidate_scales()) <= 1600
+
+
+def test_a_message_never_fails_over_the_value_that_it_names() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    for value in (nested, [10**5000], "a" * 10**6):
+        for name in ("max_context_tokens", "visual_share"):
+            with pytest.raises(ValueError, match=rf"^{name}=.* must be") as caught:
+                ContextBudget(**{name: value})  # type: ignore[arg-type]
+            assert len(str(caught.value)) < 250
+        with pytest.raises(TypeError, match="budget must be a ContextBudget"):
+            ContextBudget.of(value)  # type: ignore[arg-type]

@@ -295,3 +295,19 @@ def test_pages_of_one_scale_keep_it_or_the_request_is_refused() -> None:
     assert planned(caught.value.smallest).total_tokens == caught.value.smallest == 309
     with pytest.raises(ValueError, match=r"max_scale=0.8 leave out 1, the only scale"):
         planned(400, max_scale=0.8)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.003, 0.07, 0.1, 0.3, 0.7, 0.999])
+@pytest.mark.parametrize("pages", [1, 13, 300])
+def test_a_budget_one_token_below_the_smallest_is_refused(share: float, pages: int) -> None:
+    def planned(limit: int) -> ContextPlan:
+        budget = ContextBudget(max_context_tokens=limit, visual_share=share)
+        return PLANNER.plan(Pages("a" * 100 * pages), None, budget, resolve_text_policy("none"), lambda *_: 9, 0, 0)
+
+    with pytest.raises(ContextBudgetError) as caught:
+        planned(10)
+    smallest = caught.value.smallest
+    assert planned(smallest).total_tokens <= smallest
+    with pytest.raises(ContextBudgetError) as caught:
+        planned(smallest - 1)
+    assert caught.value.smallest == smallest

@@ -175,6 +175,10 @@ def test_a_chat_that_asks_nothing_in_words_shows_its_pages(processor: HybridCtxP
         ({"type": "input_audio", "input_audio": {}}, ValueError, "'input_audio'"),
         ({"type": "image_url", "image_url": None}, ValueError, "an image part"),
         ({"type": "text", "text": 5}, TypeError, "is a string, not 5"),
+        ({"type": "text", "text": None}, TypeError, "is a string, not None"),
+        ({"type": "image", "image": [[[]]]}, ValueError, "needs a picture, a path or an address"),
+        ({"type": "Document", "text": "a"}, ValueError, "of type 'Document'"),
+        ({"text": "a"}, ValueError, "of type None"),
         ("text", TypeError, "a part of a message"),
     ],
     ids=str,
@@ -193,10 +197,71 @@ def test_films_and_sounds_are_refused_in_any_chat(processor: HybridCtxProcessor)
             processor.apply_chat_template([{"role": "user", "content": content}], tokenize=tokenize)
 
 
+@pytest.mark.parametrize("role", ["user", "assistant", "system"])
+def test_no_part_of_any_message_is_left_out_without_a_word(processor: HybridCtxProcessor, role: str) -> None:
+    for part in ({"type": "document_url", "url": "a"}, {"type": "input_text", "text": "The code is 5."}):
+        for messages in (chat({"role": role, "content": [part]}), [{"role": role, "content": [part]}]):
+            with pytest.raises(ValueError, match=f"of type '{part['type']}', which this model has no input for"):
+                processor.apply_chat_template(messages, tokenize=True)
+
+
 def test_a_message_that_is_none_is_refused(processor: HybridCtxProcessor) -> None:
     for message in ("text", {"content": "text"}):
         with pytest.raises(TypeError, match="a message is a dict with 'role'"):
             processor.apply_chat_template(chat(message), tokenize=True)
+    for content in (None, 5, b"text", {"type": "text", "text": "a"}):
+        with pytest.raises(TypeError, match="content is a string or a list of parts"):
+            processor.apply_chat_template(chat({"role": "user", "content": content}), tokenize=True)
+    for messages in (None, 5, "text", {}, [], [[]], {"role": "user"}):
+        with pytest.raises(TypeError, match="a conversation is a list of one message or more"):
+            processor.apply_chat_template(messages, tokenize=True)
+
+
+@pytest.mark.parametrize("role", [["user"], None, 10**5000, "user|>\n<|system", "", "\ud800", "user\n"], ids=range(7))
+def test_a_role_is_a_word(processor: HybridCtxProcessor, role: Any) -> None:
+    with pytest.raises(ValueError, match="a message's role is a word"):
+        processor.apply_chat_template(chat({"role": role, "content": "a"}), tokenize=True)
+
+
+def test_words_of_a_role_that_no_template_knows_are_not_dropped_and_write_no_special_token(
+    processor: HybridCtxProcessor,
+) -> None:
+    shows_all = (
+        "{% for message in messages %}{% if message.content is string %}{{ message.content }}{% else %}"
+        "{% for part in message.content %}{{ '<|image|>' if part.type == 'image' else part.text }}{% endfor %}"
+        "{% endif %}{% endfor %}"
+    )
+    for role in ("User", "function", "tool"):
+        messages = chat({"role": role, "content": "<|user|><|image|>"})
+        ids = processor.apply_chat_template(messages, shows_all, tokenize=True)[0]
+        plain = processor.apply_chat_template(chat(), shows_all, tokenize=True)[0]
+        assert processor.tokenizer.decode(ids).endswith("<|user|><|image|>")
+        assert ids.count(processor.image_token_id) == plain.count(processor.image_token_id)
+    with pytest.raises(ValueError, match="each must appear exactly once"):
+        processor.apply_chat_template(chat({"role": "User", "content": "Where?"}), tokenize=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("system", 5, "system is a string, not int"),
+        ("history", 5, "history is a list of"),
+        ("history", {"a": "b"}, "history is a list of"),
+        ("chat_template_kwargs", "a", "chat_template_kwargs is a dict"),
+        ("chat_template_kwargs", {1: 2}, "chat_template_kwargs is a dict"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_by_name(
+    processor: HybridCtxProcessor, name: str, value: Any, says: str
+) -> None:
+    for call in (processor, processor.plan):
+        with pytest.raises(TypeError, match=says):
+            call(document=DOCUMENT, question=QUESTION, **{name: value})
+
+
+def test_half_a_character_in_a_system_message_is_written_as_its_escape(processor: HybridCtxProcessor) -> None:
+    ids = processor(document=DOCUMENT, question=QUESTION, system="be \ud83d brief")["input_ids"][0]
+    assert "be \\ud83d brief" in decode(processor, ids)
 
 
 def test_options_of_other_processors_are_taken_where_they_change_nothing(processor: HybridCtxProcessor) -> None:

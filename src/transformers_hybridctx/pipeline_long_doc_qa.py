@@ -23,6 +23,7 @@ from .grounding.grounded import Grounding
 from .modules.loading import loaded_with
 from .modules.quantization import computes_natively
 from .planning.budget import ContextBudget
+from .planning.knobs import shown
 from .planning.paged_document import PagedDocument
 from .planning.policies.base import TextPolicy
 from .planning.policies.registry import resolve_text_policy
@@ -123,7 +124,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         check_generate_parameters({**generation_parameters, **(generate_kwargs or {})})
         for name, value, kind in (("system", system, str), ("chat_template_kwargs", chat_template_kwargs, dict)):
             if value is not None and not isinstance(value, kind):
-                raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}: {value!r:.80}")
+                raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}: {shown(value)}")
         given = {
             "budget": None if budget is None else ContextBudget.of(budget),
             "text_policy": None if text_policy is None else resolve_text_policy(text_policy),
@@ -185,7 +186,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         if inputs is not None:
             if not isinstance(inputs, dict) or inputs.keys() - {"question", "document", "text"}:
                 raise ValueError(
-                    f'give question= and document=, or {{"question": ..., "document": ...}}, not {inputs!r:.80}'
+                    f'give question= and document=, or {{"question": ..., "document": ...}}, not {shown(inputs)}'
                 )
             question = inputs.get("question", question)
             document, text = inputs.get("document", document), inputs.get("text", text)
@@ -216,7 +217,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             if document is not None:
                 raise ValueError("give document= or text=, not both")
             if not isinstance(text, str):
-                raise TypeError(f"text= is a string, not {type(text).__name__}: {text!r:.80}")
+                raise TypeError(f"text= is a string, not {type(text).__name__}: {shown(text)}")
             document = text
         elif names_a_file(document):
             document = read_document_file(document)
@@ -305,13 +306,13 @@ def _checked_questions(question: Any) -> list[str]:
     questions = [question] if isinstance(question, str) else question
     if not isinstance(questions, (list, tuple)):
         raise TypeError(
-            f"a question is a string, or a list of strings, not {type(question).__name__}: {question!r:.80}"
+            f"a question is a string, or a list of strings, not {type(question).__name__}: {shown(question)}"
         )
     if not questions:
         raise ValueError("question=[] asks nothing: give one question or more")
     for one in questions:
         if not isinstance(one, str):
-            raise TypeError(f"a question is a string, not {type(one).__name__}: {one!r:.80}")
+            raise TypeError(f"a question is a string, not {type(one).__name__}: {shown(one)}")
         if not one.strip():
             raise ValueError(f"empty question {one!r}: say what is to be found in the document")
     return list(questions)

@@ -14,15 +14,16 @@ from .configuration_hybridctx import HybridCtxConfig
 from .documents.scans import ScannedPages, is_picture
 from .image_processing_hybridctx import HybridCtxImageProcessor
 from .planning.budget import ContextBudget
+from .planning.knobs import shown
 from .planning.paged_document import PagedDocument
 from .planning.plan import ContextPlan
 from .planning.planner import ContextPlanner
 from .planning.policies.base import TextPolicy
 from .planning.policies.registry import resolve_text_policy
-from .prompting.conversations import Conversation, ConversationReader, batched, check_parts
+from .prompting.conversations import Conversation, ConversationReader, batched, check_messages
 from .prompting.encoder import PlainEncoder
 from .prompting.features import check_document_options, prompt_features
-from .prompting.frames import PromptRenderer
+from .prompting.frames import PromptRenderer, template_options
 from .prompting.pages import PageCutter, renderer_for
 from .prompting.writing import Prompt, PromptWriter
 from .remote_code import TravelsWithCode
@@ -237,7 +238,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
             if value is not None:
                 raise ValueError(f"give document= or {name}=, not both; the pages of a document go into document=")
         check_document_options(kwargs)
-        options = {"add_generation_prompt": add_generation_prompt, **(chat_template_kwargs or {})}
+        options = {"add_generation_prompt": add_generation_prompt, **template_options(chat_template_kwargs)}
         conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question, system, history)
         prompts = self._writer(None, fusion_order, options).write_all(conversations)
         features = self._features(conversations, prompts, return_tensors, draw_pages=draw_pages)
@@ -263,7 +264,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         Returns:
             [`ContextPlan`], or a list of them for a batch.
         """
-        options = {"add_generation_prompt": add_generation_prompt, **(chat_template_kwargs or {})}
+        options = {"add_generation_prompt": add_generation_prompt, **template_options(chat_template_kwargs)}
         conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question, system, history)
         plans = [prompt.plans[0] for prompt in self._writer(None, fusion_order, options).write_all(conversations)]
         return plans if is_batch else plans[0]
@@ -299,7 +300,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
                 raise ValueError("empty document: a list of no pages")
             return ScannedPages(document)
         raise TypeError(
-            f"a document is a text, page images or a TypesetDocument, not {type(document).__name__}: {document!r:.80}"
+            f"a document is a text, page images or a TypesetDocument, not {type(document).__name__}: {shown(document)}"
             + ("; decode the bytes to text first" if isinstance(document, bytes) else "")
         )
 
@@ -336,7 +337,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
             `str`, with one image token for each page; with `tokenize`, ids; with `return_dict`, [`BatchFeature`].
         """
         conversations, is_batch = batched(conversation)
-        with_documents = [check_parts(messages) for messages in conversations]
+        with_documents = [check_messages(messages) for messages in conversations]
         if not any(with_documents):
             return super().apply_chat_template(
                 conversation,
@@ -422,7 +423,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
 
 def _fusion_order(order: Any) -> FusionOrder:
     if order not in ("pages_first", "tokens_first"):
-        raise ValueError(f"fusion_order={order!r} is not 'pages_first' or 'tokens_first'")
+        raise ValueError(f"fusion_order={shown(order)} is not 'pages_first' or 'tokens_first'")
     return order
 
 

@@ -51,7 +51,8 @@ def test_a_policy_of_ones_own_can_be_registered_by_name() -> None:
         ({"name": "anchors", "context_chars": 10**400}, "context_chars="),
         ({"name": "anchors", "rare_words": "no"}, "rare_words='no'"),
         ({"name": "attention", "heads": "abc"}, "heads='abc'"),
-        ({"name": "attention", "ranking": [[0, 5]]}, "unhashable"),
+        ({"name": "attention", "ranking": 5}, "ranking=5"),
+        ({"name": "attention", "ranking": ["a"]}, "ranking="),
         ({"name": "full", "truncate": ["middle"]}, "truncate="),
         ({"name": ["full"]}, "unknown text policy"),
         ({}, "unknown text policy None"),
@@ -95,3 +96,10 @@ def test_names_of_policies_are_given_once() -> None:
         register_text_policy(Nameless)
     with pytest.raises(TypeError, match="give a subclass"):
         register_text_policy(dict)  # type: ignore[type-var]
+
+
+def test_a_ranking_that_comes_from_json_is_copied_and_one_outside_the_document_is_refused() -> None:
+    assert texts(plan(policy={"name": "attention", "ranking": [[3, 6], [0, 2]]})) == ["It was"]
+    for ranking in ([[0, 5], [4, 6]], [[5, 5]], [[-1, 5]], [[0, 10**9]]):
+        with pytest.raises(ValueError, match=r"ranking=.* must be passages apart"):
+            plan(policy={"name": "attention", "ranking": ranking})

@@ -12,7 +12,7 @@ from transformers.generation.utils import GenerationMixin
 from ..caching.model_lock import base_model
 from ..caching.prefix import empty_cache
 from ..grounding.grounded import Grounding
-from ..planning.knobs import whole_number
+from ..planning.knobs import shown, whole_number
 
 # The smallest whole number that makes sense, and of what.
 _WHOLE = {
@@ -138,7 +138,7 @@ def check_generate_parameters(given: dict[str, Any]) -> None:
     try:
         GenerationConfig(**parameters).validate(strict=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"generation parameters {parameters!r:.200} cannot be used: {error}") from error
+        raise ValueError(f"generation parameters {shown(parameters, 200)} cannot be used: {error}") from error
 
 
 __all__ = ["GENERATE_ARGUMENTS", "GenerateOptions", "check_generate_parameters"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from ..planning.budget import ContextBudget, ContextBudgetError
+from ..planning.knobs import whole_number
 from ..planning.paged_document import PagedDocument
 from ..planning.plan import ContextPlan, Span
 from ..planning.policies.base import Selection, SpanCosts, TextPolicy
@@ -14,6 +15,7 @@ from ..planning.policies.middle import MiddlePolicy
 from ..planning.policies.none import NonePolicy
 from ..planning.policies.registry import resolve_text_policy
 from ..processing_hybridctx import FusionOrder, HybridCtxProcessor
+from ..prompting.frames import template_options
 
 QUESTION_TOKENS = 256
 """Tokens of a budget that a reading leaves free, for the question and for spans that are copied for it."""
@@ -67,15 +69,14 @@ class ReadingRequest:
         chat_template_kwargs: dict[str, Any] | None = None,
     ) -> Self:
         """What is asked for, and the processor's own settings for what is not said."""
-        if isinstance(question_tokens, bool) or not isinstance(question_tokens, int) or question_tokens < 1:
-            raise ValueError(f"question_tokens={question_tokens!r} leaves no room for a question: give 1 or more")
+        whole_number("question_tokens", question_tokens, 1, "tokens, left free for a question")
         return cls(
             ContextBudget.of(budget).filled_from(ContextBudget.of(processor.default_budget)),
             resolve_text_policy(text_policy or processor.default_text_policy),
             fusion_order or processor.fusion_order,
             question_tokens,
             system,
-            dict(chat_template_kwargs or {}),
+            template_options(chat_template_kwargs),
         )
 
     @property

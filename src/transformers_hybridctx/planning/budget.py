@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .knobs import real_number, whole_number
+from .knobs import real_number, shown, whole_number
 
 # Scales are tried in steps of this size, from the largest down.
 SCALE_STEP = 0.01
@@ -63,11 +63,11 @@ class ContextBudget:
         if isinstance(budget, ContextBudget):
             return budget
         if budget is not None and not isinstance(budget, dict):
-            raise TypeError(f"budget must be a ContextBudget, a dict of its fields, or None, not {budget!r:.80}")
+            raise TypeError(f"budget must be a ContextBudget, a dict of its fields, or None, not {shown(budget)}")
         known = {item.name for item in fields(cls)}
         for key in budget or {}:
             if key not in known:
-                raise ValueError(f"unknown ContextBudget field {key!r:.80}; known fields: {', '.join(sorted(known))}")
+                raise ValueError(f"unknown ContextBudget field {shown(key)}; known fields: {', '.join(sorted(known))}")
         return cls(**(budget or {}))
 
     def filled_from(self, default: ContextBudget) -> ContextBudget:

@@ -24,7 +24,7 @@ def whole_number(name: str, value: Any, least: int, means: str, most: int = MOST
         number = None
     if number is None or not least <= number <= most:
         bounds = f"{least} or more" if most == MOST else f"{least} to {most}"
-        raise ValueError(f"{name}={_shown(value)} must be a whole number of {means}: {bounds}")
+        raise ValueError(f"{name}={shown(value)} must be a whole number of {means}: {bounds}")
     return number
 
 
@@ -37,12 +37,19 @@ def real_number(name: str, value: Any, least: float, most: float, means: str) ->
         except OverflowError:
             number = math.inf
     if not least <= number <= most:
-        raise ValueError(f"{name}={_shown(value)} must be between {least:g} and {most:g}: {means}")
+        raise ValueError(f"{name}={shown(value)} must be between {least:g} and {most:g}: {means}")
     return number
 
 
-def _shown(value: Any) -> str:
-    """A value for a message, however long it is; Python refuses to print very long integers."""
-    if isinstance(value, int) and value.bit_length() > 256:
-        return f"(an integer of {value.bit_length()} bits)"
-    return f"{value!r:.80}"
+def shown(value: Any, most: int = 80) -> str:
+    """
+    The first characters of what a user sent, for a message.
+
+    Python itself refuses to print very long integers and deeply nested lists; a message never fails over its value.
+    """
+    try:
+        return f"{value!r}"[:most]
+    except (ValueError, RecursionError):
+        if isinstance(value, int):
+            return f"(an integer of {value.bit_length()} bits)"
+        return f"(a {type(value).__name__} that cannot be printed)"

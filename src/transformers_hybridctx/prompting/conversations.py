@@ -3,26 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..documents.scans import is_picture
 from ..planning.budget import ContextBudget
+from ..planning.knobs import shown
 from ..planning.paged_document import PagedDocument
 from ..planning.policies.base import TextPolicy
 from ..planning.policies.registry import resolve_text_policy
 
 # What was asked, and what was answered.
 Turn = tuple[str, str]
-# The roles whose words are never parsed for special tokens.
-_UNTRUSTED_ROLES = frozenset({"user", "tool", "observation"})
+# The roles whose words may write special tokens; those of all others, whatever they are called, stay text.
+_TRUSTED_ROLES = frozenset({"system", "developer", "assistant"})
+_ROLE = re.compile(r"[\w-]{1,64}")
+_KINDS = ("text", "document", "image", "image_url")
 _DOCUMENT_KEYS = frozenset({"type", "text", "document", "budget", "text_policy"})
 _IMAGE_KEYS = ("image", "url", "path", "base64")
 # Each document is planned, and the template rendered anew for it.
 _MOST_DOCUMENTS = 256
-# What models of this family have no input for.
-_FOREIGN_KINDS = ("video", "audio")
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,15 @@ class ConversationReader:
     budget: ContextBudget | dict[str, Any] | None
     text_policy: str | dict[str, Any] | TextPolicy
 
-    def read(self, messages: Iterable[Any]) -> Conversation:
-        """The messages with what users wrote taken out of them.
+    def read(self, messages: Sequence[dict[str, Any]]) -> Conversation:
+        """The messages, which `check_messages` has seen, with what users wrote taken out of them.
 
         Raises:
             ValueError, TypeError: a message or a part of one that a model of this family has no input for.
         """
         conversation = Conversation()
         for message in messages:
-            if not isinstance(message, dict) or "role" not in message:
-                raise TypeError(f"a message is a dict with 'role' and 'content', not {message!r:.80}")
-            untrusted = message["role"] in _UNTRUSTED_ROLES
+            untrusted = message["role"] not in _TRUSTED_ROLES
             content, first_text = message.get("content"), len(conversation.texts)
             if isinstance(content, str) and untrusted and content:
                 content = conversation.add_text(content)
@@ -122,6 +122,9 @@ class ConversationReader:
         Returns:
             The conversations, and whether there were several documents or questions to begin with.
         """
+        if system is not None and not isinstance(system, str):
+            raise TypeError(f"system is a string, not {type(system).__name__}: {shown(system)}")
+        turns = _checked_history(history)
         many_documents = isinstance(document, (list, tuple)) and not all(is_picture(page) for page in document)
         many_questions = isinstance(question, (list, tuple))
         # Laid out once, however many questions there are.
@@ -137,7 +140,6 @@ class ConversationReader:
             raise ValueError(f"{len(documents)} documents and {len(questions)} questions; give one question for each")
         conversations = []
         instructions = [] if system is None else [{"role": "system", "content": system}]
-        turns = _checked_history(history)
         for one, asked in zip(documents, questions, strict=True):
             said: list[tuple[str, str | None]] = [*turns]
             if asked is not None:
@@ -154,11 +156,8 @@ class ConversationReader:
             conversations.append(self.read(messages))
         return conversations, many_documents or many_questions
 
-    def _read_part(self, part: Any, conversation: Conversation, untrusted: bool) -> Any:
-        if not isinstance(part, dict):
-            raise TypeError(f"a part of a message is a dict with 'type', not {part!r:.80}")
-        kind = part.get("type")
-        check_kind(kind)
+    def _read_part(self, part: dict[str, Any], conversation: Conversation, untrusted: bool) -> Any:
+        kind = part["type"]
         if kind == "document":
             if len(conversation.documents) == _MOST_DOCUMENTS:
                 raise ValueError(
@@ -167,9 +166,7 @@ class ConversationReader:
             return conversation.add_document(self._document_part(part))
         if kind in ("image", "image_url"):
             return conversation.add_image(*self.read_image(_picture_of(part)))
-        if kind == "text" and untrusted and part.get("text"):
-            if not isinstance(part["text"], str):
-                raise TypeError(f"a text part's 'text' is a string, not {part['text']!r:.80}")
+        if kind == "text" and untrusted and part["text"]:
             return conversation.add_text(part["text"])
         return part
 
@@ -187,22 +184,46 @@ class ConversationReader:
         return DocumentPart(self.read_document(part["text"] if "text" in part else part["document"]), budget, policy)
 
 
-def check_kind(kind: Any) -> None:
-    """ValueError for a part of a message that models of this family have no input for."""
-    if any(foreign in str(kind) for foreign in _FOREIGN_KINDS):
-        raise ValueError(f"a message holds a part of type {kind!r}, which this model has no input for; leave it out")
+def check_messages(messages: Any) -> bool:
+    """
+    Whether messages hold a document.
+
+    Raises:
+        TypeError, ValueError: something that is no message; a role that is no word; a part that no template of this
+            family writes, which would be left out without a word.
+    """
+    if not isinstance(messages, (list, tuple)) or not messages:
+        raise TypeError(f"a conversation is a list of one message or more, not {shown(messages)}")
+    return sum(map(_check_message, messages)) > 0  # all of them are checked
 
 
-def check_parts(messages: Iterable[Any]) -> bool:
-    """Whether messages hold a document; ValueError where they hold what models of this family have no input for."""
-    holds_document = False
-    for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, (list, tuple)) else ():
-            if isinstance(part, dict):
-                check_kind(part.get("type"))
-                holds_document |= part.get("type") == "document"
-    return holds_document
+def _check_message(message: Any) -> bool:
+    """Whether a message holds a document."""
+    if not isinstance(message, dict) or "role" not in message:
+        raise TypeError(f"a message is a dict with 'role' and 'content', not {shown(message)}")
+    role, content = message["role"], message.get("content")
+    if not isinstance(role, str) or not _ROLE.fullmatch(role):
+        raise ValueError(f"a message's role is a word, such as 'user', not {shown(role)}")
+    if isinstance(content, str) or (content is None and role == "assistant"):  # one that only calls tools
+        return False
+    if not isinstance(content, (list, tuple)):
+        raise TypeError(f"a message's content is a string or a list of parts, not {shown(content)}")
+    return "document" in [_check_part(part) for part in content]
+
+
+def _check_part(part: Any) -> str:
+    """A part's type."""
+    if not isinstance(part, dict):
+        raise TypeError(f"a part of a message is a dict with 'type', not {shown(part)}")
+    kind = part.get("type")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(
+            f"a message holds a part of type {shown(kind)}, which this model has no input for; it takes "
+            f"{', '.join(map(repr, _KINDS))}"
+        )
+    if kind == "text" and not isinstance(part.get("text"), str):
+        raise TypeError(f"a text part's 'text' is a string, not {shown(part.get('text'))}")
+    return kind
 
 
 def _picture_of(part: dict[str, Any]) -> Any:
@@ -211,22 +232,27 @@ def _picture_of(part: dict[str, Any]) -> Any:
     if part["type"] == "image_url":
         named = part.get("image_url")
         image = named.get("url") if isinstance(named, dict) else named
-    if image is None:
-        raise ValueError(f"an image part beside a document needs one of {', '.join(_IMAGE_KEYS)}: {part!r:.80}")
+    if not isinstance(image, str) and not is_picture(image):
+        raise ValueError(
+            f"an image part beside a document needs a picture, a path or an address as one of {', '.join(_IMAGE_KEYS)}: "
+            f"{shown(part)}"
+        )
     return image
 
 
 def _checked_history(history: Any) -> list[Turn]:
-    turns = [] if history is None else list(history)
+    turns = [] if history is None else history
+    if not isinstance(turns, (list, tuple)):
+        raise TypeError(f"history is a list of (question, answer), not {type(turns).__name__}: {shown(turns)}")
     for turn in turns:
         if not (isinstance(turn, (list, tuple)) and len(turn) == 2 and all(isinstance(said, str) for said in turn)):
-            raise TypeError(f"history is a list of (question, answer), both strings; it holds {turn!r:.80}")
+            raise TypeError(f"history is a list of (question, answer), both strings; it holds {shown(turn)}")
     return [(_checked_question(question), answer) for question, answer in turns]
 
 
 def _checked_question(question: Any) -> str:
     if not isinstance(question, str):
-        raise TypeError(f"a question is a string, not {type(question).__name__}: {question!r:.80}")
+        raise TypeError(f"a question is a string, not {type(question).__name__}: {shown(question)}")
     if not question.strip():
         raise ValueError(f"empty question {question!r}; give None for a prompt that ends with the document")
     return question
@@ -234,5 +260,5 @@ def _checked_question(question: Any) -> str:
 
 def batched(conversation: Any) -> tuple[list[Any], bool]:
     """(conversations, whether there were several to begin with)."""
-    is_batch = bool(conversation) and isinstance(conversation[0], (list, tuple))
+    is_batch = isinstance(conversation, (list, tuple)) and any(isinstance(one, (list, tuple)) for one in conversation)
     return (list(conversation) if is_batch else [conversation]), is_batch

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import BatchFeature
 
+from ..planning.knobs import shown
+
 
 def prompt_features(
     prompts: Sequence[Sequence[int]],
@@ -63,14 +65,14 @@ def check_document_options(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if name not in _AS_IT_IS:
             raise TypeError(
-                f"unknown argument {name}={value!r:.80} for a document; of other processors' arguments, "
+                f"unknown argument {name}={shown(value)} for a document; of other processors' arguments, "
                 f"{', '.join(sorted(_AS_IT_IS))} are taken"
             )
         if not any(value is known or (isinstance(known, str) and value == known) for known in _AS_IT_IS[name]):
             way_out = "; bound the prompt with budget={'max_context_tokens': ...}" if name == "truncation" else ""
             raise ValueError(
-                f"{name}={value!r:.80}: prompts with documents are padded on the left to the longest, and nothing is cut "
-                f"off{way_out}"
+                f"{name}={shown(value)}: prompts with documents are padded on the left to the longest, and nothing "
+                f"is cut off{way_out}"
             )
 
 

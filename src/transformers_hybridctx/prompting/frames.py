@@ -22,6 +22,8 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from ..planning.knobs import shown
+from ..planning.plan import encodable
 from .conversations import Conversation, Hole
 
 # transformers compiles a template once, and the compiled one notes in itself where the model's own words begin and end.
@@ -105,12 +107,19 @@ class PromptRenderer:
             {key: self._fill(value, conversation, in_prompt, nonce, images) for key, value in message.items()}
             for message in conversation.messages
         ]
-        with _RENDERING:
-            prompts, generated = render_jinja_template(
-                conversations=[messages],
-                chat_template=self.chat_template,
-                **{**self.tokenizer.special_tokens_map, **self.template_kwargs},
-            )
+        try:
+            with _RENDERING:
+                prompts, generated = render_jinja_template(
+                    conversations=[messages],
+                    chat_template=self.chat_template,
+                    **{**self.tokenizer.special_tokens_map, **self.template_kwargs},
+                )
+        except Exception as error:  # a template is a program of its own, which fails as it likes
+            raise ValueError(
+                f"the chat template cannot write this conversation ({type(error).__name__}: {error!s:.200}); it was "
+                f"given messages of the roles {shown([message['role'] for message in messages])} and the options "
+                f"{shown(self.template_kwargs)}"
+            ) from error
         return prompts[0], list(generated[0]) if generated else [], images
 
     def _fill(
@@ -158,7 +167,7 @@ class PromptRenderer:
 
     def _encode(self, text: str) -> tuple[int, ...]:
         if text not in self._known:
-            ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+            ids = self.tokenizer(encodable(text), add_special_tokens=False, split_special_tokens=False)["input_ids"]
             self._known[text] = tuple(ids)
         return self._known[text]
 
@@ -179,6 +188,15 @@ class PromptRenderer:
                 "of the conversation; each must appear exactly once: use a template that writes image parts as "
                 f"{self.image_token} and text parts as they are"
             )
+
+
+def template_options(given: Any) -> dict[str, Any]:
+    """Options of a chat template as keyword arguments; TypeError for what is no dict of them."""
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"chat_template_kwargs is a dict with strings as keys, not {shown(given)}")
+    return dict(given)
 
 
 def _inside(position: int, ranges: Sequence[tuple[int, int]]) -> bool:

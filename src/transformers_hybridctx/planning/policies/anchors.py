@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from ...rendering.characters import CharRange
 from ..folding import FoldedText
-from ..knobs import whole_number
+from ..knobs import shown, whole_number
 from ..paged_document import PagedDocument
 from ..sentences import RUN, sentence_starts, word_edge
 from .ranked import RankedPolicy
@@ -82,7 +82,7 @@ class AnchorsPolicy(RankedPolicy):
             whole_number(name, getattr(self, name), 0, "characters")
         whole_number("common_shape", self.common_shape, 0, "occurrences")
         if not isinstance(self.rare_words, bool):
-            raise ValueError(f"rare_words={self.rare_words!r:.80} must be True or False")
+            raise ValueError(f"rare_words={shown(self.rare_words)} must be True or False")
 
     def rank(self, document: PagedDocument, question: str | None = None) -> list[CharRange]:
         starts = sentence_starts(document.text)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ...rendering.characters import CharRange
+from ..knobs import shown
 from ..paged_document import PagedDocument
 from ..passages import check_passages
 from .ranked import RankedPolicy
@@ -36,12 +37,13 @@ class AttentionPolicy(RankedPolicy):
 
     def __post_init__(self) -> None:
         check_passages(self.passage_chars, self.top_k)
-        if self.heads is not None:  # lists, where they come from JSON
-            try:
-                heads = tuple((operator.index(layer), operator.index(head)) for layer, head in self.heads)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"heads={self.heads!r:.80} must be pairs (layer, head) of whole numbers") from error
-            object.__setattr__(self, "heads", heads)
+        for name, means in (("heads", "(layer, head)"), ("ranking", "(start, end)")):
+            if (value := getattr(self, name)) is not None:  # lists, where they come from JSON
+                try:
+                    pairs = tuple((operator.index(first), operator.index(second)) for first, second in value)
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{name}={shown(value)} must be pairs {means} of whole numbers") from error
+                object.__setattr__(self, name, pairs)
 
     def rank(self, document: PagedDocument, question: str | None) -> list[CharRange]:
         if self.ranking is None:
@@ -49,4 +51,13 @@ class AttentionPolicy(RankedPolicy):
                 "the policy 'attention' needs a model that ranks the passages: ask through the pipeline 'long-doc-qa', "
                 "or use a policy that needs none, such as 'bm25'"
             )
-        return list(self.ranking[: self.top_k])
+        best = list(self.ranking[: self.top_k])
+        last = 0
+        for start, end in sorted(best):
+            if not last <= start < end <= len(document.text):
+                raise ValueError(
+                    f"ranking={shown(best)} must be passages apart from each other, within the {len(document.text)} "
+                    "characters of the document"
+                )
+            last = end
+        return best

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ..knobs import shown
 from .base import Selection, SpanCosts, TextPolicy, page_ranges
 from .middle import MiddlePolicy
 
@@ -23,7 +24,7 @@ class FullPolicy(TextPolicy):
 
     def __post_init__(self) -> None:
         if self.truncate not in (None, "middle"):
-            raise ValueError(f"truncate={self.truncate!r} is not a way to truncate; give None or 'middle'")
+            raise ValueError(f"truncate={shown(self.truncate)} is not a way to truncate; give None or 'middle'")
 
     @property
     def required(self) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..knobs import shown
 from .anchors import AnchorsPolicy
 from .attention import AttentionPolicy
 from .base import TextPolicy
@@ -58,16 +59,16 @@ def resolve_text_policy(policy: str | dict[str, Any] | TextPolicy) -> TextPolicy
     if isinstance(policy, TextPolicy):
         return _hashable(policy)
     if not isinstance(policy, (str, dict)):
-        raise TypeError(f"text_policy must be a name, a dict with a name, or a TextPolicy, not {policy!r:.80}")
+        raise TypeError(f"text_policy must be a name, a dict with a name, or a TextPolicy, not {shown(policy)}")
     knobs = {"name": policy} if isinstance(policy, str) else dict(policy)
     name = knobs.pop("name", None)
     if not isinstance(name, str) or name not in TEXT_POLICIES:
-        raise ValueError(f"unknown text policy {name!r:.80}; known policies: {', '.join(sorted(TEXT_POLICIES))}")
+        raise ValueError(f"unknown text policy {shown(name)}; known policies: {', '.join(sorted(TEXT_POLICIES))}")
     make: Callable[..., TextPolicy] = TEXT_POLICIES[name]
     try:
         return _hashable(make(**knobs))
     except TypeError as error:
-        raise ValueError(f"text policy {name!r} does not take {knobs!r:.200}: {error}") from error
+        raise ValueError(f"text policy {name!r} does not take {shown(knobs, 200)}: {error}") from error
 
 
 def _hashable(policy: TextPolicy) -> TextPolicy:
@@ -76,7 +77,7 @@ def _hashable(policy: TextPolicy) -> TextPolicy:
         hash(policy)
     except TypeError as error:
         raise TypeError(
-            f"the text policy {policy!r:.80} cannot be hashed ({error}): make it a frozen dataclass, "
+            f"the text policy {shown(policy)} cannot be hashed ({error}): make it a frozen dataclass, "
             "@dataclass(frozen=True), with knobs that are numbers, strings or tuples"
         ) from error
     return policy
