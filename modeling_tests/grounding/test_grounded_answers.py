@@ -18,6 +18,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, TextIteratorStrea
 
 from transformers_hybridctx import DocumentCache, LongDocQAPipeline
 from transformers_hybridctx.answering.results import LongDocAnswer
+from transformers_hybridctx.grounding import span_index
 from transformers_hybridctx.grounding.folding import fold
 from transformers_hybridctx.grounding.grounded import Grounding, document_index, support_checker
 
@@ -240,6 +241,23 @@ def test_a_document_is_indexed_once_and_forgotten_with_it(pipe: LongDocQAPipelin
     del document, index
     gc.collect()
     assert known() is None
+
+
+def test_a_reading_brings_the_order_of_its_index(
+    pipe: LongDocQAPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = pipe.read(text=DOCUMENT)
+    options = {"question": QUESTION, "grounding": WHOLE, "max_new_tokens": 20}
+    expected = pipe(document=reading, **options)
+    reading.save(tmp_path / "a.safetensors")
+    DocumentCache.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")  # before anybody has asked
+    monkeypatch.setattr(span_index, "divsufsort", lambda _: pytest.fail("sorted again"))
+    loaded = DocumentCache.load(tmp_path / "b.safetensors")
+    loaded.attach(pipe.model, pipe.processor)
+    order = document_index(loaded.plan.document).order
+    assert np.array_equal(order, document_index(reading.plan.document).order)
+    monkeypatch.undo()  # quotations have indexes of their own
+    assert comparable(pipe(document=loaded, **options)) == comparable(expected)
 
 
 # What is refused

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_tokenizers import TEXTS, random_text_model, tokenizer_of
 from transformers import LogitsProcessorList
 
 from transformers_hybridctx import DocumentQuoteProcessor
+from transformers_hybridctx.grounding import matching
 from transformers_hybridctx.grounding.borders import word_borders
 from transformers_hybridctx.grounding.folding import fold
 from transformers_hybridctx.grounding.matching import IndexMatcher, PlainMatcher
@@ -233,6 +234,15 @@ def test_rows_that_are_no_multiple_of_the_documents_are_an_error() -> None:
         processor(torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, len(tokenizer)))
 
 
+@pytest.mark.parametrize("other", ["Another text altogether.", DOCUMENT[::-1], DOCUMENT.replace("e", "o")])
+def test_the_order_of_another_text_is_refused(other: str) -> None:
+    order = DocumentIndex(DOCUMENT).order
+    with pytest.raises(ValueError, match="the order is that of another text"):
+        DocumentIndex(other, order)
+    with pytest.raises(ValueError, match="the order is that of another text"):
+        DocumentIndex(DOCUMENT, np.sort(order))
+
+
 def test_an_index_is_kept_as_an_array() -> None:
     index = DocumentIndex(DOCUMENT)
     again = DocumentIndex(DOCUMENT, index.order)
@@ -244,11 +254,20 @@ TEXT_PARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(TEXT_PARTS, min_size=1, max_size=25).map("".join), st.sampled_from(KINDS), st.integers(0, 2**32))
-def test_the_index_does_what_the_plain_version_defines(text: str, kind: str, seed: int) -> None:
+@pytest.mark.parametrize("few", [matching._FEW, 4], ids=["few places", "many places"])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.lists(TEXT_PARTS, min_size=1, max_size=25).map("".join),
+    kind=st.sampled_from(KINDS),
+    seed=st.integers(0, 2**32),
+)
+def test_the_index_does_what_the_plain_version_defines(
+    monkeypatch: pytest.MonkeyPatch, few: int, text: str, kind: str, seed: int
+) -> None:
     if not fold(text).text:
         return
+    for name, value in (("_FEW", few), ("_SAMPLE", 3), ("_KEPT_FROM", few)):
+        monkeypatch.setattr(matching, name, value)
     pieces = pieces_of(tokenizer_of(kind))
     index = DocumentIndex(text)
     fast, plain = IndexMatcher(index.bound_to(pieces)), PlainMatcher(index.folded.text, pieces)

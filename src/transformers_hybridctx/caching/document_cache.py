@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Self
 from weakref import ReferenceType, ref
 
+import torch
 from transformers import BatchFeature
 
+from ..grounding.grounded import document_index, keep_order
 from ..planning.budget import ContextBudget
 from ..planning.paged_document import PagedDocument
 from ..planning.plan import ContextPlan
@@ -61,6 +63,7 @@ class DocumentCache:
         self._document = document
         self._render = render
         self._plan = plan
+        self._index_order: torch.Tensor | None = None  # of the text, from a file
         self._model: ReferenceType[Any] | None = None  # whose questions it answered last
 
     @classmethod
@@ -158,6 +161,8 @@ class DocumentCache:
                 "the document cache holds other tokens than this processor writes for the document: its tokenizer, "
                 f"chat template or image size differ; {_READ_AGAIN}"
             )
+        if self._index_order is not None:
+            keep_order(document, self._index_order.numpy())
         self._plan, self._document = plan, document
 
     def prompt(
@@ -239,7 +244,7 @@ class DocumentCache:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """
         Write the cache to a safetensors file: keys and values, the document (its text or its page pictures, so treat the
-        file as you would the document), and the checksums that bind it.
+        file as you would the document), the sorted half of the text's index, and the checksums that bind it.
 
         Raises:
             ValueError: a text policy that cannot be written down.
@@ -262,6 +267,10 @@ class DocumentCache:
             "question_tokens": self._request.question_tokens,
             **self._request.options,
         }
+        if isinstance(self._document, PagedText) and self._document.text.strip():
+            tensors["index"] = torch.from_numpy(document_index(self._document).order)
+        elif self._index_order is not None:
+            tensors["index"] = self._index_order
         write_cache_file(path, header, tensors | tensors_of(self._document))
         return path
 
@@ -302,7 +311,9 @@ class DocumentCache:
             entry("chat_template_kwargs", dict),
         )
         fingerprint = ModelFingerprint(entry("checkpoint", str), tensors["fingerprint"], entry("computed", str))
-        return cls(prefix, request, document_of(tensors), fingerprint, entry("render", list, type(None)))
+        cache = cls(prefix, request, document_of(tensors), fingerprint, entry("render", list, type(None)))
+        cache._index_order = tensors.get("index")
+        return cache
 
 
 def _difference(one: Any, other: Any) -> str:

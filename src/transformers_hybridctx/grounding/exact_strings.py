@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -23,10 +25,12 @@ _JOINT = re.compile(f"[{re.escape(JOINTS)},]")
 _KEPT_WORDS = 256
 
 
-def exact_strings(texts: Iterable[str]) -> list[str]:
-    """The words of folded texts that hold an exact character, each once, sorted by their bytes."""
-    found = {word for text in texts for word, _ in _words(text) if EXACT_CHARACTER.search(word)}
-    return sorted(found, key=lambda word: word.encode("utf-8", "surrogatepass"))
+def exact_strings(text: str) -> set[str]:
+    """The words of a folded text that hold an exact character."""
+    bounds = np.flatnonzero(word_borders(text))
+    places = np.fromiter((match.start() for match in EXACT_CHARACTER.finditer(text)), np.int64)
+    words = np.unique(np.searchsorted(bounds, places, side="right"))
+    return {text[start:end] for start, end in zip(bounds[words - 1].tolist(), bounds[words].tolist())}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,50 @@ class StringState:
     part: bytes = b""
 
 
+class TokenWords:
+    """
+    What the tokens of a vocabulary do to the word that a text ends with: the same for every document.
+
+    Attributes:
+        is_glued, is_joint: bool `[vocabulary]`: tokens that go on with it: by one of its letters; by a joint and one.
+        is_broken: tokens that go on with a character that has not begun, or begins none.
+        goes_on_with_part: tokens that go on with a character, and are not exact.
+        exact: the exact words of each token that has some, as (up to its first exact character, whole, whether it goes to
+            the token's end).
+        heads: the tokens that make a word exact, by their text up to the first exact character.
+    """
+
+    def __init__(self, pieces: TokenPieces) -> None:
+        size = len(pieces)
+        self.is_glued, self.is_joint, self.is_broken = (np.zeros(size, bool) for _ in range(3))
+        self.goes_on_with_part = np.zeros(size, bool)
+        self.exact: dict[int, list[tuple[str, str, bool]]] = {}
+        self.heads: dict[str, list[int]] = {}
+        for token, raw in enumerate(pieces.raw):
+            text = fold_end(decoded(raw or b"")[0])
+            kind = _first_kind(text[:2])
+            self.is_glued[token], self.is_joint[token] = kind == "word", kind == "joint"
+            self.is_broken[token] = _is_broken(text, raw)
+            exact = EXACT_CHARACTER.search(text)
+            self.goes_on_with_part[token] = exact is None and bool(raw) and (raw or b"")[0] & 0xC0 == 0x80
+            if exact:
+                words = [(word, EXACT_CHARACTER.search(word), is_last) for word, is_last in _words(text)]
+                self.exact[token] = [(word[: found.end()], word, is_last) for word, found, is_last in words if found]
+                if kind != "other":
+                    self.heads.setdefault(text[: exact.end()], []).append(token)
+
+
+_token_words: WeakKeyDictionary[TokenPieces, TokenWords] = WeakKeyDictionary()
+
+
+def token_words(pieces: TokenPieces) -> TokenWords:
+    """Those of a vocabulary, worked out once."""
+    known = _token_words.get(pieces)
+    if known is None:
+        known = _token_words[pieces] = TokenWords(pieces)
+    return known
+
+
 class ExactStrings:
     """
     Exact strings of documents, and which tokens go on with them.
@@ -51,34 +99,24 @@ class ExactStrings:
     it is held: it has to become one of these strings, whole. Other words are free.
 
     Args:
-        texts: documents and questions, folded.
+        strings: of documents and questions ([`exact_strings`]).
         pieces: the vocabulary.
     """
 
-    def __init__(self, texts: Iterable[str], pieces: TokenPieces) -> None:
-        words = exact_strings(texts)
+    def __init__(self, strings: Set[str], pieces: TokenPieces) -> None:
+        self.strings = strings
+        self.pieces = pieces
+        words = sorted(strings, key=lambda word: word.encode("utf-8", "surrogatepass"))
         buffer = "".join(f"{word}\n" for word in words).encode("utf-8", "surrogatepass")
         ends = np.flatnonzero(np.frombuffer(buffer, np.uint8) == ord("\n"))
         may_end = np.zeros(len(buffer) + 1, bool)
         may_end[ends] = True
         starts = np.append(0, ends + 1)[: len(words)]
         self._matcher = IndexMatcher(BoundIndex(SpanIndex(buffer, starts, may_end), pieces))
-        self._pieces = pieces
-        texts = [fold_end(decoded(raw or b"")[0]) for raw in pieces.raw]
-        kinds = np.array([_first_kind(text) for text in texts])
-        self._is_glued, self._is_joint = kinds == "word", kinds == "joint"
-        self._after_blank = np.ones(len(pieces), bool)
-        self._heads: dict[str, list[int]] = {}
-        for token, text in enumerate(texts):
-            if exact := EXACT_CHARACTER.search(text):
-                self._after_blank[token] = self._is_fine(text)
-                if kinds[token] != "other":
-                    self._heads.setdefault(text[: exact.end()], []).append(token)
-        first_bytes = np.array([(raw or b"a")[0] for raw in pieces.raw])
-        is_exact = np.array([EXACT_CHARACTER.search(text) is not None for text in texts])
-        self._goes_on_with_part = (first_bytes & 0xC0 == 0x80) & ~is_exact
-        broken = [token for token, text in enumerate(texts) if _is_broken(text, pieces.raw[token])]
-        self._after_blank[broken] = False
+        self._words = token_words(pieces)
+        self._after_blank = ~self._words.is_broken
+        for token, exact in self._words.exact.items():
+            self._after_blank[token] &= all(map(self._is_fine, exact))
         self._kept: dict[str, np.ndarray] = {}
 
     def allowed(self, state: StringState) -> np.ndarray:
@@ -88,7 +126,7 @@ class ExactStrings:
         if exact and self._find(word[: exact.end()]):
             return self._go_on(state)
         if state.part:
-            return self._goes_on_with_part
+            return self._words.goes_on_with_part
         return self._after_blank if not word else self._not_exact(word, is_free=bool(exact))
 
     def advance(self, state: StringState, raw: bytes | None) -> StringState:
@@ -102,19 +140,17 @@ class ExactStrings:
         """Tokens that go on with a word that is held."""
         word = state.word
         cursor = self._find(word, state.part)
-        allowed = self._matcher.allowed(cursor) if cursor else np.zeros(len(self._pieces), bool)
+        allowed = self._matcher.allowed(cursor) if cursor else np.zeros(len(self.pieces), bool)
         if self._is_whole(word) or (_JOINT.match(word[-1]) and self._is_whole(word[:-1])):
-            ends = (
-                self._ending_part(state.part) if state.part else self._after_blank & ~self._is_glued & ~self._is_joint
-            )
-            allowed = allowed | ends
+            others = self._after_blank & ~self._words.is_glued & ~self._words.is_joint
+            allowed = allowed | (self._ending_part(state.part) if state.part else others)
         return allowed
 
     def _ending_part(self, part: bytes) -> np.ndarray:
         """Tokens that go on with a character after a word, and make it none of the word's."""
-        allowed = self._goes_on_with_part.copy()
+        allowed = self._words.goes_on_with_part.copy()
         for token in np.flatnonzero(allowed).tolist():
-            text, _ = decoded(part + (self._pieces.raw[token] or b""))
+            text, _ = decoded(part + (self.pieces.raw[token] or b""))
             allowed[token] = _first_kind(fold_end(text)) == "other"
         return allowed
 
@@ -123,12 +159,12 @@ class ExactStrings:
         kept = self._kept.get(word)
         if kept is not None:
             return kept
-        allowed = self._after_blank | self._is_glued | self._is_joint
+        allowed = self._after_blank | self._words.is_glued | self._words.is_joint
         cursor = None if is_free else self._find(word)
         if cursor is not None:
             goes_on = self._matcher.allowed(cursor)
-            begun = {head[0]: self._find(word + head[0]) is not None for head in self._heads}
-            for head, tokens in self._heads.items():
+            begun = {head[0]: self._find(word + head[0]) is not None for head in self._words.heads}
+            for head, tokens in self._words.heads.items():
                 if begun[head[0]] and self._find(word + head):
                     allowed[tokens] = goes_on[tokens]
         if len(self._kept) >= _KEPT_WORDS:
@@ -147,23 +183,21 @@ class ExactStrings:
         cursor = self._find(word)
         return cursor is not None and self._matcher.may_end(cursor)
 
-    def _is_fine(self, text: str) -> bool:
-        """Whether a token's exact words are strings, or begin one at the token's end, or are free."""
-        for word, is_last in _words(text):
-            exact = EXACT_CHARACTER.search(word)
-            if (
-                exact
-                and self._find(word[: exact.end()])
-                and not (self._find(word) if is_last else self._is_whole(word))
-            ):
-                return False
-        return True
+    def _is_fine(self, exact: tuple[str, str, bool]) -> bool:
+        """Whether an exact word of a token is a string, or begins one at the token's end, or is free."""
+        head, word, is_last = exact
+        if self._find(head) is None:
+            return True
+        return self._find(word) is not None if is_last else self._is_whole(word)
 
 
 def fold_end(text: str) -> str:
     """A stretch of free text folded, a blank before or after it kept."""
     before, after = text[:1].isspace(), text[-1:].isspace()
-    return f"{' ' if before else ''}{fold(text).text}{' ' if after else ''}"
+    bare = text.strip()
+    if not (bare.isascii() and bare.isalnum()):  # else there is nothing to fold
+        bare = fold(text).text
+    return f"{' ' if before else ''}{bare}{' ' if after else ''}"
 
 
 def decoded(raw: bytes) -> tuple[str, bytes]:
@@ -193,11 +227,13 @@ def _last_word(text: str) -> str:
     return bare[np.flatnonzero(word_borders(bare))[-2] :] + joint
 
 
+@lru_cache(maxsize=4096)
 def _is_of_word(char: str) -> bool:
     """Whether a character is part of a word that may go on."""
     return bool(char) and not word_borders(f"a{char}")[1]
 
 
+@lru_cache(maxsize=65536)
 def _first_kind(text: str) -> str:
     """Whether a token goes on with a word, or with a joint that a word's letters follow; `"other"` else."""
     if not text:
@@ -207,4 +243,13 @@ def _first_kind(text: str) -> str:
     return "word" if _is_of_word(text[0]) else "other"
 
 
-__all__ = ["EXACT_CHARACTER", "ExactStrings", "StringState", "decoded", "exact_strings", "fold_end"]
+__all__ = [
+    "EXACT_CHARACTER",
+    "ExactStrings",
+    "StringState",
+    "TokenWords",
+    "decoded",
+    "exact_strings",
+    "fold_end",
+    "token_words",
+]

@@ -102,22 +102,31 @@ def end_tokens(tokenizer: Any, eos_token_id: int | Iterable[int] | None) -> tupl
     return tuple(int(token) for token in ends)
 
 
-def restricted(scores: torch.Tensor, masks: Sequence[tuple[np.ndarray | None, np.ndarray]]) -> torch.Tensor:
+def restricted(
+    scores: torch.Tensor, masks: Sequence[tuple[np.ndarray | None, Callable[[], np.ndarray]]]
+) -> torch.Tensor:
     """
     Scores `[rows, vocabulary]` with -inf for tokens that are not allowed.
 
     Args:
-        masks: for each row the tokens that are allowed, bool `[vocabulary]`, or None for any; and those that are where
-            another processor has ruled all of these out.
+        masks: for each row the tokens that are allowed, bool `[vocabulary]`, or None for any; and what tells those that
+            are where another processor has ruled all of these out.
     """
-    scores = scores.clone()
+    held = torch.full_like(scores, -torch.inf)
     for row, (allowed, closing) in enumerate(masks):
         if allowed is None:
+            held[row] = scores[row]
             continue
-        scores[row].masked_fill_(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
-        if scores[row].max() == -torch.inf:
-            scores[row, torch.from_numpy(closing).to(scores.device)] = 0
-    return scores
+        # whichever are fewer are picked out of a whole vocabulary: those that are allowed, or the others
+        if 2 * np.count_nonzero(allowed) < len(allowed):
+            tokens = torch.from_numpy(np.flatnonzero(allowed)).to(scores.device)
+            held[row, tokens] = scores[row, tokens]
+        else:
+            held[row] = scores[row]
+            held[row, torch.from_numpy(np.flatnonzero(~allowed)).to(scores.device)] = -torch.inf
+        if held[row].max() == -torch.inf:
+            held[row, torch.from_numpy(closing()).to(scores.device)] = 0
+    return held
 
 
 __all__ = ["GeneratedRows", "KeptStates", "end_tokens", "restricted"]

@@ -9,6 +9,8 @@ from threading import RLock
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from ..planning.paged_document import PagedDocument
 from .generated_rows import end_tokens
 from .quote_processor import DocumentQuoteProcessor
@@ -97,6 +99,7 @@ class Grounding:
 class _Known:
     """What was made of one document."""
 
+    order: np.ndarray | None = None
     index: DocumentIndex | None = None
     checker: SupportChecker | None = None
     lock: RLock = field(default_factory=RLock)
@@ -113,7 +116,12 @@ def document_index(document: PagedDocument) -> DocumentIndex:
     Raises:
         ValueError: a document without text.
     """
-    return _made(document, "index", lambda: DocumentIndex(document.text))
+    return _made(document, "index", lambda known: DocumentIndex(document.text, known.order))
+
+
+def keep_order(document: PagedDocument, order: np.ndarray) -> None:
+    """Half of a document's index ([`DocumentIndex.order`]), as a file has kept it: it need not be made again."""
+    _known(document).order = order
 
 
 def support_checker(document: PagedDocument) -> SupportChecker:
@@ -123,17 +131,21 @@ def support_checker(document: PagedDocument) -> SupportChecker:
     Raises:
         ValueError: a document without text.
     """
-    return _made(document, "checker", lambda: SupportChecker(document_index(document)))
+    return _made(document, "checker", lambda known: SupportChecker(document_index(document)))
 
 
-def _made(document: PagedDocument, name: str, make: Callable[[], Made]) -> Made:
+def _known(document: PagedDocument) -> _Known:
     with _LOCK:
-        known = _DOCUMENTS.setdefault(document, _Known())
+        return _DOCUMENTS.setdefault(document, _Known())
+
+
+def _made(document: PagedDocument, name: str, make: Callable[[_Known], Made]) -> Made:
+    known = _known(document)
     with known.lock:
         if getattr(known, name) is None:
-            setattr(known, name, make())
+            setattr(known, name, make(known))
         made: Made = getattr(known, name)
         return made
 
 
-__all__ = ["GROUNDINGS", "Grounding", "document_index", "support_checker"]
+__all__ = ["GROUNDINGS", "Grounding", "document_index", "keep_order", "support_checker"]

@@ -15,10 +15,12 @@ from .borders import word_borders
 from .span_index import BoundIndex, character_offsets
 from .token_pieces import TokenPieces
 
-_FEW = 1 << 14
-"""Places that are looked at one by one; of more, those that go on alike are looked at together."""
-_KEPT_STEPS = 128
-"""Steps at many places whose continuations are kept: one byte a piece each."""
+_FEW = 1 << 18
+"""Places that are looked at one by one (10 ns each); of more, those that go on alike are looked at together."""
+_SAMPLE = 1 << 12
+"""Of more places, those that are looked at first."""
+_KEPT_FROM, _KEPT_STEPS = 1 << 12, 128
+"""Steps at so many places and more are kept, so many for each document: one byte a piece each."""
 
 
 class Cursor(NamedTuple):
@@ -74,11 +76,6 @@ class IndexMatcher:
 
     bound: BoundIndex
 
-    def __post_init__(self) -> None:
-        self._kept: dict[Cursor, np.ndarray] = {}
-        # tokens without a piece look at the last entry, which is False
-        self._piece_of = self.bound.pieces.piece_of
-
     def start(self) -> Cursor:
         return Cursor(b"", True, 0, len(self.bound.index.order))
 
@@ -92,23 +89,21 @@ class IndexMatcher:
         return Cursor(cursor.said + piece, False, low, high) if low < high else None
 
     def allowed(self, cursor: Cursor) -> np.ndarray:
-        return self._pieces(cursor)[self._piece_of]
+        return self.bound.pieces.tokens_of(self._pieces(cursor))
 
     def _pieces(self, cursor: Cursor) -> np.ndarray:
         """Bool `[pieces + 1]`, which must not be changed."""
         if cursor.fresh:
             return self.bound.at_start
-        kept = self._kept.get(cursor)
+        kept = self.bound.kept_steps.get(cursor)
         if kept is not None:
             return kept
         found = np.zeros(len(self.bound.at_start), bool)
         ends = self._different_ends(cursor)
         found[self.bound.longest[ends[ends < len(self.bound.longest)]]] = True
         self.bound.with_beginnings(found)
-        if cursor.high - cursor.low > _FEW:
-            if len(self._kept) >= _KEPT_STEPS:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[cursor] = found
+        if cursor.high - cursor.low >= _KEPT_FROM and len(self.bound.kept_steps) < _KEPT_STEPS:
+            self.bound.kept_steps[cursor] = found
         return found
 
     def _different_ends(self, cursor: Cursor) -> np.ndarray:
@@ -117,7 +112,7 @@ class IndexMatcher:
         order = self.bound.index.order
         if high - low <= _FEW:
             return order[low:high] + depth
-        step = (high - low) // (_FEW // 4)
+        step = max(1, (high - low) // _SAMPLE)
         some = order[low:high:step] + depth
         windows = self.bound.index.windows(some)
         # Places are sorted by what follows: where two agree, so do all between them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -111,7 +112,7 @@ class DocumentQuoteProcessor(LogitsProcessor):
         for document, prompt, said in rows:
             state = self._state(document, self._is_begun(prompt), said)
             grammar = self._grammars[document]
-            masks.append((grammar.allowed(state, size), grammar.closing(state, size)))
+            masks.append((grammar.allowed(state, size), partial(grammar.closing, state, size)))
         return restricted(scores, masks)
 
     def quotations(

@@ -16,6 +16,8 @@ from .borders import word_borders
 from .folding import FoldedText, fold
 from .token_pieces import MAX_PIECE_BYTES, TokenPieces, first_bytes
 
+_SAMPLE, _COMPARED = 1000, 256
+"""Neighbours of a kept order that are compared, and bytes of each."""
 _AT_A_TIME = 1 << 18
 """Places whose longest pieces are looked up at a time: a bound on memory (times 64 bytes)."""
 
@@ -50,11 +52,29 @@ class SpanIndex:
         borders = word_borders(text)
         may_end = np.zeros(len(buffer) + 1, bool)
         may_end[offsets[borders]] = True
+        may_begin = may_end[:-1] & (np.frombuffer(buffer, np.uint8) != ord(" "))
         if order is None:
-            may_begin = may_end[:-1] & (np.frombuffer(buffer, np.uint8) != ord(" "))
             suffixes = divsufsort(buffer)
-            order = suffixes[may_begin[suffixes]]
-        return cls(buffer, order, may_end)
+            return cls(buffer, suffixes[may_begin[suffixes]], may_end)
+        index = cls(buffer, order, may_end)
+        index._check_order(may_begin)
+        return index
+
+    def _check_order(self, may_begin: np.ndarray) -> None:
+        """`ValueError` for an order that does not hold just these places, or not sorted, as far as a sample shows."""
+        order, found = self.order, np.zeros(len(may_begin), bool)
+        is_whole = order.ndim == 1 and order.dtype.kind == "i" and len(order) == np.count_nonzero(may_begin) > 0
+        if is_whole and order.min() >= 0 and order.max() < len(found):
+            found[order] = True
+        if np.array_equal(found, may_begin):
+            sample = np.linspace(0, len(order) - 1, _SAMPLE, dtype=np.int64)
+            neighbours = ((order[place], order[min(place + 1, len(order) - 1)]) for place in sample)
+            if all(self._from(one) <= self._from(other) for one, other in neighbours):
+                return
+        raise ValueError("the order is that of another text: make the index without it")
+
+    def _from(self, place: int) -> bytes:
+        return self.buffer[place : place + _COMPARED]
 
     def narrow(self, low: int, high: int, depth: int, piece: bytes) -> tuple[int, int]:
         """Those of the places [low, high), whose texts agree for `depth` bytes, that go on with `piece`."""
@@ -82,9 +102,11 @@ class BoundIndex:
         longest: int32 `[len(buffer)]`: the longest piece that stands at each byte, or -1.
         at_start: bool `[pieces + 1]`: pieces that a span may begin with, with a blank before it or without; the last
             entry stands for tokens without a piece, and is False.
+        kept_steps: what goes on after the first words of spans that stand in very many places, for those who match.
     """
 
     def __init__(self, index: SpanIndex, pieces: TokenPieces) -> None:
+        self.kept_steps: dict[Any, np.ndarray] = {}
         self.index = index
         self.pieces = pieces
         self.longest = np.empty(len(index.buffer), np.int32)

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from .exact_strings import ExactStrings, StringState
+from .exact_strings import ExactStrings, StringState, exact_strings
 from .folding import fold
 from .generated_rows import GeneratedRows, KeptStates, end_tokens, restricted
 from .span_index import DocumentIndex
-from .token_pieces import pieces_of
+from .token_pieces import TokenPieces, pieces_of
 
 
 class DocumentStringProcessor(LogitsProcessor):
@@ -50,10 +51,7 @@ class DocumentStringProcessor(LogitsProcessor):
             raise ValueError(f"{len(questions)} questions for {len(documents)} documents: give one for each")
         self._pieces = pieces_of(tokenizer)
         self._ends = end_tokens(tokenizer, eos_token_id)
-        self._strings = [
-            ExactStrings((_folded(document), fold(asked).text), self._pieces)
-            for document, asked in zip(documents, questions)
-        ]
+        self._strings = [_strings_of(document, asked, self._pieces) for document, asked in zip(documents, questions)]
         self._rows = GeneratedRows()
         self._states: KeptStates[StringState] = KeptStates()
 
@@ -62,13 +60,13 @@ class DocumentStringProcessor(LogitsProcessor):
         rows, size = self._rows.split(input_ids, len(self._strings)), scores.shape[-1]
         closing = np.zeros(size, bool)
         closing[list(self._ends)] = True
-        masks: list[tuple[np.ndarray | None, np.ndarray]] = []
+        masks: list[tuple[np.ndarray | None, Callable[[], np.ndarray]]] = []
         for document, _, said in rows:
             state = self._states.after((document,), said, StringState, partial(self._advance, document))
             allowed = self._strings[document].allowed(state)
             whole = np.zeros(size, bool)
             whole[: len(allowed)] = allowed[:size]
-            masks.append((whole if whole.any() else closing, closing))
+            masks.append((whole if whole.any() else closing, lambda: closing))
         return restricted(scores, masks)
 
     def _advance(self, document: int, state: StringState, token: int) -> StringState:
@@ -76,8 +74,23 @@ class DocumentStringProcessor(LogitsProcessor):
         return self._strings[document].advance(state, raw)
 
 
-def _folded(document: str | DocumentIndex) -> str:
-    return document.folded.text if isinstance(document, DocumentIndex) else fold(document).text
+_known_strings: WeakKeyDictionary[DocumentIndex, frozenset[str]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[DocumentIndex, ExactStrings] = WeakKeyDictionary()
+
+
+def _strings_of(document: str | DocumentIndex, question: str, pieces: TokenPieces) -> ExactStrings:
+    """A document's and a question's; the document's, and the last question's, are kept with an index."""
+    asked = exact_strings(fold(question).text)
+    if not isinstance(document, DocumentIndex):
+        return ExactStrings(exact_strings(fold(document).text) | asked, pieces)
+    strings = _known_strings.get(document)
+    if strings is None:
+        strings = _known_strings[document] = frozenset(exact_strings(document.folded.text))
+    strings |= asked
+    known = _known.get(document)
+    if known is None or known.pieces is not pieces or known.strings != strings:
+        known = _known[document] = ExactStrings(strings, pieces)
+    return known
 
 
 __all__ = ["DocumentStringProcessor"]

@@ -45,7 +45,7 @@ class TokenPieces:
         self.keys = first_bytes(self.table.view(np.uint8).reshape(-1, MAX_PIECE_BYTES))
         self.parents = self._parents()
         self.cuts = self._cuts()
-        self.is_line_break = np.array([raw is not None and b"\n" in raw for raw in self.raw])
+        self._first_token, self._further_tokens = self._tokens()
         self._by_raw: dict[bytes, list[int]] = {}
         for token, raw in enumerate(self.raw):
             if raw:
@@ -54,6 +54,25 @@ class TokenPieces:
 
     def __len__(self) -> int:
         return len(self.raw)
+
+    def _tokens(self) -> tuple[np.ndarray, dict[int, list[int]]]:
+        """The first token of each piece, int64 `[pieces]`, and the others of those that have several."""
+        tokens = np.flatnonzero(self.piece_of >= 0)
+        _, first = np.unique(self.piece_of[tokens], return_index=True)
+        others = np.setdiff1d(tokens, tokens[first])
+        further: dict[int, list[int]] = {}
+        for token in others.tolist():
+            further.setdefault(int(self.piece_of[token]), []).append(token)
+        return tokens[first], further
+
+    def tokens_of(self, found: np.ndarray) -> np.ndarray:
+        """The tokens of pieces: bool `[pieces]` (what is behind them counts for nothing) to bool `[vocabulary]`."""
+        allowed = np.zeros(len(self.raw), bool)
+        allowed[self._first_token[np.flatnonzero(found[: len(self.pieces)])]] = True
+        for piece, tokens in self._further_tokens.items():
+            if found[piece]:
+                allowed[tokens] = True
+        return allowed
 
     def _parents(self) -> np.ndarray:
         parents = np.full(len(self.pieces), -1, np.int32)
