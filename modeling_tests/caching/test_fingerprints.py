@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from sample_questions import DOCUMENT, QUESTION, comparable
 from tiny_checkpoints import converted, load_in_four_bits
 from torch import nn
 from transformers import PreTrainedTokenizerFast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from transformers_hybridctx import DocumentCache, HybridCtxForCausalLM, HybridCtxProcessor, LongDocQAPipeline
 from transformers_hybridctx.caching.checkpoint_checksum import checkpoint_checksum, content_hash
@@ -99,6 +101,50 @@ def set_a_module_s_setting(pipe: LongDocQAPipeline) -> None:
 
 def replace_a_module(pipe: LongDocQAPipeline) -> None:
     first_layer(pipe).mlp.activation_fn = nn.Tanh()
+
+
+def patch_a_function(pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = sys.modules[type(first_layer(pipe).self_attn).__module__]
+    monkeypatch.setattr(library, "apply_rotary_pos_emb", lambda queries, keys, *_, **__: (queries, keys))
+
+
+def patch_torch(pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = nn.functional.linear
+    monkeypatch.setattr(nn.functional, "linear", lambda *args: 1.1 * linear(*args))
+
+
+def patch_the_attention(pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    monkeypatch.setitem(
+        ALL_ATTENTION_FUNCTIONS._global_mapping,
+        "sdpa",
+        lambda *args, **kwargs: (attention(*args, **kwargs)[0] + 1, None),
+    )
+
+
+@pytest.mark.parametrize("change", [patch_a_function, patch_torch, patch_the_attention])
+def test_a_function_that_modules_call_and_that_was_patched_is_noticed(
+    fresh_pipe: LongDocQAPipeline,
+    change: Callable[[LongDocQAPipeline, pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = fresh_pipe.read(DOCUMENT)
+    fresh_pipe(question=QUESTION, document=cache)
+    with monkeypatch.context() as patch:
+        change(fresh_pipe, patch)
+        with pytest.raises(ValueError, match="computes something else from the same weights"):
+            fresh_pipe(question=QUESTION, document=cache)
+    fresh_pipe(question=QUESTION, document=cache)
+
+
+def test_a_hook_that_does_something_else_by_now_is_noticed(fresh_pipe: LongDocQAPipeline) -> None:
+    factor = {"is": 1.0}
+    first_layer(fresh_pipe).self_attn.v_proj.register_forward_hook(lambda module, args, output: factor["is"] * output)
+    cache = fresh_pipe.read(DOCUMENT)
+    fresh_pipe(question=QUESTION, document=cache)
+    factor["is"] = 1.5
+    with pytest.raises(ValueError, match="computes something else from the same weights"):
+        fresh_pipe(question=QUESTION, document=cache)
 
 
 WIRING: list[Callable[[LongDocQAPipeline], None]] = [

@@ -8,11 +8,14 @@ and a model has to make the same of it.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn.modules import module as torch_module
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .checkpoint_checksum import checkpoint_checksum
 from .model_lock import base_model, model_lock
@@ -59,7 +62,7 @@ class ModelFingerprint:
                     f"{checksum[:12]}): its weights, adapters, dtype or config differ; {_READ_AGAIN}"
                 )
             wiring = _wiring_of(model)
-            if wiring == self._wiring:
+            if wiring == self._wiring and not _has_hooks(model):
                 return
             difference = _largest_difference(probe_states(model), self.states)
             tolerance = (_SAME_WAY if self.computed == _way_of(model) else _OTHER_WAY)[self.states.dtype]
@@ -129,7 +132,31 @@ def _wiring_of(model: Any) -> int:
             tuple(module._forward_pre_hooks),
             repr(settings),
         )
+    parts += _functions_of(model)
     return hash(tuple(parts))
+
+
+def _functions_of(model: Any) -> Iterator[tuple[str, int]]:
+    """The functions that modules call by name, which a patch may replace: of their Python modules, of torch, attention."""
+    named = {base.__module__ for module in model.modules() for base in type(module).__mro__}
+    for name in sorted({*named, "torch.nn.functional"} - {"builtins"}):
+        for key, value in vars(sys.modules[name]).items() if name in sys.modules else ():
+            if callable(value):
+                yield f"{name}.{key}", id(value)
+    yield from ((name, id(ALL_ATTENTION_FUNCTIONS[name])) for name in sorted(ALL_ATTENTION_FUNCTIONS))
+
+
+def _has_hooks(model: Any) -> bool:
+    """Whether functions of someone else's run within the model: what they do may change without a trace on it.
+
+    Those of accelerate, which move weights about, are known.
+    """
+    return any(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or ("forward" in vars(module) and not hasattr(module, "_hf_hook"))
+        for module in model.modules()
+    ) or bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
 
 
 __all__ = ["ModelFingerprint", "probe_states"]
