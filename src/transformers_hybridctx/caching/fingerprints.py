@@ -137,7 +137,7 @@ def _wiring_of(model: Any) -> int:
 
 
 def _functions_of(model: Any) -> Iterator[tuple[str, int]]:
-    """The functions that modules call by name, which a patch may replace: of their Python modules, of torch, attention."""
+    """Functions that modules call by name, which a patch may replace: of their Python modules, torch and attention."""
     named = {base.__module__ for module in model.modules() for base in type(module).__mro__}
     for name in sorted({*named, "torch.nn.functional"} - {"builtins"}):
         for key, value in vars(sys.modules[name]).items() if name in sys.modules else ():
