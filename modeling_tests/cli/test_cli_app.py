@@ -53,6 +53,7 @@ def test_help_lists_users_commands_before_developers() -> None:
         "export",
         "merge-lora",
         "fill-card",
+        "train",
         "evaluate",
         "heads",
     ]

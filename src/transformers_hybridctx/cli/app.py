@@ -18,6 +18,7 @@ from .evaluation import evaluate, heads
 from .plan import plan
 from .render import render
 from .serve import serve
+from .train import train
 
 # Torch and transformers are imported by the commands that need them, so that --help and mistyped names are quick.
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Documents": (ask, read, plan, render, chat),
     "Many documents": (batch, serve),
-    "Checkpoints": (convert, export, merge_lora, fill_card, evaluate, heads),
+    "Checkpoints": (convert, export, merge_lora, fill_card, train, evaluate, heads),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:

@@ -14,7 +14,7 @@ from .console import messages_console
 from .options import in_options
 
 _EXTRA_OF = {
-    **{"wonderwords": "evaluate", "accelerate": "train"},
+    **{"wonderwords": "evaluate", "accelerate": "train", "datasets": "train"},
     **dict.fromkeys(("cachetools", "fastapi", "multipart", "openai", "prometheus_client", "uvicorn"), "serve"),
 }
 """Packages that a command may lack, and the extra of this package that brings them."""

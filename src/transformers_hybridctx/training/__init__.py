@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the bundled checkpoint hybridctx-tiny was trained: corpus, tasks, batches and stages."""
+"""What a user trains with: data sets, objectives, packing, a trainer and its report."""

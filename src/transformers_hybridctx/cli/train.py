@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hybridctx train`: one YAML file, one training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import Stages, answers_console, in_seconds, print_rows
+from .errors import clear_errors
+
+
+def train(
+    config: Annotated[
+        Path, typer.Argument(help="A YAML file; docs/training.md says what stands in it.", exists=True, dir_okay=False)
+    ],
+) -> None:
+    """Train a checkpoint on long documents; the same command goes on with a training that stopped."""
+    stages = Stages()
+    with clear_errors():
+        from ..training.config import TrainingConfig
+        from ..training.curves import save_curves
+        from ..training.run import run_training
+
+        settings = TrainingConfig.read(config)
+        with stages.stage("train", has_bars=True):
+            report = run_training(settings)
+        picture = save_curves(report, Path(settings.output_dir))
+    rows = []
+    for source in report.data:
+        unused = ", ".join(f"{count:,} {reason}" for reason, count in source["unused"].items())
+        rows.append(
+            ("records", f"{source['used']:,} of {source['source']['path']}" + f"; not used: {unused}" * bool(unused))
+        )
+    rows.append(("steps", f"{report.steps:,}"))
+    for channel, loss in report.loss_after.items():
+        before = report.loss_before.get(channel)
+        rows.append((f"loss, {channel}", f"{loss:.3f}" + (f", before {before:.3f}" if before is not None else "")))
+    if report.perplexity_after is not None:
+        before = report.perplexity_before
+        rows.append(("perplexity", f"{report.perplexity_after:.2f}" + (f", before {before:.2f}" if before else "")))
+    rows += [("written to", settings.output_dir), ("curves", str(picture or "none: pip install matplotlib"))]
+    print_rows(answers_console(), [*rows, ("in all", in_seconds(stages.seconds))])

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training is: one YAML file, every field of it checked before anything is read or loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import TrainingArguments
+
+from .examples import CHANNELS
+from .objectives import OBJECTIVES
+from .readers.registry import DataSource
+from .trainer import PARTS, Weighting
+
+# Of TrainingArguments: what the kit decides.
+_DECIDED = {
+    "remove_unused_columns": False,  # pages' fields are no columns of the model's forward
+    "label_names": [],
+    "report_to": [],
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """
+    Attributes:
+        output_dir: where checkpoints, the report and the curves go.
+        data: see [`DataSource`].
+        model: a folder or Hub id; None: the bundled checkpoint.
+        objectives: weight of each objective: `answer`, `quote`, `locate`, `read_back`, `interleaved`, `chat`.
+        channels: how often a document is shown as pages and tokens (`both`), as `pages`, as `tokens`.
+        budget: fields of a [`ContextBudget`], of each prompt.
+        text_policy: what is copied as tokens beside pages; the checkpoint's own unless given.
+        max_tokens: longest example, answers included.
+        styles: whether pages are drawn in styles at random.
+        loss_weights: see [`WeightedPacking`].
+        chunk_tokens: labels whose logits are held at a time.
+        freeze: parts that do not learn: `vision`, `phi`, `decoder`.
+        learning_rates: of parts, where they are not the trainer's.
+        lora: fields of a `peft.LoraConfig`; None: all weights learn.
+        load_in_4bit: with `lora`, the weights beneath are 4-bit (QLoRA).
+        held_out: part of the records that no step sees, from which the report's figures come.
+        evaluation_examples: how many, for each channel; 0: none.
+        seed: of data, styles and dropout.
+        trainer: fields of transformers' `TrainingArguments`; `max_steps` is needed.
+    """
+
+    output_dir: str
+    data: tuple[DataSource, ...]
+    trainer: Mapping[str, Any]
+    model: str | None = None
+    objectives: Mapping[str, float] = field(default_factory=lambda: {"answer": 1.0})
+    channels: Mapping[str, float] = field(default_factory=lambda: {"both": 0.5, "pages": 0.3, "tokens": 0.2})
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    text_policy: str | Mapping[str, Any] | None = None
+    max_tokens: int = 8192
+    styles: bool = False
+    loss_weights: Weighting = "sequence"
+    chunk_tokens: int = 2048
+    freeze: tuple[str, ...] = ()
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    lora: Mapping[str, Any] | None = None
+    load_in_4bit: bool = False
+    held_out: float = 0.02
+    evaluation_examples: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = {"objectives": OBJECTIVES, "channels": CHANNELS, "learning_rates": PARTS, "freeze": PARTS}
+        for name, names in known.items():
+            if unknown := sorted(set(getattr(self, name)) - set(names)):
+                raise ValueError(f"{name}: there is no {', '.join(unknown)}; there are {', '.join(names)}")
+        for name in ("objectives", "channels"):
+            weights = getattr(self, name).values()
+            if not weights or min(weights) < 0 or not sum(weights) > 0:
+                raise ValueError(f"{name}={dict(getattr(self, name))}: give weights, none below 0 and one above")
+        if self.loss_weights not in ("token", "sequence"):
+            raise ValueError(f"loss_weights={self.loss_weights!r} is not 'token' or 'sequence'")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out={self.held_out} is a part of the records, 0 to 1")
+        if self.load_in_4bit and self.lora is None:
+            raise ValueError("load_in_4bit: 4-bit weights do not learn; give lora, too")
+        if set(self.freeze) >= {"vision", "decoder"} and self.lora is None:
+            raise ValueError(f"freeze={list(self.freeze)} leaves nothing to learn")
+        if not self.data:
+            raise ValueError("data is empty: name a source")
+        if int(self.trainer.get("max_steps", 0)) < 1:
+            raise ValueError("trainer.max_steps says how long the training is: give 1 or more")
+
+    @classmethod
+    def read(cls, path: Path) -> TrainingConfig:
+        """
+        Raises:
+            FileNotFoundError, ValueError: no such file, or one that is no config; the message names the field.
+        """
+        try:
+            given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no YAML: {error}") from error
+        if not isinstance(given, dict):
+            raise ValueError(f"{path} holds no fields; docs/training.md has an example")
+        known = {one.name for one in fields(cls)}
+        if unknown := sorted(given.keys() - known):
+            raise ValueError(f"{path}: there is no field {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        if missing := [name for name in ("output_dir", "data", "trainer") if name not in given]:
+            raise ValueError(f"{path} lacks {', '.join(missing)}")
+        sources = [_source_of(one) for one in given["data"] or ()]
+        config = cls(**{**given, "data": tuple(sources), "freeze": tuple(given.get("freeze") or ())})
+        config.arguments()
+        return config
+
+    def arguments(self) -> TrainingArguments:
+        """
+        Raises:
+            ValueError: a field that `TrainingArguments` does not know, or that the kit decides.
+        """
+        known = {one.name for one in fields(TrainingArguments)}
+        if unknown := sorted(self.trainer.keys() - known):
+            raise ValueError(f"trainer: transformers' TrainingArguments have no {', '.join(unknown)}")
+        if decided := sorted(self.trainer.keys() & {*_DECIDED, "output_dir", "seed"}):
+            raise ValueError(f"trainer: {', '.join(decided)} is decided elsewhere; leave it out")
+        return TrainingArguments(**{**_DECIDED, "output_dir": self.output_dir, "seed": self.seed, **self.trainer})
+
+
+def _source_of(given: Any) -> DataSource:
+    if not isinstance(given, dict) or "reader" not in given or "path" not in given:
+        raise ValueError(f"data: a source has reader and path, not {given!r:.80}")
+    known = {one.name for one in fields(DataSource)}
+    if unknown := sorted(given.keys() - known):
+        raise ValueError(f"data: a source has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    return DataSource(**given)
+
+
+__all__ = ["TrainingConfig"]

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objectives: what a record teaches. Each makes of a record an example: tokens, labels and pages as the model takes them.
+
+Prompts are those of the processor, token by token: what is trained is what is run. Labels stand on what the model has to
+say, and on nothing else; pages and what a user writes carry none.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from ..planning.budget import ContextBudget, ContextBudgetError
+from ..planning.plan import ContextPlan
+from ..planning.policies.base import TextPolicy
+from ..planning.policies.registry import resolve_text_policy
+from ..processing_hybridctx import HybridCtxProcessor
+from ..prompting.pages import renderer_for
+from ..rendering.settings import RenderConfig
+from .records import TrainingRecord, TrainingTurn, UnusableRow
+
+IGNORE = -100
+Example = dict[str, Any]
+"""`input_ids` and `labels`, lists of equal length, and where there are pages `pixel_values` and `image_grid_thw`."""
+
+_PARAGRAPH = re.compile(r"\n\s*\n")
+_READ_BACK = "Write out the text of the document, word for word."
+_PIECE = 2000  # characters of a piece of interleaved text, about
+_BOX_UNITS = 1000
+
+
+@dataclass(frozen=True)
+class ExampleMaker:
+    """
+    Makes examples with one processor.
+
+    Attributes:
+        processor: of the checkpoint that is trained.
+        budget: of each prompt, labels not counted.
+        text_policy: what is copied as tokens where pages and tokens are shown.
+        max_tokens: longest example, labels counted.
+        end_token_id: what ends an answer, and is learned with it.
+        image_borders: the tokens around a page.
+        quote_form: how `quote` writes evidence and answer; `{evidence}` and `{answer}` stand in it.
+    """
+
+    processor: HybridCtxProcessor
+    budget: ContextBudget
+    text_policy: TextPolicy
+    max_tokens: int
+    end_token_id: int
+    image_borders: tuple[int, int]
+    quote_form: str = "<think>{evidence}</think>{answer}"
+
+    def answer(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
+        """Every question about a document, one after another; a policy that looks at the question gets one, at random."""
+        return self._conversation(record, record.turns, rng, style, channel)
+
+    def quote(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
+        """As `answer`, and before each answer the words that it rests on, as the document has them."""
+        turns = []
+        for turn in record.turns:
+            if not turn.evidence:
+                raise UnusableRow("a turn without evidence has nothing to quote")
+            evidence = "\n".join(record.context[start:end] for start, end in turn.evidence)
+            turns.append(replace(turn, answer=self.quote_form.format(evidence=evidence, answer=turn.answer)))
+        return self._conversation(record, turns, rng, style, channel)
+
+    def locate(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
+        """
+        Where on the pages the evidence stands: `Page 2 [x1, y1, x2, y2]`, a line each, in thousandths of the page's width
+        and height, as grounded vision-language models say boxes.
+        """
+        turn = rng.choice(record.turns) if record.turns else None
+        if turn is None or not turn.evidence:
+            raise UnusableRow("a turn without evidence has no place")
+        document = self._typeset(record.context, style)
+        lines = []
+        for start, end in turn.evidence:
+            for page, (left, top, right, bottom) in document.boxes(start, end):
+                height, width = document.page_size(page)
+                box = (left / width, top / height, right / width, bottom / height)
+                lines.append(f"Page {page + 1} [{', '.join(str(round(_BOX_UNITS * part)) for part in box)}]")
+        question = f"{turn.question}\nName the page and the box where that stands."
+        return self._prompted(document, [TrainingTurn(question, "\n".join(lines))], record.system, "pages")
+
+    def read_back(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
+        """A piece of text from pages alone (OCR): some hundred words, as far as the longest example allows."""
+        piece = _piece(record.context, rng, min(_PIECE, 2 * self.max_tokens))
+        return self._prompted(self._typeset(piece, style), [TrainingTurn(_READ_BACK, piece)], None, "pages")
+
+    def interleaved(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
+        """
+        Language modelling of a text whose pieces are pages or tokens in turn, either first (Glyph, arXiv 2510.17800:
+        interleaved language modelling): the pieces that are tokens are learned, given all pieces before them.
+        """
+        if not record.context.strip():
+            raise UnusableRow("no text to go on with")
+        processor, left = self.processor, self.max_tokens
+        begin, end = self.image_borders
+        ids = list(processor.tokenizer("").input_ids)
+        labels, plans = [IGNORE] * len(ids), []
+        as_page = rng.random() < 0.5
+        for piece in _pieces(record.context, rng):
+            if as_page:
+                plan = processor.plan(self._typeset(piece, style), budget=_PAGES, text_policy="none")
+                tokens = [
+                    token for count in plan.page_tokens for token in (begin, *[processor.image_token_id] * count, end)
+                ]
+                targets = [IGNORE] * len(tokens)
+            else:
+                tokens = processor.encoder([piece])[0]
+                targets = tokens
+            if len(ids) + len(tokens) > left:
+                break
+            ids, labels = ids + tokens, labels + targets
+            plans += [plan] if as_page else []
+            as_page = not as_page
+        if all(label == IGNORE for label in labels) or not plans:
+            raise UnusableRow("a text of one piece, or pieces longer than the longest example")
+        return self._with_pages(ids, labels, plans)
+
+    def chat(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
+        """
+        A dialogue as it is, without a document; where it is longer than the longest example, its earlier turns are the
+        document that the last one is about.
+        """
+        if record.context:
+            return self.answer(record, rng, style, channel)
+        try:
+            return self._prompted(None, record.turns, record.system, "tokens")
+        except _TooLongError:
+            *earlier, last = record.turns
+            if not earlier:
+                raise
+            told = "\n\n".join(f"User: {turn.question}\n\nAssistant: {turn.answer}" for turn in earlier)
+            return self._prompted(self._typeset(told, style), [last], record.system, channel)
+
+    def _conversation(
+        self,
+        record: TrainingRecord,
+        turns: Sequence[TrainingTurn],
+        rng: Random,
+        style: RenderConfig | None,
+        channel: str,
+    ) -> Example:
+        if not turns or not record.context.strip():
+            raise UnusableRow("no question about a document")
+        if len(turns) > 1 and channel == "both" and self.text_policy.looks_at_question:
+            turns = [rng.choice(turns)]
+        return self._prompted(self._typeset(record.context, style), turns, record.system, channel)
+
+    def _prompted(self, document: Any, turns: Sequence[TrainingTurn], system: str | None, channel: str) -> Example:
+        """One conversation; each answer, and the token that ends it, is learned."""
+        ids: list[int] = []
+        labels: list[int] = []
+        plan = None
+        for index, turn in enumerate(turns):
+            history = [(one.question, one.answer) for one in turns[:index]]
+            prompt, plan = self._prompt(document, turn.question, history, system, channel)
+            if prompt[: len(ids)] != ids:
+                raise ValueError(
+                    "the chat template writes a turn otherwise once another one follows it, so answers in the midst of a "
+                    "conversation cannot be told apart: train with one question a record"
+                )
+            labels += [IGNORE] * (len(prompt) - len(ids))
+            if index:  # what ends an answer is what the template writes behind it
+                labels[len(ids)] = prompt[len(ids)] if prompt[len(ids)] in self._ends else IGNORE
+            answer = self._answer_ids(turn.answer)
+            ids, labels = prompt + answer, labels + answer
+        ids, labels = [*ids, self.end_token_id], [*labels, self.end_token_id]
+        if len(ids) > self.max_tokens:
+            raise _TooLongError("an example longer than max_tokens")
+        return self._with_pages(ids, labels, [plan] if plan is not None and plan.num_pages else [])
+
+    def _prompt(
+        self, document: Any, question: str, history: list[tuple[str, str]], system: str | None, channel: str
+    ) -> tuple[list[int], ContextPlan | None]:
+        if document is None:
+            messages = [{"role": "system", "content": system}] if system else []
+            for asked, said in history:
+                messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+            messages.append({"role": "user", "content": question})
+            ids = self.processor.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
+            return list(ids[0] if isinstance(ids[0], (list, np.ndarray)) else ids), None
+        shown, policy = self._shown(channel)
+        try:
+            features, plan = self.processor(
+                document=document,
+                question=question,
+                history=history,
+                system=system,
+                budget=shown,
+                text_policy=policy,
+                draw_pages=False,
+                return_plan=True,
+            )
+        except ContextBudgetError as error:
+            raise _TooLongError("a document that no plan brings under the budget") from error
+        return list(features["input_ids"][0]), plan
+
+    def _shown(self, channel: str) -> tuple[ContextBudget, TextPolicy]:
+        """(budget, policy) of a document shown as pages, as tokens, or as both."""
+        match channel:
+            case "pages":
+                return replace(self.budget, visual_share=1), resolve_text_policy("none")
+            case "tokens":
+                return replace(self.budget, visual_share=0, max_text_tokens=sys.maxsize), resolve_text_policy("middle")
+        return self.budget, self.text_policy
+
+    def _answer_ids(self, answer: str) -> list[int]:
+        # the model's own marks, such as <think>, are its tokens; nothing else of it is parsed by a template
+        return list(self.processor.tokenizer.encode(answer, add_special_tokens=False))
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        ends = self.processor.tokenizer.convert_tokens_to_ids(["<|user|>", "<|endoftext|>"])
+        return frozenset((self.end_token_id, *(token for token in ends if token is not None)))
+
+    def _with_pages(self, ids: list[int], labels: list[int], plans: list[ContextPlan]) -> Example:
+        example: Example = {"input_ids": ids, "labels": labels}
+        if plans:
+            drawn = [self.processor.draw_pages(plan, return_tensors="np") for plan in plans]
+            example |= {
+                name: np.concatenate([one[name] for one in drawn]) for name in ("pixel_values", "image_grid_thw")
+            }
+        return example
+
+    def _typeset(self, text: str, style: RenderConfig | None) -> Any:
+        return renderer_for(style or self.processor.render_config).typeset(text)
+
+
+class _TooLongError(UnusableRow):
+    """A record whose example is too long; its reason is counted."""
+
+
+_PAGES = ContextBudget(visual_share=1)
+
+OBJECTIVES: dict[str, Callable[..., Example]] = {
+    name: getattr(ExampleMaker, name) for name in ("answer", "quote", "locate", "read_back", "interleaved", "chat")
+}
+
+
+def _piece(text: str, rng: Random, length: int) -> str:
+    """Up to so many characters, from a word's beginning to a word's end."""
+    if not text.strip():
+        raise UnusableRow("no text to read")
+    start = rng.randrange(max(1, len(text) - length + 1))
+    piece = text[start : start + length]
+    if start and " " in piece:
+        piece = piece.partition(" ")[2]
+    if start + length < len(text) and " " in piece:
+        piece = piece.rpartition(" ")[0]
+    return piece.strip() or text.strip()[:length]
+
+
+def _pieces(text: str, rng: Random) -> list[str]:
+    """The whole text in pieces of half to one and a half times `_PIECE`, at paragraphs' borders where there are any."""
+    pieces, start = [], 0
+    while start < len(text):
+        wanted = start + round(_PIECE * (0.5 + rng.random()))
+        border = next((match.end() for match in _PARAGRAPH.finditer(text, min(wanted, len(text)))), len(text))
+        end = border if border - wanted < _PIECE // 2 else text.find(" ", wanted) + 1 or len(text)
+        pieces.append(text[start:end])
+        start = end
+    return [piece for piece in pieces if piece.strip()]
+
+
+__all__ = ["IGNORE", "OBJECTIVES", "Example", "ExampleMaker"]
