@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from growth import check_growth
 
 from transformers_hybridctx.grounding.support import SupportChecker, strings_that_matter
 
@@ -112,3 +113,15 @@ def test_work_grows_with_the_document_and_not_with_its_square(monkeypatch: pytes
         compared.append(len(checker._codes))
         assert checker.check("The code is 99999999999").status == "absent"
     assert compared[1] < 5 * compared[0]
+
+
+@pytest.mark.parametrize("piece", ["-", "a ", "A. ", "a%$1"])
+def test_a_long_answer_takes_time_that_grows_with_it(piece: str) -> None:
+    checker = SupportChecker(DOCUMENT + "It is a - b. " * 200)
+    check_growth(lambda answer: checker.check(answer, "What?"), lambda n: piece * (n // len(piece)) + "a", 1000)
+
+
+def test_the_strings_of_an_answer_too_long_to_be_near_are_checked(checker: SupportChecker) -> None:
+    support = checker.check("Nobody ever said so. " * 40 + "The number is 4821931.")
+    assert support.status == "near"
+    assert [(one.text, one.status, one.found) for one in support.strings][-1] == ("4821931", "near", ("4821930",))

@@ -25,6 +25,9 @@ Status = Literal["verbatim", "near", "absent", "cut off"]
 
 _SHORTEST_NEAR = 4
 """Characters of the shortest string that another may be near to: any two-digit number is near any other."""
+_LONGEST_NEAR = 256
+"""Characters of the longest answer that is looked for as a whole where it is not verbatim: the best place in a window is
+found in time that grows with the square of its length, or worse. Of a longer one, each string that matters still is."""
 _CHARACTERS_AN_EDIT = 6
 """Characters of a string for each edit that it may be away from another and still be near."""
 _MOST_PLACES = 64
@@ -162,7 +165,7 @@ class SupportChecker:
         text = answer[start:end]
         folded = fold(text).text
         near: dict[str, tuple[int, str]] = {}
-        for first, last in self._windows(folded):
+        for first, last in self._windows(folded) if len(folded) <= _LONGEST_NEAR else ():
             spelled = self.index.folded.text[first:last]
             distance = Levenshtein.distance(folded, spelled)
             if distance <= _reach(folded) and self.places(spelled):
