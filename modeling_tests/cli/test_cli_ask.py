@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -18,6 +20,7 @@ from sample_answers import answer_that_says
 from typer.testing import Result
 
 from transformers_hybridctx import HybridCtxProcessor, PageRenderer
+from transformers_hybridctx.caching.checkpoint_checksum import checkpoint_checksum
 from transformers_hybridctx.cli import ask as ask_command
 
 
@@ -102,6 +105,34 @@ def test_ask_shows_evidence_in_its_context_and_marks_its_page(
     assert picture.name == f"question-1-page-{page + 1}.png"
     assert f"picture      {picture}\n" in result.stdout
     assert len(np.unique(np.asarray(Image.open(picture)).reshape(-1, 3), axis=0)) > 2
+
+
+def test_a_page_says_what_an_answer_rests_on(
+    processor: HybridCtxProcessor, pipe: Any, document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = "Number for <b>green-lemur</b>?"
+
+    class Knows:
+        """A pipeline whose model knows the answer."""
+
+        def __init__(self) -> None:
+            self.processor, self.model = processor, pipe.model
+
+        def __call__(self, question: list[str], document: Any, **kwargs: Any) -> list[dict[str, Any]]:
+            plan = processor.plan(document, question[0])
+            return [answer_that_says(processor, plan, question[0], "4821930", return_pages=kwargs["return_pages"])]
+
+    monkeypatch.setattr(ask_command, "load_pipeline", lambda *_: Knows())
+    result = run("ask", document, "-q", question, "--why", tmp_path / "new" / "why.html")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "new" / "why.html").read_text(encoding="utf-8")
+    assert "<h2>Number for &lt;b&gt;green-lemur&lt;/b&gt;?</h2>" in page
+    assert '<span class="bold green">4821930</span>' in page and "verbatim" in page
+    assert checkpoint_checksum(pipe.model) in page
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)  # nothing comes from elsewhere
+    (encoded,) = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+    assert picture.shape[1] >= 500 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
 
 
 def test_a_document_that_was_read_is_asked_without_its_file(checkpoint: Path, document: str, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from .options import (
     limits,
 )
 from .streaming import shown_as_it_comes
+from .why import write_page
 
 
 def ask(
@@ -70,6 +71,10 @@ def ask(
             help="Write the pages that hold the evidence here, with it marked, as PNG; those of an earlier call go."
         ),
     ] = None,
+    why: Annotated[
+        Path | None,
+        typer.Option(help="Write one page of HTML here: each answer with all that it rests on.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON and nothing else.")] = False,
 ) -> None:
     """Answer questions about a document, each with its evidence, what was copied for it, its plan and its seconds."""
@@ -89,13 +94,15 @@ def ask(
                 question=question,
                 document=laid_out,
                 budget=bounds,
-                return_pages=evidence_dir is not None,
+                return_pages=evidence_dir is not None or why is not None,
                 **given(text_policy=text_policy, max_new_tokens=max_new_tokens),
                 **conversation(system, no_think),
                 **held,
                 **(shown_as_it_comes(pipe, show) if len(question) == 1 else {}),
             )
         pictures = save_evidence(answers, evidence_dir)
+        if why is not None:
+            write_page(why, document.name, question, answers, pipe.model)
     if as_json:
         found = [answer_as_json(*each) for each in zip(question, answers, pictures, strict=True)]
         typer.echo(json.dumps(found, indent=1))
