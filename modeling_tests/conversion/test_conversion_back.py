@@ -181,45 +181,50 @@ def test_an_adapter_that_does_not_fit_is_refused(checkpoint: Path, adapter: Path
 
 # Cards
 
-ROWS: list[dict[str, Any]] = [
-    {
-        "num_tokens": 2048,
-        "budget": 1024,
-        "context": context,
-        "examples": 50,
-        "exact_match": {"single_number": score, "single_uuid": 0.5},
-        "prompt_tokens": 1000.4,
-    }
-    for context, score in (("pages only", 0.42), ("hybrid, bm25", 0.96))
-]
+FIGURES: dict[str, Any] = {
+    "suite": "needles",
+    "metric": "exact match",
+    "tasks": ["single_number", "single_uuid"],
+    "rows": [
+        {
+            "length": 2048,
+            "budget": 1024,
+            "context": context,
+            "scores": {"single_number": score, "single_uuid": 0.5},
+            "counts": {"single_number": 50, "single_uuid": 50},
+            "prompt_tokens": 1000.4,
+        }
+        for context, score in (("pages", 0.42), ("hybrid, bm25", 0.96))
+    ],
+}
 
 
 def test_a_benchmark_becomes_a_table() -> None:
-    assert benchmark_table(ROWS).splitlines() == [
+    assert benchmark_table(FIGURES).splitlines() == [
         "| document tokens | budget | context | single_number | single_uuid | prompt tokens |",
         "|--:|--:|---|--:|--:|--:|",
-        "| 2,048 | 1,024 | pages only | 42% | 50% | 1,000 |",
+        "| 2,048 | 1,024 | pages | 42% | 50% | 1,000 |",
         "| 2,048 | 1,024 | hybrid, bm25 | 96% | 50% | 1,000 |",
         "",
-        "50 documents for each task and row.",
+        "needles, exact match; 50 samples for each task and row.",
     ]
 
 
 def test_figures_are_filled_into_the_card_of_the_reference_checkpoint(tmp_path: Path) -> None:
     card, rows = tmp_path / "card.md", tmp_path / "rows.json"
     card.write_text((CARDS / "hybridctx-tiny.md").read_text())
-    rows.write_text(json.dumps(ROWS))
+    rows.write_text(json.dumps(FIGURES))
     result = CliRunner().invoke(app, ["fill-card", str(card), str(rows)])
     assert result.exit_code == 0, result.output
     filled = ModelCard.load(card)
-    assert benchmark_table(ROWS) in filled.text
+    assert benchmark_table(FIGURES) in filled.text
     results = filled.data.eval_results
     tasks, values = ([one.dataset_args["task"] for one in results], [one.metric_value for one in results])
     assert list(zip(tasks, values, strict=True)) == [
         *(("single_number", 0.42), ("single_number", 0.96)),
         *(("single_uuid", 0.5), ("single_uuid", 0.5)),
     ]
-    assert results[0].metric_name == "Exact match, pages only" and results[0].dataset_args["budget"] == 1024
+    assert results[0].metric_name == "exact match, pages" and results[0].dataset_args["budget"] == 1024
     once = card.read_text()
     fill_benchmark_card(card, rows)
     assert card.read_text() == once
@@ -227,11 +232,11 @@ def test_figures_are_filled_into_the_card_of_the_reference_checkpoint(tmp_path: 
 
 def test_figures_are_added_to_a_card_that_has_no_table_yet(checkpoint: Path, tmp_path: Path) -> None:
     rows, card = tmp_path / "rows.json", checkpoint / "README.md"
-    rows.write_text(json.dumps(ROWS))
+    rows.write_text(json.dumps(FIGURES))
     before = ModelCard.load(card)
     fill_benchmark_card(card, rows)
     filled = ModelCard.load(card)
-    assert filled.text.startswith(before.text.rstrip()) and benchmark_table(ROWS) in filled.text
+    assert filled.text.startswith(before.text.rstrip()) and benchmark_table(FIGURES) in filled.text
     assert filled.data.model_name == "source, HybridCtx"
     fill_benchmark_card(card, rows)
     assert ModelCard.load(card).content == filled.content
@@ -240,7 +245,7 @@ def test_figures_are_added_to_a_card_that_has_no_table_yet(checkpoint: Path, tmp
         fill_benchmark_card(card, rows)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', '[{"num_tokens": 5}]'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', '{"tasks": [], "rows": [5]}'])
 def test_a_file_that_is_no_benchmark_leaves_the_card_alone(tmp_path: Path, content: str) -> None:
     card = tmp_path / "card.md"
     card.write_text((CARDS / "hybridctx-tiny.md").read_text())

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, pipeline
 
 import transformers_hybridctx  # noqa: F401 (registers)
-from transformers_hybridctx.evaluation.needle_benchmark import run_needle_benchmark
+from transformers_hybridctx import evaluation
 from transformers_hybridctx.evaluation.needles import draw_haystack, make_example
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
 
@@ -42,13 +42,16 @@ def test_auto_classes_load_it() -> None:
     assert type(AutoProcessor.from_pretrained(BUNDLED_CHECKPOINT)).__name__ == "HybridCtxProcessor"
 
 
-def test_hybrids_find_held_out_needles_at_half_the_tokens(pipe: Any, prose: str) -> None:
-    rows = run_needle_benchmark(pipe, prose, [2048], 0.5, examples=12, seed=11, tasks=("single_number",))
-    found = {row["context"]: row["exact_match"]["single_number"] for row in rows}
+def test_hybrids_find_held_out_needles_at_half_the_tokens(pipe: Any) -> None:
+    knobs = {"lengths": (2048,), "examples": 12, "seed": 11, "tasks": ("single_number",)}
+    suite = evaluation.make_suite("needles", prose=EXAMPLES / "persuasion.txt", **knobs)
+    rows = evaluation.run(suite, pipe).rows
+    found = {row.context: row.scores["single_number"] for row in rows}
     assert found["hybrid, bm25"] >= 0.8
     assert found["hybrid, anchors"] >= 0.8
     for row in rows:
-        assert row["prompt_tokens"] <= row["budget"]
+        assert row.prompt_tokens is not None and row.budget == 1024
+        assert row.prompt_tokens <= row.budget
 
 
 def test_evidence_lies_on_the_needle(pipe: Any, prose: str) -> None:

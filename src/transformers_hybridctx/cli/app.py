@@ -31,11 +31,12 @@ app = typer.Typer(
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Documents": (ask, read, plan, render, chat),
     "Many documents": (batch, serve),
-    "Checkpoints": (convert, export, merge_lora, fill_card, train, evaluate, heads),
+    "Checkpoints": (convert, export, merge_lora, fill_card, train, heads),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(evaluate, name="evaluate", rich_help_panel="Checkpoints")
 
 
 def _print_version(is_asked: bool) -> None:

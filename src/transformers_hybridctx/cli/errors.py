@@ -14,7 +14,8 @@ from .console import messages_console
 from .options import in_options
 
 _EXTRA_OF = {
-    **{"wonderwords": "evaluate", "accelerate": "train", "datasets": "train"},
+    **dict.fromkeys(("wonderwords", "rouge", "jieba", "pyarrow", "matplotlib", "lm_eval"), "evaluate"),
+    **{"accelerate": "train", "datasets": "train"},
     **dict.fromkeys(("cachetools", "fastapi", "multipart", "openai", "prometheus_client", "uvicorn"), "serve"),
 }
 """Packages that a command may lack, and the extra of this package that brings them."""

@@ -4,31 +4,63 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from typer.core import TyperGroup
 
-from .console import answers_console
+from .console import answers_console, print_line
 from .errors import clear_errors
 from .loading import load_pipeline, read_prose
 from .options import Haystack, Model
-from .output_files import write_json
+from .output_files import write_json, written_whole
+
+if TYPE_CHECKING:
+    from ..evaluation.tables import Table as Figures
 
 Seed = Annotated[int, typer.Option(help="Of the documents, keys and values.")]
+_FIRST_WORDS = "suite"
 
 
-def evaluate(
-    haystack: Haystack,
+class _SuiteUnlessNamed(TyperGroup):
+    """`evaluate ruler` is `evaluate suite ruler`: what is no command is a suite or a file."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [_FIRST_WORDS, *args]
+        return list(super().parse_args(ctx, args))
+
+
+evaluate = typer.Typer(
+    cls=_SuiteUnlessNamed,
+    help="A checkpoint on the field's benchmarks, the cost beside every score: hybridctx evaluate SUITE, or a text file "
+    "for needles in its prose. `hybridctx evaluate suite --help` says how.",
+    no_args_is_help=True,
+)
+
+
+@evaluate.command(_FIRST_WORDS)
+def evaluate_suite(
+    suite: Annotated[
+        str,
+        typer.Argument(
+            help="needles, ruler, niah, longbench, longbench-v2, helmet, mrcr, qasper, vtcbench, rows; or a text "
+            "file: needles in it.",
+            show_default=False,
+        ),
+    ],
     model: Model = None,
-    num_tokens: Annotated[list[int], typer.Option(help="Length of the documents in text tokens.")] = [2048],  # noqa: B006
-    budget_share: Annotated[float, typer.Option(help="Budget as a part of the document's tokens.")] = 0.5,
-    examples: Annotated[int, typer.Option(min=1, help="Documents for each task.")] = 50,
-    seed: Seed = 0,
     context: Annotated[
         list[str],
-        typer.Option(help="Only these: pages only; tokens only; bm25 alone; hybrid, anchors; hybrid, bm25; ..."),
+        typer.Option(
+            help="pages, tokens, truncated, bm25-only, hybrid; several times for each; all but tokens if not given."
+        ),
     ] = [],  # noqa: B006
+    policy: Annotated[
+        list[str], typer.Option(help="What a hybrid copies: anchors, bm25, attention, ...; several times for each.")
+    ] = [],  # noqa: B006
+    fusion_order: Annotated[list[str], typer.Option(help="pages_first or tokens_first; several times for each.")] = [],  # noqa: B006
     grounding: Annotated[
         list[str],
         typer.Option(help="How answers are held to the document: none, quote, strings; several times for each."),
@@ -36,34 +68,116 @@ def evaluate(
     blank_pages: Annotated[
         bool, typer.Option("--blank-pages", help="Also with nothing on the pages: what holding alone gives.")
     ] = False,
+    budget: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.", show_default=False)] = None,
+    budget_share: Annotated[
+        float | None,
+        typer.Option(
+            help="The same as a part of the context's tokens; 0.5 unless --budget is given.", show_default=False
+        ),
+    ] = None,
+    lengths: Annotated[
+        list[str],
+        typer.Option(
+            "--lengths", "--num-tokens", help="Tokens of the contexts, such as 4096,8192.", show_default=False
+        ),
+    ] = [],  # noqa: B006
+    task: Annotated[list[str], typer.Option(help="Only these of the suite's tasks.", show_default=False)] = [],  # noqa: B006
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="Samples for each task and length; the suite's own number if not given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is drawn; the suite's own if not given.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="The suite's data: a folder in the published form, or a Hub id.", show_default=False),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Of a data set on the Hub: a commit, to have the same rows again.", show_default=False),
+    ] = None,
+    prose: Annotated[Path | None, typer.Option(help="A text file to hide needles in.", show_default=False)] = None,
     num_beams: Annotated[int, typer.Option(min=1, help="Beams of the search.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write the table as JSON here.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer, in place of the suite's own bound.", show_default=False)
+    ] = None,
+    answer_prefix: Annotated[
+        bool, typer.Option("--answer-prefix", help="End the question with the suite's own beginning of an answer.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder that keeps each sample as it is finished: a run that was stopped goes on. NAME.json: the "
+            "table alone.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Needles in RULER's formats: pages only, tokens only and hybrids side by side, by exact match."""
+    """A benchmark: pages only, tokens only and hybrids side by side, with cost and 95% intervals."""
     with clear_errors():
-        from ..evaluation.needle_benchmark import CONTEXTS, TASKS, run_needle_benchmark
+        from ..evaluation.contexts import make_contexts
+        from ..evaluation.runner import run
+        from ..evaluation.suites.registry import SUITES, make_suite
 
-        text = read_prose(haystack)
-        rows = run_needle_benchmark(
-            load_pipeline(model),
-            text,
-            num_tokens,
-            budget_share,
-            examples,
-            seed,
-            contexts=context or list(CONTEXTS),
-            groundings=grounding,
-            blank_pages=blank_pages,
-            num_beams=num_beams,
+        if suite not in SUITES and Path(suite).is_file():
+            suite, prose = "needles", Path(suite)
+        if prose is not None:
+            read_prose(prose)
+        chosen = make_suite(
+            suite,
+            tasks=tuple(task) or None,
+            examples=examples,
+            seed=seed,
+            lengths=_numbers("--lengths", lengths) or None,
+            data=data,
+            revision=revision,
+            prose=prose,
         )
-        if out:
-            write_json(out, rows)
-    table = Table("document tokens", "budget", "context", "held", "pages", *TASKS, "prompt tokens")
+        if budget is None and budget_share is None:
+            budget_share = 0.5
+        contexts = make_contexts(
+            context, policy, grounding, fusion_order, blank_pages, budget=budget, budget_share=budget_share
+        )
+        generation = {"max_new_tokens": max_new_tokens} if max_new_tokens else {}
+        folder = None if out is None or out.suffix == ".json" else out
+        asked = load_model(model)
+        table = run(
+            chosen, asked, contexts, out=folder, answer_prefix=answer_prefix, num_beams=num_beams, **generation
+        )
+        if out is not None:
+            write_json(out if folder is None else folder / "table.json", table.to_dict())
+        if folder is not None:
+            with written_whole(folder / "table.md") as unfinished:
+                unfinished.write_text(table.to_markdown() + "\n", encoding="utf-8")
+    _print_table(table)
+
+
+def load_model(name: str | None) -> Any:
+    """A pipeline, or any other language model by its name."""
+    from transformers import AutoConfig
+
+    from ..configuration_hybridctx import HybridCtxConfig
+
+    if name is not None and AutoConfig.from_pretrained(name).model_type != HybridCtxConfig.model_type:
+        return name
+    return load_pipeline(name)
+
+
+def _numbers(option: str, words: list[str]) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for word in words for number in word.split(",") if number.strip())
+    except ValueError as error:
+        raise ValueError(f"{option} {','.join(words)} is not a list of numbers such as 4096,8192") from error
+
+
+def _print_table(table: Figures) -> None:
+    heading, rows = table.cells()
+    shown = Table(*heading)
     for row in rows:
-        scores = [f"{row['exact_match'][task]:.0%}" for task in TASKS]
-        what = [row["context"], row["grounding"], "blank" if row["blank_pages"] else "as drawn"]
-        table.add_row(str(row["num_tokens"]), str(row["budget"]), *what, *scores, f"{row['prompt_tokens']:.0f}")
-    answers_console().print(table)
+        shown.add_row(*row)
+    answers_console().print(shown)
+    for failed in (one for one in table.rows if one.failures):
+        print_line(f"{failed.context}: {failed.failures} failed and count as 0, the first with {failed.first_failure}")
+    for group in table.same_cost():
+        print_line("same cost (to 5%): " + "; ".join(group))
 
 
 def heads(

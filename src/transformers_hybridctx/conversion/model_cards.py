@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -167,15 +167,14 @@ def fill_benchmark_card(card_file: Path, benchmark_file: Path) -> None:
 
     Args:
         card_file: a card. Its table stands between two lines, which are added at the end where it has none.
-        benchmark_file: JSON that `hybridctx evaluate --out` wrote: rows of `num_tokens`, `budget`, `context`,
-            `examples`, `exact_match` {task: 0 to 1} and `prompt_tokens`.
+        benchmark_file: JSON that `hybridctx evaluate ... --out` wrote: `suite`, `metric`, `tasks` and `rows`.
 
     Raises:
         CheckpointError: a card with one of the two lines only, or a file of another form.
     """
     try:
-        rows = json.loads(benchmark_file.read_text(encoding="utf-8"))
-        table, results = benchmark_table(rows), _results(rows)
+        figures = json.loads(benchmark_file.read_text(encoding="utf-8"))
+        table, results = benchmark_table(figures), _results(figures)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(
             f"{benchmark_file} is not a table of `hybridctx evaluate --out` ({type(error).__name__}: {error})"
@@ -195,33 +194,36 @@ def fill_benchmark_card(card_file: Path, benchmark_file: Path) -> None:
     card_file.write_text(f"---\n{card.data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
 
 
-def benchmark_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown of the rows of a needle benchmark: exact match in percent."""
-    tasks = list(rows[0]["exact_match"])
+def benchmark_table(figures: Mapping[str, Any]) -> str:
+    """Markdown of what `hybridctx evaluate ... --out` wrote: scores in percent, with the cost."""
+    tasks = list(figures["tasks"])
     lines = [
         "| document tokens | budget | context | " + " | ".join(tasks) + " | prompt tokens |",
         "|--:|--:|---|" + "--:|" * (len(tasks) + 1),
     ]
-    for row in rows:
-        scores = " | ".join(f"{row['exact_match'][task]:.0%}" for task in tasks)
-        lengths = f"{row['num_tokens']:,} | {row['budget']:,}"
-        lines.append(f"| {lengths} | {row['context']} | {scores} | {row['prompt_tokens']:,.0f} |")
-    return "\n".join([*lines, "", f"{rows[0]['examples']} documents for each task and row."])
+    for row in figures["rows"]:
+        scores = " | ".join(f"{row['scores'][task]:.0%}" if task in row["scores"] else "" for task in tasks)
+        lengths = " | ".join("" if row[name] is None else f"{row[name]:,}" for name in ("length", "budget"))
+        spent = "" if row["prompt_tokens"] is None else f"{row['prompt_tokens']:,.0f}"
+        lines.append(f"| {lengths} | {row['context']} | {scores} | {spent} |")
+    counts = sorted({count for row in figures["rows"] for count in row["counts"].values()})
+    number = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    return "\n".join([*lines, "", f"{figures['suite']}, {figures['metric']}; {number} samples for each task and row."])
 
 
-def _results(rows: Sequence[dict[str, Any]]) -> list[EvalResult]:
+def _results(figures: Mapping[str, Any]) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="question-answering",
-            task_name="Needles in a haystack",
-            dataset_type="needles-in-prose",
-            dataset_name=f"{task}, documents of {row['num_tokens']} tokens, budget {row['budget']}",
-            dataset_config=f"{task}, {row['num_tokens']}, {row['budget']}",  # results are grouped by it
-            dataset_args={"task": task, "num_tokens": row["num_tokens"], "budget": row["budget"]},
-            metric_type="exact_match",
-            metric_name=f"Exact match, {row['context']}",
+            task_name="Long-document question answering",
+            dataset_type=figures["suite"],
+            dataset_name=f"{task}, documents of {row['length']} tokens, budget {row['budget']}",
+            dataset_config=f"{task}, {row['length']}, {row['budget']}",  # results are grouped by it
+            dataset_args={"task": task, "length": row["length"], "budget": row["budget"]},
+            metric_type=figures["metric"].replace(" ", "_"),
+            metric_name=f"{figures['metric']}, {row['context']}",
             metric_value=round(float(value), 4),
         )
-        for row in rows
-        for task, value in row["exact_match"].items()
+        for row in figures["rows"]
+        for task, value in row["scores"].items()
     ]

@@ -11,10 +11,13 @@ from __future__ import annotations
 import re
 import uuid
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from random import Random
 from typing import Literal
+
+from .metrics.string_match import exact_strings
 
 Task = Literal["single_number", "single_uuid", "multikey", "multivalue", "multiquery"]
 TASKS: tuple[Task, ...] = ("single_number", "single_uuid", "multikey", "multivalue", "multiquery")
@@ -34,8 +37,7 @@ class NeedleExample:
 
     def is_exact(self, prediction: str) -> bool:
         """Whether all answers, and no other number or code, stand in `prediction` (order is free, as in RULER)."""
-        said = re.findall(r"[\w-]+", prediction)
-        return sorted(said) == sorted(self.answers)
+        return exact_strings(prediction, self.answers) == 1
 
 
 @cache
@@ -144,3 +146,25 @@ def draw_haystack(rng: Random, prose: str, num_chars: int) -> str:
     if len(ends) > 1:
         start, end = ends[0], ends[-1]
     return prose[start:end].strip() or prose[:num_chars]
+
+
+def documents_of(count: Callable[[str], int], haystack: str, num_tokens: int) -> Callable[[Random], str]:
+    """Draws pieces of the haystack of at least `num_tokens` tokens, and hardly more.
+
+    Args:
+        count: tokens of a text.
+    """
+    sample = haystack[:200_000]
+    characters_per_token = len(sample) / count(sample)
+
+    def draw(rng: Random) -> str:
+        size = round(num_tokens * characters_per_token)
+        while True:
+            text = draw_haystack(rng, haystack, size)
+            if count(text) >= num_tokens:
+                return text
+            if len(text) >= len(haystack):
+                raise ValueError(f"the haystack has fewer than {num_tokens} tokens; give a longer text")
+            size = round(size * 1.05) + 50
+
+    return draw

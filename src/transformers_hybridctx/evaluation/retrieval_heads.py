@@ -17,8 +17,8 @@ from transformers.utils import logging
 from ..caching.attention_ranking import passage_scores
 from ..planning.passages import passages_of
 from ..planning.policies.bm25 import BM25Policy
-from .needle_benchmark import documents_of, environment
-from .needles import Task, make_example
+from .needles import Task, documents_of, make_example
+from .runner import environment
 
 
 def measure_retrieval_heads(
@@ -46,7 +46,7 @@ def measure_retrieval_heads(
         the first four (`hit_at_4`); the same of all heads together (`all_heads`), of `bm25` and of a random order
         (`chance`); `passages`, how many there are on average; `environment`.
     """
-    draw = documents_of(pipe, haystack, num_tokens)
+    draw = documents_of(pipe.processor.encoder.count, haystack, num_tokens)
     ranks: list[np.ndarray] = []
     together: list[int] = []
     words: list[int] = []
