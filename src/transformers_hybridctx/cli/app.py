@@ -15,6 +15,7 @@ from .chat import chat
 from .checkpoints import convert, export, fill_card, merge_lora
 from .console import accept_any_character
 from .evaluation import evaluate, heads
+from .evaluation_results import legibility
 from .plan import plan
 from .render import render
 from .serve import serve
@@ -31,7 +32,7 @@ app = typer.Typer(
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Documents": (ask, read, plan, render, chat),
     "Many documents": (batch, serve),
-    "Checkpoints": (convert, export, merge_lora, fill_card, train, heads),
+    "Checkpoints": (convert, export, merge_lora, fill_card, train, heads, legibility),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:

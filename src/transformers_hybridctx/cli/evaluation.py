@@ -12,6 +12,8 @@ from typer.core import TyperGroup
 
 from .console import answers_console, print_line
 from .errors import clear_errors
+from .evaluation_options import load_model, numbers
+from .evaluation_results import compare, harness, report, tradeoff
 from .loading import load_pipeline, read_prose
 from .options import Haystack, Model
 from .output_files import write_json, written_whole
@@ -37,6 +39,14 @@ evaluate = typer.Typer(
     help="A checkpoint on the field's benchmarks, the cost beside every score: hybridctx evaluate SUITE, or a text file "
     "for needles in its prose. `hybridctx evaluate suite --help` says how.",
     no_args_is_help=True,
+)
+
+
+evaluate.command()(tradeoff)
+evaluate.command()(report)
+evaluate.command()(compare)
+evaluate.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
+    harness
 )
 
 
@@ -126,7 +136,7 @@ def evaluate_suite(
             tasks=tuple(task) or None,
             examples=examples,
             seed=seed,
-            lengths=_numbers("--lengths", lengths) or None,
+            lengths=numbers("--lengths", lengths) or None,
             data=data,
             revision=revision,
             prose=prose,
@@ -148,24 +158,6 @@ def evaluate_suite(
             with written_whole(folder / "table.md") as unfinished:
                 unfinished.write_text(table.to_markdown() + "\n", encoding="utf-8")
     _print_table(table)
-
-
-def load_model(name: str | None) -> Any:
-    """A pipeline, or any other language model by its name."""
-    from transformers import AutoConfig
-
-    from ..configuration_hybridctx import HybridCtxConfig
-
-    if name is not None and AutoConfig.from_pretrained(name).model_type != HybridCtxConfig.model_type:
-        return name
-    return load_pipeline(name)
-
-
-def _numbers(option: str, words: list[str]) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for word in words for number in word.split(",") if number.strip())
-    except ValueError as error:
-        raise ValueError(f"{option} {','.join(words)} is not a list of numbers such as 4096,8192") from error
 
 
 def _print_table(table: Figures) -> None:

@@ -174,7 +174,7 @@ def fill_benchmark_card(card_file: Path, benchmark_file: Path) -> None:
     """
     try:
         figures = json.loads(benchmark_file.read_text(encoding="utf-8"))
-        table, results = benchmark_table(figures), _results(figures)
+        table, results = benchmark_table(figures), evaluation_results(figures)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(
             f"{benchmark_file} is not a table of `hybridctx evaluate --out` ({type(error).__name__}: {error})"
@@ -211,7 +211,8 @@ def benchmark_table(figures: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"{figures['suite']}, {figures['metric']}; {number} samples for each task and row."])
 
 
-def _results(figures: Mapping[str, Any]) -> list[EvalResult]:
+def evaluation_results(figures: Mapping[str, Any]) -> list[EvalResult]:
+    """What `hybridctx evaluate ... --out` wrote, as a model card's metadata has it."""
     return [
         EvalResult(
             task_type="question-answering",

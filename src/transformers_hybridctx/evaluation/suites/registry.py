@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .base import Suite
+from .chains import TradeOffTasks
 from .helmet import Helmet
 from .longbench import LongBench, LongBenchV2
 from .mrcr import MRCR
@@ -20,7 +21,19 @@ from .vtcbench import VTCBench
 
 SUITES: dict[str, type[Suite]] = {
     suite.name: suite
-    for suite in (Needles, Ruler, NeedleAtDepths, LongBench, LongBenchV2, Helmet, MRCR, Qasper, VTCBench, Rows)
+    for suite in (
+        Needles,
+        Ruler,
+        NeedleAtDepths,
+        LongBench,
+        LongBenchV2,
+        Helmet,
+        MRCR,
+        Qasper,
+        VTCBench,
+        Rows,
+        TradeOffTasks,
+    )
 }
 
 
