@@ -54,8 +54,9 @@ def test_help_lists_users_commands_before_developers() -> None:
         "merge-lora",
         "fill-card",
         "train",
-        "evaluate",
         "heads",
+        "legibility",
+        "evaluate",
     ]
 
 
@@ -69,7 +70,12 @@ def test_help_lists_users_commands_before_developers() -> None:
         (["render"], "--out --config --scale"),
         (["chat"], "--model --budget --visual-share --min-scale --text-policy --max-text-tokens --max-new-tokens"),
         (["chat"], "--grounding --repair --abstain"),
-        (["evaluate"], "--model --num-tokens --budget-share --examples --seed --out"),
+        (
+            ["evaluate", "suite"],
+            "--model --budget-share --examples --seed --out --context --policy --task --data --prose",
+        ),
+        (["evaluate", "tradeoff"], "--model --lengths --budget-share --scale --examples --out"),
+        (["legibility"], "--model --font-size --dpi --examples --out"),
         (["heads"], "--model --num-tokens --examples --seed --out"),
         (["convert"], "--revision --dtype --load-in-4bit --fold-phi --render-config --overwrite --dry-run --verify"),
         (["convert"], "--push-to-hub --private"),
@@ -136,7 +142,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(
     def missing(model: Any) -> None:
         raise ModuleNotFoundError("No module named 'wonderwords'", name="wonderwords")
 
-    monkeypatch.setattr(evaluation, "load_pipeline", missing)
+    monkeypatch.setattr(evaluation, "load_model", missing)
     assert refused("evaluate", document) == (
         "this needs the package wonderwords: pip install 'transformers-hybridctx[evaluate]'"
     )
