@@ -21,7 +21,7 @@ OFFLINE = ("niah_single_1", "niah_multikey_2", "niah_multikey_3", "vt", "cwe", "
 class Words:
     """A tokenizer whose tokens are words."""
 
-    def tokenize(self, text: str) -> list[str]:
+    def tokenize(self, text: str, **options: Any) -> list[str]:
         return text.split()
 
 

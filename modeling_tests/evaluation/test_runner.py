@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from sample_questions import DOCUMENT, QUESTIONS
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from transformers_hybridctx import LongDocQAPipeline, evaluation
 from transformers_hybridctx.evaluation.contexts import Context, make_contexts, parse_context
@@ -142,6 +143,27 @@ def test_contexts_are_what_they_are_called(pipe: LongDocQAPipeline) -> None:
     assert hybrid["visual"] == pages["visual"] and hybrid["text"] > 0
     assert plan(Context("bm25-only"))["text"] == hybrid["text"] and plan(Context("bm25-only"))["visual"] == 0
     assert plan(Context("pages", blank_pages=True)) == pages
+
+
+def test_any_other_language_model_has_its_text_cut_in_the_middle(pipe: LongDocQAPipeline, tmp_path: Path) -> None:
+    tokenizer = pipe.processor.tokenizer
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    contexts = [
+        Context("tokens"),
+        Context("truncated", budget=80),
+        Context("truncated", budget_share=0.01),
+        Context("pages"),
+    ]
+    assert contexts[1].label == contexts[2].label
+    whole, cut, pages = evaluation.run(Questions(), str(tmp_path), [contexts[0], contexts[1], contexts[3]]).rows
+    assert whole.failures == cut.failures == 0 and cut.prompt_tokens is not None and cut.prompt_tokens <= 80
+    assert whole.prompt_tokens is not None and whole.effective_ratio == 1.0 and cut.effective_ratio is not None
+    assert cut.effective_ratio > 1.5 and whole.seconds["first token"] > 0
+    assert pages.failures == 4 and "is a text model" in str(pages.first_failure)
+    (small,) = evaluation.run(Questions(), str(tmp_path), [contexts[2]]).rows
+    assert "has no room beside a question" in str(small.first_failure)
 
 
 def test_a_budget_that_cannot_be_met_is_a_failure_of_each_sample(pipe: LongDocQAPipeline) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 from ..metrics.string_match import exact_strings
 from ..needles import Task, documents_of, draw_key, draw_number, hide, make_example
 from ..samples import Sample
+from ..token_counts import TokenCounter
 from .base import Suite
 
 _MAX_NEW_TOKENS = 256
@@ -46,7 +47,7 @@ class TradeOffTasks(Suite):
         haystack = self.prose.read_text(encoding="utf-8")
         found = []
         for length in self.lengths:
-            draw = documents_of(lambda text: len(tokenizer.tokenize(text)), haystack, length)
+            draw = documents_of(TokenCounter(tokenizer), haystack, length)
             for task in self.chosen_tasks:
                 for number in range(self.examples or 20):
                     rng = Random(f"{self.seed} {length} {task} {number}")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from ..metrics.string_match import exact_strings
 from ..needles import TASKS, documents_of, make_example
 from ..samples import Sample
+from ..token_counts import TokenCounter
 from .base import Suite
 
 _MAX_NEW_TOKENS = 256
@@ -41,7 +42,7 @@ class Needles(Suite):
         haystack = self.prose.read_text(encoding="utf-8")
         found = []
         for length in self.lengths:
-            draw = documents_of(lambda text: len(tokenizer.tokenize(text)), haystack, length)
+            draw = documents_of(TokenCounter(tokenizer), haystack, length)
             for task in TASKS:
                 for number in range((self.examples or 50) if task in self.chosen_tasks else 0):
                     rng = Random(f"{self.seed} {length} {task} {number}")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from ..metrics.string_match import string_match_all
 from ..needles import SENTENCE_END, documents_of, draw_key, draw_number, needle_question, needle_sentence
 from ..samples import Sample
+from ..token_counts import TokenCounter
 from .base import Suite
 
 _MAX_NEW_TOKENS = 128
@@ -48,7 +49,7 @@ class NeedleAtDepths(Suite):
         haystack = self.prose.read_text(encoding="utf-8")
         found = []
         for length in self.lengths:
-            draw = documents_of(lambda text: len(tokenizer.tokenize(text)), haystack, length)
+            draw = documents_of(TokenCounter(tokenizer), haystack, length)
             for step in range(self.depths):
                 depth = step / (self.depths - 1)
                 for number in range(self.examples or 1):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from .base import Suite
@@ -52,8 +51,6 @@ def make_suite(name: str, **knobs: Any) -> Suite:
     known = {one.name for one in fields(SUITES[name])}
     if unknown := sorted(given.keys() - known):
         raise ValueError(f"the suite {name!r} has no {unknown[0]}; it has {', '.join(sorted(known))}")
-    if "data" in given and SUITES[name] is Ruler:
-        given["data"] = Path(given["data"])
     return SUITES[name](**given)
 
 

@@ -12,7 +12,8 @@ from random import Random
 
 import numpy as np
 
-from .draws import SHORT, Counter, Drawn, Form, drawn_to_fit, fitting_size, word_list
+from ...token_counts import TokenCounter
+from .draws import SHORT, Drawn, Form, drawn_to_fit, fitting_size, word_list
 
 _COMMON = 10
 _STEP = 10
@@ -40,7 +41,7 @@ FREQUENT_FORM = Form(
 )
 
 
-def draw_common(rng: Random, seed: int, count: Counter, length: int, more_words: Path | None) -> Drawn:
+def draw_common(rng: Random, seed: int, count: TokenCounter, length: int, more_words: Path | None) -> Drawn:
     """
     Prompts without end, each after a solved example.
 
@@ -89,7 +90,7 @@ def _more(file: Path | None, size: int) -> list[str]:
     return list(json.loads(file.read_text(encoding="utf-8")).values())
 
 
-def draw_frequent(rng: Random, seed: int, count: Counter, length: int) -> Drawn:
+def draw_frequent(rng: Random, seed: int, count: TokenCounter, length: int) -> Drawn:
     """Prompts without end: coded words, the n-th most frequent one in proportion to n to the power of -2."""
     longest = length - FREQUENT_FORM.max_new_tokens
     step = longest // 32

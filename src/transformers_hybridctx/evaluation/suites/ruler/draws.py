@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from ...samples import Sample
+from ...token_counts import TokenCounter
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 SHORT = 4096
@@ -50,18 +51,8 @@ class Form:
         )
 
 
-class Counter:
-    """Tokens of a text, as RULER counts them: by the model's own tokenizer, without special tokens."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-
-    def __call__(self, text: str) -> int:
-        return len(self._tokenizer.tokenize(text))
-
-
 def fitting_size(
-    make: Callable[[int], str], count: Counter, length: int, reserved: int, step: int, first: int | None = None
+    make: Callable[[int], str], count: TokenCounter, length: int, reserved: int, step: int, first: int | None = None
 ) -> int:
     """The largest haystack whose prompt and `reserved` tokens fit, by bisection; `step` if none does.
 
@@ -85,7 +76,7 @@ def fitting_size(
 
 
 def drawn_to_fit(
-    make: Callable[[int], tuple[str, list[str]]], count: Counter, length: int, reserved: int, size: int, step: int
+    make: Callable[[int], tuple[str, list[str]]], count: TokenCounter, length: int, reserved: int, size: int, step: int
 ) -> tuple[str, list[str]]:
     """A prompt and its references; smaller ones are tried where it came out too long.
 
@@ -185,7 +176,6 @@ Drawn = Iterator[tuple[str, list[str]]]
 __all__ = [
     "NOISE",
     "SHORT",
-    "Counter",
     "Drawn",
     "Form",
     "Keys",

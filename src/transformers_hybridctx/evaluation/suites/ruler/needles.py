@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from .draws import NOISE, SHORT, Counter, Drawn, Form, draw, drawn_to_fit, fitting_size, joined, sentences_of
+from ...token_counts import TokenCounter
+from .draws import NOISE, SHORT, Drawn, Form, draw, drawn_to_fit, fitting_size, joined, sentences_of
 
 NEEDLE = "One of the special magic {kind} for {key} is: {value}."
 _DEPTHS = [int(depth) for depth in np.round(np.linspace(0, 100, num=40))]
@@ -43,7 +44,7 @@ class NeedleTask:
             )
         return Form(template, prefix, r"What (?:is|are all) the special magic ", 128)
 
-    def draw(self, rng: Random, seed: int, count: Counter, length: int, prose: str | None) -> Drawn:
+    def draw(self, rng: Random, seed: int, count: TokenCounter, length: int, prose: str | None) -> Drawn:
         """
         Prompts without end.
 

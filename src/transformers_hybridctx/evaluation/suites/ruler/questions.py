@@ -9,7 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .draws import Counter, Drawn, Form, drawn_to_fit, fitting_size
+from ...token_counts import TokenCounter
+from .draws import Drawn, Form, drawn_to_fit, fitting_size
 
 _INSTRUCTION = (
     "Answer the question based on the given documents. Only give me the answer and do not output any other words."
@@ -32,7 +33,7 @@ class _Question:
     more: list[int]
 
 
-def draw_questions(task: str, rng: Random, seed: int, count: Counter, length: int, folder: Path) -> Drawn:
+def draw_questions(task: str, rng: Random, seed: int, count: TokenCounter, length: int, folder: Path) -> Drawn:
     """As many prompts as there are questions: the passages that answer one, among others.
 
     Raises:

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 from ...metrics.string_match import string_match_all, string_match_part
 from ...samples import Sample
+from ...token_counts import TokenCounter
 from ..base import Suite
 from .counting import COMMON_FORM, FREQUENT_FORM, draw_common, draw_frequent
-from .draws import Counter, Drawn, Form
+from .draws import Drawn, Form
 from .needles import NEEDLE_TASKS
 from .questions import FILES, draw_questions
 from .questions import FORM as QUESTION_FORM
@@ -47,8 +48,14 @@ class Ruler(Suite):
     data: Path | None = None
     prose: Path | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("data", "prose"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(given))
+
     def samples(self, tokenizer: Any) -> list[Sample]:
-        count, prose = Counter(tokenizer), self._prose()
+        count, prose = TokenCounter(tokenizer), self._prose()
         self._check_questions()
         found = []
         for length in self.lengths:
@@ -60,7 +67,7 @@ class Ruler(Suite):
                 ]
         return found
 
-    def _draw(self, task: str, rng: Random, count: Counter, length: int, prose: str | None) -> tuple[Form, Drawn]:
+    def _draw(self, task: str, rng: Random, count: TokenCounter, length: int, prose: str | None) -> tuple[Form, Drawn]:
         if task in NEEDLE_TASKS:
             return NEEDLE_TASKS[task].form, NEEDLE_TASKS[task].draw(rng, self.seed, count, length, prose)
         if task == "vt":

@@ -10,7 +10,8 @@ from random import Random
 
 import numpy as np
 
-from .draws import NOISE, SHORT, Counter, Drawn, Form, drawn_to_fit, fitting_size
+from ...token_counts import TokenCounter
+from .draws import NOISE, SHORT, Drawn, Form, drawn_to_fit, fitting_size
 
 _HOPS = 4
 _EXAMPLE_TOKENS = 500
@@ -27,7 +28,7 @@ FORM = Form(
 )
 
 
-def draw_tracing(rng: Random, seed: int, count: Counter, length: int) -> Drawn:
+def draw_tracing(rng: Random, seed: int, count: TokenCounter, length: int) -> Drawn:
     """Prompts without end, each after a solved example of its own."""
     numbers = np.random.RandomState(seed)
     size = fitting_size(lambda one: _prompt(rng, numbers, one, True)[0], count, _EXAMPLE_TOKENS, 0, 5)
