@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import TALE, refused, run
+from document_samples import SamplePage, pdf_file, scan
 from PIL import Image
 
 from transformers_hybridctx import PageRenderer, RenderConfig
@@ -55,9 +56,19 @@ def test_render_counts_what_no_font_has(glyph_config: Path, tmp_path: Path) -> N
     assert json.loads((tmp_path / "out" / "layout.json").read_text())["undrawable"] == [[1, "U+0001"]]
 
 
-def test_pictures_are_not_rendered_again(tmp_path: Path) -> None:
-    Image.new("L", (8, 8)).save(tmp_path / "page.png")
-    assert "holds pictures already" in refused("render", tmp_path / "page.png", "--out", tmp_path)
+def test_pages_of_a_pdf_are_rendered_as_they_are_with_their_characters(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf_file(["The code is 4821.", SamplePage(b"", picture=scan("a scan"))]))
+    result = run("render", tmp_path / "a.pdf", "--layout", "source", "--scale", "0.5", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "layout       2 pages as in the file (unknown text on 2)" in result.stdout
+    assert Image.open(tmp_path / "out" / "page-0002.png").size == (300, 200)
+    layout = json.loads((tmp_path / "out" / "layout.json").read_text())
+    assert layout["pages"] == [[200, 300], [200, 300]]
+    ((line),) = layout["lines"]
+    assert (line["page"], line["start"], line["end"]) == (1, 0, len("The code is 4821."))
+    left, top, right, bottom = line["box"]
+    assert 15 < left < 25 < right < 150
+    assert 10 < top < bottom < 40
 
 
 def test_pages_of_an_earlier_call_do_not_stay(glyph_config: Path, document: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from transformers_hybridctx.documents import files
 from transformers_hybridctx.documents.files import names_a_file, read_document_file
+from transformers_hybridctx.documents.joined_document import DocumentParts
 from transformers_hybridctx.documents.pdf import PDF_PAGE_DPI
 from transformers_hybridctx.documents.scans import ScannedPages
 
@@ -86,8 +87,8 @@ def test_a_scanned_pdf_is_pictures_of_its_pages(tmp_path: Path) -> None:
 
 def test_pages_of_pictures_among_pages_of_text_are_not_left_out_silently(tmp_path: Path) -> None:
     path = write(tmp_path, "a.pdf", pdf_file(["Text.", RED_SQUARE, ""]))
-    with pytest.warns(UserWarning, match="pages 1 hold text, and are shown as pictures like the other pages"):
-        assert isinstance(read_document_file(path), ScannedPages)
+    with pytest.warns(UserWarning, match="pages 2 hold pictures and hardly any text; they are shown"):
+        assert isinstance(read_document_file(path), DocumentParts)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a blank page loses nothing
         assert read_document_file(write(tmp_path, "b.pdf", pdf_file(["Text.", ""]))) == "Text.\f"

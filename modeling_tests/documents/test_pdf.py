@@ -14,6 +14,7 @@ from document_samples import HELVETICA, RED_SQUARE, Annotation, SamplePage, line
 from PIL import Image
 
 from transformers_hybridctx.documents.files import read_document_file
+from transformers_hybridctx.documents.joined_document import DocumentParts
 from transformers_hybridctx.documents.page_numbers import PagedText, SourcePage, page_indices, source_page
 from transformers_hybridctx.documents.pdf import PdfFile
 from transformers_hybridctx.documents.scans import ScannedPages
@@ -70,18 +71,22 @@ def test_text_that_recognition_laid_over_a_scan_is_its_text(write) -> None:
     assert read_document_file(write([page])) == "The code is 4821."
 
 
-def test_few_scans_among_pages_of_text_are_named(write) -> None:
+def test_scans_among_pages_of_text_are_shown_and_named(write) -> None:
     pages: list = [*["Text."] * 5, *[SamplePage(b"", picture=scan("a scan"))] * 1, "", "Text."]
-    with pytest.warns(UserWarning, match="pages 6 hold pictures and hardly any text; what they show is left out"):
-        assert read_document_file(write(pages)) == "\f".join([*["Text."] * 5, "", "", "Text."])
+    with pytest.warns(UserWarning, match="pages 6 hold pictures and hardly any text; they are shown, .* is not known"):
+        parts = read_document_file(write(pages))
+    assert isinstance(parts, DocumentParts)
+    assert parts.text == "\f".join([*["Text."] * 5, "", "", "Text."])
+    assert [isinstance(part, str) for part in parts.parts] == [True, False, True]
 
 
-def test_many_scans_with_a_page_of_text_are_all_shown(write) -> None:
+def test_a_page_of_text_among_many_scans_stays_text(write) -> None:
     pages: list = ["A fax cover.", *[SamplePage(b"", picture=scan("a scan"))] * 2]
-    with pytest.warns(UserWarning, match="pages 1 hold text, and are shown as pictures"):
-        document = read_document_file(write(pages))
-    assert isinstance(document, ScannedPages)
-    assert document.num_pages == 3
+    with pytest.warns(UserWarning, match="pages 2-3 hold pictures"):
+        parts = read_document_file(write(pages))
+    assert isinstance(parts, DocumentParts)
+    assert parts.parts[0] == "A fax cover."
+    assert len(parts.parts) == 3
 
 
 def test_drawings_without_text_are_pages_to_look_at(write) -> None:
@@ -232,7 +237,11 @@ def test_a_text_knows_the_pages_of_its_pdf(write) -> None:
     text = read_document_file(write(["one", "two", "three", ""], catalog=labels))
     assert isinstance(text, PagedText)
     assert text == "one\ftwo\fthree\f"
-    assert [text.page_at(text.index(word)) for word in ("one", "two", "three")] == [(1, "i"), (2, "ii"), (3, "A-1")]
+    assert [text.page_at(text.index(word)) for word in ("one", "two", "three")] == [
+        SourcePage(1, "i"),
+        SourcePage(2, "ii"),
+        SourcePage(3, "A-1"),
+    ]
     assert source_page(text, len(text)) == SourcePage(4, "A-2")
     assert source_page(str(text), text.index("three")) == SourcePage(3, "3")
     assert source_page("no pages", 3) is None

@@ -18,7 +18,7 @@ from .answering.results import LongDocAnswer, result_of
 from .bundled_checkpoint import BUNDLED_CHECKPOINT
 from .caching.document_cache import DocumentCache
 from .configuration_hybridctx import HybridCtxConfig
-from .documents.files import names_a_file, read_document_file
+from .documents.several_files import names_files, read_documents
 from .grounding.grounded import Grounding
 from .modules.loading import loaded_with
 from .modules.quantization import computes_natively
@@ -48,9 +48,10 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
 
     A document is a text, a file (text, Markdown, HTML, PDF, picture), a list of page pictures, what
     [`LongDocQAPipeline.lay_out`] returned, or a [`DocumentCache`] from [`LongDocQAPipeline.read`]. A file is named by a
-    `Path`, or by a string of one line that names an existing file or is written like a file's name ("report.pdf"); any
-    other string is the text itself. **A text from someone whom you do not trust with your files goes into `text=`**,
-    which never names one. (`processor(document=...)` reads no files: there, every string is the text.)
+    `Path`, or by a string of one line that names an existing file or is written like a file's name ("report.pdf"); a
+    folder, or a list of such names, is one document. Any other string is the text itself. **A text from someone whom you
+    do not trust with your files goes into `text=`**, which never names one. (`processor(document=...)` reads no files:
+    there, every string is the text.)
 
     Generation parameters, such as `max_new_tokens` or `num_beams`, may be given to the pipeline or to a call.
 
@@ -106,6 +107,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         system: str | None = None,
         history: list[tuple[str, str]] | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
+        file_options: dict[str, Any] | None = None,
         return_pages: bool | None = None,
         repair: bool | None = None,
         abstain: bool | None = None,
@@ -118,11 +120,12 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         if unknown := sorted(generation_parameters.keys() - GENERATE_ARGUMENTS):
             raise TypeError(
                 f"unknown arguments for {TASK}: {', '.join(unknown)}; it takes question, document, text, budget, "
-                "text_policy, fusion_order, system, history, chat_template_kwargs, grounding, repair, abstain, "
-                "return_pages, generation parameters, and others for generate in generate_kwargs"
+                "text_policy, fusion_order, system, history, chat_template_kwargs, file_options, grounding, repair, "
+                "abstain, return_pages, generation parameters, and others for generate in generate_kwargs"
             )
         check_generate_parameters({**generation_parameters, **(generate_kwargs or {})})
-        for name, value, kind in (("system", system, str), ("chat_template_kwargs", chat_template_kwargs, dict)):
+        kinds = {"system": str, "chat_template_kwargs": dict, "file_options": dict}
+        for (name, kind), value in zip(kinds.items(), (system, chat_template_kwargs, file_options), strict=True):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}: {shown(value)}")
         given = {
@@ -132,6 +135,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             "system": system,
             "history": history or None,
             "chat_template_kwargs": chat_template_kwargs,
+            "file_options": file_options,
         }
         preprocess = {name: value for name, value in given.items() if value is not None}
         choices = {"return_pages": return_pages, "repair": repair, "abstain": abstain}
@@ -158,6 +162,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             system (`str`, *optional*): a system message, which comes before the document.
             history (list of `(question, answer)`, *optional*): what was said before about this document.
             chat_template_kwargs (`dict`, *optional*): passed to the chat template, such as `{"enable_thinking": False}`.
+            file_options (`dict`, *optional*): how files are read, as in [`read_document_file`]: `{"layout": "source"}`.
             batch_size (`int`, *optional*): questions that are answered at a time; 1 unless given.
             grounding (`str` or dict, *optional*): how the answer is held to the document as it is generated: `"quote"`,
                 `"strings"`, or a dict that says where the quotation is ([`Grounding.of`]); None: not held.
@@ -211,7 +216,9 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         """What answers, without files and results' forms; for servers and loops of one's own."""
         return AnsweringEngine(self.model, self.processor)
 
-    def lay_out(self, document: Any = None, *, text: str | None = None) -> PagedDocument:
+    def lay_out(
+        self, document: Any = None, *, text: str | None = None, file_options: dict[str, Any] | None = None
+    ) -> PagedDocument:
         """The document laid out, without a model's work: files are read and text is typeset only once."""
         if text is not None:
             if document is not None:
@@ -219,23 +226,33 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             if not isinstance(text, str):
                 raise TypeError(f"text= is a string, not {type(text).__name__}: {shown(text)}")
             document = text
-        elif names_a_file(document):
-            document = read_document_file(document)
+        elif names_files(document):
+            sources = document if isinstance(document, (list, tuple)) else [document]
+            document = read_documents(sources, **(file_options or {}))
         return self.processor.read_document(document)
 
-    def read(self, document: Any = None, *, text: str | None = None, **options: Any) -> DocumentCache:
+    def read(
+        self,
+        document: Any = None,
+        *,
+        text: str | None = None,
+        file_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> DocumentCache:
         """
         Let the model read the document, for any number of questions: each then costs its own tokens only.
 
         Args:
-            document, text: what a call takes.
+            document, text, file_options: what a call takes.
             options: `budget`, `text_policy`, `fusion_order`, `system`, `chat_template_kwargs`, `question_tokens` and
                 `prefill_chunk_size`, as in [`DocumentCache.read`].
         """
         chunk_size = self._generate_options({}).get("prefill_chunk_size")
         defaults = {**self._preprocess_params, "prefill_chunk_size": chunk_size}
+        own = defaults.pop("file_options", None)
+        laid_out = self.lay_out(document, text=text, file_options=own if file_options is None else file_options)
         with self.device_placement():
-            return self.engine.read(self.lay_out(document, text=text), **{**defaults, **options})
+            return self.engine.read(laid_out, **{**defaults, **options})
 
     def preprocess(self, input_: dict[str, Any], **context: Any) -> dict[str, Any]:
         """The document at hand, and what is asked about it; each question is planned where the document is known."""
@@ -246,9 +263,10 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
                     f"the checkpoint's chat template does not know {name!r}: chat_template_kwargs changes nothing by it",
                     stacklevel=3,
                 )
+        file_options = context.pop("file_options", None)
         document = input_["document"]
         if not isinstance(document, DocumentCache) or input_.get("text") is not None:
-            document = self.lay_out(document, text=input_.get("text"))
+            document = self.lay_out(document, text=input_.get("text"), file_options=file_options)
         return {"document": document, "questions": input_["questions"], "context": context}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, list[GeneratedAnswer]]:

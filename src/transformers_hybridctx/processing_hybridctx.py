@@ -11,6 +11,7 @@ from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from .configuration_hybridctx import HybridCtxConfig
+from .documents.joined_document import DocumentParts, laid_out
 from .documents.scans import ScannedPages, is_picture
 from .image_processing_hybridctx import HybridCtxImageProcessor
 from .planning.budget import ContextBudget
@@ -291,10 +292,10 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         """
         if isinstance(document, (PagedText, ScannedPages)):
             return document
-        if isinstance(document, str):
-            return renderer_for(self.render_config).typeset(document)
+        if isinstance(document, (str, DocumentParts)):
+            return laid_out(document, renderer_for(self.render_config).typeset)
         if is_picture(document):
-            return ScannedPages([document])
+            document = [document]
         if isinstance(document, (list, tuple)) and all(is_picture(page) for page in document):
             if not document:
                 raise ValueError("empty document: a list of no pages")

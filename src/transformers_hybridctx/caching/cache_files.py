@@ -10,15 +10,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..documents.scans import ScannedPages
-from ..planning.paged_document import PagedDocument
-
-FORMAT = "hybridctx document cache 2"
+FORMAT = "hybridctx document cache 3"
 _NO_DIGEST = "0" * 64
 # The header is JSON within safetensors' JSON, so only its own quotes are escaped once.
 _DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
@@ -87,23 +83,6 @@ def field_of(header: dict[str, Any], name: str, kinds: type | tuple[type, ...], 
     return header[name]
 
 
-def tensors_of(document: PagedDocument | str) -> dict[str, torch.Tensor]:
-    """A document's text as bytes, or its page pictures: uint8."""
-    if isinstance(document, ScannedPages):
-        pictures = document.draw_pages(1.0)
-        return {f"page.{page}": torch.from_numpy(np.array(image)) for page, image in enumerate(pictures)}
-    text = document if isinstance(document, str) else document.text
-    return {"text": torch.frombuffer(bytearray(text.encode("utf-8", "surrogatepass")), dtype=torch.uint8)}
-
-
-def document_of(tensors: dict[str, torch.Tensor]) -> PagedDocument | str:
-    """The document of `tensors_of`."""
-    if "text" in tensors:
-        return tensors["text"].numpy().tobytes().decode("utf-8", "surrogatepass")
-    pages = sum(name.startswith("page.") for name in tensors)
-    return ScannedPages([tensors[f"page.{page}"].numpy() for page in range(pages)])
-
-
 def _digest_of(path: Path) -> tuple[int, str, str]:
     """(where the digest stands in the file, what stands there, what it has to be); 0 and "" where none does."""
     with open(path, "rb") as file:
@@ -126,4 +105,4 @@ def _damaged(path: Path, reason: str) -> str:
     )
 
 
-__all__ = ["FORMAT", "document_of", "field_of", "read_cache_file", "tensors_of", "write_cache_file"]
+__all__ = ["FORMAT", "field_of", "read_cache_file", "write_cache_file"]

@@ -18,6 +18,7 @@ from weakref import ReferenceType, ref
 import torch
 from transformers import BatchFeature
 
+from ..documents.joined_document import DocumentParts, render_config_of
 from ..grounding.grounded import document_index, keep_order
 from ..planning.budget import ContextBudget
 from ..planning.paged_document import PagedDocument
@@ -28,7 +29,8 @@ from ..processing_hybridctx import FusionOrder, HybridCtxProcessor
 from ..prompting.features import prompt_features
 from ..rendering.checkpoint_fonts import portable_config
 from ..rendering.paged_text import PagedText
-from .cache_files import document_of, field_of, read_cache_file, tensors_of, write_cache_file
+from .cache_files import field_of, read_cache_file, write_cache_file
+from .document_tensors import document_of, tensors_of
 from .fingerprints import ModelFingerprint
 from .model_lock import model_lock
 from .prefix import PrefixCache
@@ -52,7 +54,7 @@ class DocumentCache:
         self,
         prefix: PrefixCache,
         request: ReadingRequest,
-        document: PagedDocument | str,
+        document: PagedDocument | DocumentParts | str,
         fingerprint: ModelFingerprint,
         render: Any,
         plan: ContextPlan | None = None,
@@ -110,7 +112,8 @@ class DocumentCache:
         with model_lock(model):
             prefix = PrefixCache.read(model, features, prefill_chunk_size)
             fingerprint = ModelFingerprint.of(model)
-        render = portable_config(laid_out.config) if isinstance(laid_out, PagedText) else None
+        typeset_with = render_config_of(laid_out)
+        render = None if typeset_with is None else portable_config(typeset_with)
         cache = cls(prefix, request, laid_out, fingerprint, render, plan)
         cache._model = ref(model)
         return cache

@@ -138,8 +138,10 @@ def _in_the_file(text: str, position: int) -> str:
     page = source_page(text, position)
     if page is None:
         return ""
+    if not page.label:  # of a file without pages
+        return f" (in {page.file})" if page.file else ""
     printed = "" if page.label == str(page.number) else f", numbered {page.label}"
-    return f" (page {page.number} of the file{printed})"
+    return f" (page {page.number} of {page.file or 'the file'}{printed})"
 
 
 def passage_rows(question: str, answer: LongDocAnswer, all_passages: bool) -> list[tuple[str, Any]]:

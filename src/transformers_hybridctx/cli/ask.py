@@ -13,14 +13,16 @@ from ..answering.json_answers import answer_as_json
 from .answers import answer_rows, save_evidence
 from .console import Stages, answers_console, in_seconds, print_rows, print_rule, rows_of
 from .errors import clear_errors
-from .loading import load_pipeline, read_file, read_file_or_reading
+from .loading import load_pipeline, read_files, read_files_or_reading
 from .options import (
     READING_SUFFIX,
     Abstain,
     Budget,
     Encoding,
-    File,
-    FileOrReading,
+    Fetch,
+    FileOptions,
+    Files,
+    FilesOrReading,
     Font,
     GroundingMode,
     MaxNewTokens,
@@ -28,6 +30,8 @@ from .options import (
     MinScale,
     Model,
     NoThink,
+    Ocr,
+    PageLayout,
     Pages,
     Password,
     Policy,
@@ -37,6 +41,7 @@ from .options import (
     conversation,
     given,
     holding,
+    is_reading,
     limits,
 )
 from .streaming import shown_as_it_comes
@@ -44,7 +49,7 @@ from .why import write_page
 
 
 def ask(
-    document: FileOrReading,
+    document: FilesOrReading,
     question: Annotated[
         list[str], typer.Option("--question", "-q", help="May be given several times.", show_default=False)
     ],
@@ -64,6 +69,9 @@ def ask(
     pages: Pages = None,
     password: Password = None,
     encoding: Encoding = None,
+    layout: PageLayout = None,
+    ocr: Ocr = None,
+    fetch: Fetch = False,
     passages: Annotated[bool, typer.Option("--passages", help="Show all that was copied as tokens, whole.")] = False,
     evidence_dir: Annotated[
         Path | None,
@@ -79,16 +87,16 @@ def ask(
 ) -> None:
     """Answer questions about a document, each with its evidence, what was copied for it, its plan and its seconds."""
     console, stages = answers_console(), Stages()
+    files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
         held = holding(grounding, repair, abstain)
-        is_reading = document.suffix == READING_SUFFIX
         with stages.stage("read the file"):
-            content = read_file_or_reading(document, pages, password, encoding, font)
+            content = read_files_or_reading(document, files, font)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         with stages.stage("lay it out"):
-            laid_out = content if is_reading else pipe.processor.read_document(content)
+            laid_out = content if is_reading(document) else pipe.processor.read_document(content)
         with stages.stage("answer", has_bars=len(question) > 1) as show:
             answers = pipe(
                 question=question,
@@ -102,7 +110,7 @@ def ask(
             )
         pictures = save_evidence(answers, evidence_dir)
         if why is not None:
-            write_page(why, document.name, question, answers, pipe.model)
+            write_page(why, ", ".join(Path(name).name for name in document), question, answers, pipe.model)
     if as_json:
         found = [answer_as_json(*each) for each in zip(question, answers, pictures, strict=True)]
         typer.echo(json.dumps(found, indent=1))
@@ -115,7 +123,7 @@ def ask(
 
 
 def read(
-    document: File,
+    document: Files,
     out: Annotated[
         Path, typer.Argument(help="The file to write; its name ends with .safetensors.", show_default=False)
     ],
@@ -131,17 +139,21 @@ def read(
     pages: Pages = None,
     password: Password = None,
     encoding: Encoding = None,
+    layout: PageLayout = None,
+    ocr: Ocr = None,
+    fetch: Fetch = False,
 ) -> None:
     """Let the model read a document once, and keep that in a file: `hybridctx ask` then takes the file instead.
 
     The file holds the document's text and fits this checkpoint only.
     """
     stages = Stages()
+    files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
         if out.suffix != READING_SUFFIX:
             raise ValueError(f"{out} does not end with {READING_SUFFIX}, by which `hybridctx ask` knows such a file")
-        content = read_file(document, pages, password, encoding)
+        content = read_files(document, files)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         with stages.stage("read the document"):

@@ -11,7 +11,7 @@ import typer
 
 from .console import Stages, answers_console, in_seconds, print_rows
 from .errors import clear_errors
-from .loading import load_pipeline, read_file
+from .loading import load_pipeline, read_files
 from .options import (
     Abstain,
     Budget,
@@ -82,7 +82,7 @@ def batch(
                 pipe = load_pipeline(model, font)
 
             def ask(document: str | Path, questions: Sequence[str]) -> list[dict[str, Any]]:
-                content = read_file(document) if isinstance(document, Path) else document
+                content = read_files([str(document)]) if isinstance(document, Path) else document
                 laid_out = pipe.processor.read_document(content)
                 found = pipe(question=list(questions), document=laid_out, batch_size=batch_size, **options)
                 return [answer_as_json(*each) for each in zip(questions, found, strict=True)]

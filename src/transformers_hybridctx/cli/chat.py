@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +14,15 @@ import typer
 from .answers import answer_rows, passage_rows
 from .console import Stages, answers_console, print_line, print_rows, rows_of
 from .errors import clear_errors
-from .loading import load_pipeline, read_file_or_reading
+from .loading import load_pipeline, read_files_or_reading
 from .options import (
     READING_SUFFIX,
     Abstain,
     Budget,
     Encoding,
-    FileOrReading,
+    Fetch,
+    FileOptions,
+    FilesOrReading,
     Font,
     GroundingMode,
     MaxNewTokens,
@@ -29,6 +30,8 @@ from .options import (
     MinScale,
     Model,
     NoThink,
+    Ocr,
+    PageLayout,
     Pages,
     Password,
     Policy,
@@ -38,6 +41,7 @@ from .options import (
     conversation,
     given,
     holding,
+    is_reading,
     limits,
 )
 from .output_files import written_whole
@@ -57,7 +61,7 @@ _HELP = """\
 
 
 def chat(
-    document: FileOrReading,
+    document: FilesOrReading,
     model: Model = None,
     budget: Budget = None,
     visual_share: VisualShare = None,
@@ -82,17 +86,21 @@ def chat(
     pages: Pages = None,
     password: Password = None,
     encoding: Encoding = None,
+    layout: PageLayout = None,
+    ocr: Ocr = None,
+    fetch: Fetch = False,
 ) -> None:
     """Read a document once and answer one question after the other; /help says what else there is."""
     stages = Stages()
+    files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
         held = holding(grounding, repair, abstain)
-        content = read_file_or_reading(document, pages, password, encoding, font)
+        content = read_files_or_reading(document, files, font)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         chosen = {**given(text_policy=text_policy), **conversation(system, no_think)}
-        if document.suffix == READING_SUFFIX:
+        if is_reading(document):
             reading = content
             reading.attach(pipe.model, pipe.processor)
         else:
@@ -100,7 +108,9 @@ def chat(
                 reading = pipe.read(pipe.processor.read_document(content), budget=bounds, **chosen)
     print_rows(answers_console(), rows_of(reading.plan.summary()))
     options = {"budget": bounds, **chosen, **held, **given(max_new_tokens=max_new_tokens)}
-    session = _Session(pipe, reading, options, document.stem, model is not None if history is None else history)
+    session = _Session(
+        pipe, reading, options, Path(document[0]).stem, model is not None if history is None else history
+    )
     for line in _lines():
         try:
             with clear_errors():
@@ -169,9 +179,7 @@ class _Session:
         return self.last
 
     def _write_page(self, number: str) -> None:
-        import numpy as np
-
-        from ..prompting.pages import drawn_pages
+        from ..prompting.pages import drawn_page
         from ..rendering.rasterizing import mark_boxes
 
         plan = self.last["plan"] if self.last else self.reading.plan
@@ -179,11 +187,10 @@ class _Session:
         if not number.strip().isdecimal() or not 1 <= int(number) <= count:
             raise ValueError(f"/page {number}: name one of the pages 1 to {count:,}")
         page = int(number) - 1
-        drawn = next(islice(drawn_pages(plan.document, plan.scale), page, None))
         boxes = [item["box"] for item in (self.last["evidence"] if self.last else ()) if item["page"] == page]
         path = Path(f"{self.name}-page-{page + 1}.png")
         with written_whole(path) as unfinished:
-            mark_boxes(np.asarray(drawn), boxes).save(unfinished)
+            mark_boxes(drawn_page(plan.document, page, plan.scale), boxes).save(unfinished)
         print_line(f"written to {path}")
 
 

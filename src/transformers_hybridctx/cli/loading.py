@@ -6,49 +6,65 @@ Torch and transformers take seconds to import: nothing here does it before a fun
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
-from .options import READING_SUFFIX
+from .options import FileOptions, given, is_reading
 
 if TYPE_CHECKING:
     from ..pipeline_long_doc_qa import LongDocQAPipeline
     from ..processing_hybridctx import HybridCtxProcessor
     from .quick_planner import QuickPlanner
 
-
-def read_file(path: Path, pages: str | None = None, password: str | None = None, encoding: str | None = None) -> Any:
-    """The text of a file, or its pages as pictures."""
-    from ..documents.files import read_document_file
-
-    return read_document_file(path, pages=pages, password=password, encoding=encoding)
+_ADDRESS = re.compile(r"\w[\w+.-]*://")
+_AS_IT_IS = FileOptions()
 
 
-def read_file_or_reading(
-    path: Path,
-    pages: str | None = None,
-    password: str | None = None,
-    encoding: str | None = None,
-    font: Path | None = None,
-) -> Any:
-    """As `read_file`; a file that `hybridctx read` wrote is a `DocumentCache`, which no option changes."""
-    if path.suffix != READING_SUFFIX:
-        return read_file(path, pages, password, encoding)
-    too_late = {"--pages": pages, "--password": password, "--encoding": encoding, "--font": font}
-    for option, value in too_late.items():
-        if value is not None:
-            raise ValueError(f"{option} {value} comes too late: {path} has been read; read the document again with it")
+def read_files(documents: Sequence[str], options: FileOptions = _AS_IT_IS) -> Any:
+    """The text of a file, its pages as pictures, or both; of several files and folders as one document."""
+    from ..documents.recognition import tesseract
+    from ..documents.several_files import read_documents
+
+    sources: list[Any] = [sys.stdin.buffer if name == "-" else _as_source(name, options) for name in documents]
+    if documents.count("-") > 1:
+        raise ValueError("- stands for standard input, which can be read once only")
+    chosen = given(pages=options.pages, password=options.password, encoding=options.encoding, layout=options.layout)
+    if options.ocr is not None:
+        chosen["ocr"] = tesseract(options.ocr)
+    return read_documents(sources, may_fetch=options.fetch, **chosen)
+
+
+def _as_source(name: str, options: FileOptions) -> str | Path:
+    """What a word of the command line names: a file, even where it looks like something else."""
+    if _ADDRESS.match(name):
+        if not options.fetch and name.startswith("http"):
+            raise ValueError(f"{name} is an address, and nothing is fetched unasked: give --fetch, or download it")
+        return name
+    return name if name.startswith("file:") else Path(name)
+
+
+def read_files_or_reading(documents: Sequence[str], options: FileOptions, font: Path | None = None) -> Any:
+    """As `read_files`; a file that `hybridctx read` wrote is a `DocumentCache`, which no option changes."""
+    if not is_reading(documents):
+        return read_files(documents, options)
+    for name, value in {**vars(options), "font": font}.items():
+        if value:
+            raise ValueError(
+                f"--{name} {value} comes too late: {documents[0]} has been read; read the document again with it"
+            )
     from ..caching.document_cache import DocumentCache
 
-    return DocumentCache.load(path)
+    return DocumentCache.load(documents[0])
 
 
 def read_prose(path: Path) -> str:
     """The text of a file, in which needles can be hidden."""
-    text = read_file(path)
+    text = read_files([str(path)])
     if not isinstance(text, str):
         raise ValueError(f"{path} holds pictures; needles are hidden in text")
     return text

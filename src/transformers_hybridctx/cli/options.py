@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +16,21 @@ GROUNDINGS = ("quote", "strings")
 READING_SUFFIX = ".safetensors"
 """Of a document that a model has read."""
 
-File = Annotated[
-    Path, typer.Argument(help="A file: text, Markdown, HTML, PDF or a picture of a page.", show_default=False)
-]
-FileOrReading = Annotated[
-    Path,
+Files = Annotated[
+    list[str],
     typer.Argument(
-        help="A file: text, Markdown, HTML, PDF, a picture of a page, or what `hybridctx read` wrote.",
+        metavar="DOCUMENT...",
+        help="A file (text, Markdown, HTML, PDF, a picture of a page), a folder, or - for standard input; several are "
+        "one document.",
+        show_default=False,
+    ),
+]
+FilesOrReading = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DOCUMENT...",
+        help="A file (text, Markdown, HTML, PDF, a picture of a page), a folder, or - for standard input; several are "
+        "one document. Or what `hybridctx read` wrote.",
         show_default=False,
     ),
 ]
@@ -88,6 +98,23 @@ Pages = Annotated[
     ),
 ]
 Password = Annotated[str | None, typer.Option(help="Of an encrypted PDF.", show_default=False)]
+PageLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="How PDFs are shown: typeset (their text set anew, which the bundled checkpoint reads best), source (their "
+        "own pages), or auto (own pages where pictures, tables, drawings or form fields matter).  [default: typeset]",
+        show_default=False,
+    ),
+]
+Ocr = Annotated[
+    str | None,
+    typer.Option(
+        help="Recognise the text of scans with tesseract, in these languages, such as eng or deu+fra.",
+        show_default=False,
+    ),
+]
+Fetch = Annotated[bool, typer.Option("--fetch", help="Fetch documents that are given by http or https addresses.")]
 Encoding = Annotated[
     str | None, typer.Option(help="Of a text file, such as cp1252, where it is not UTF-8.", show_default=False)
 ]
@@ -105,6 +132,7 @@ _OPTIONS = {
     "pages": "--pages",
     "password": "--password",
     "encoding": "--encoding",
+    "layout": "--layout",
 }
 _GIVEN = re.compile(rf"\b({'|'.join(_OPTIONS)})=(?=\S)")
 _MENTIONED = re.compile(rf"\b({'|'.join(name for name in _OPTIONS if '_' in name)})\b")  # the others are words, too
@@ -113,6 +141,23 @@ _MENTIONED = re.compile(rf"\b({'|'.join(name for name in _OPTIONS if '_' in name
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given: the others are left to the library's and the checkpoint's defaults."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How files are read; what is None was not given."""
+
+    pages: str | None = None
+    password: str | None = None
+    encoding: str | None = None
+    layout: str | None = None
+    ocr: str | None = None
+    fetch: bool = False
+
+
+def is_reading(documents: Sequence[str]) -> bool:
+    """Whether what is given is a file that `hybridctx read` wrote."""
+    return len(documents) == 1 and documents[0].endswith(READING_SUFFIX)
 
 
 def conversation(system: str | None, no_think: bool) -> dict[str, Any]:

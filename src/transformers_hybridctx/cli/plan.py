@@ -12,20 +12,24 @@ from rich.table import Table
 
 from .console import answers_console, print_rows
 from .errors import clear_errors
-from .loading import load_pipeline, load_planner, read_file_or_reading
+from .loading import load_pipeline, load_planner, read_files_or_reading
 from .options import (
-    READING_SUFFIX,
     Budget,
     Encoding,
-    FileOrReading,
+    Fetch,
+    FileOptions,
+    FilesOrReading,
     Font,
     MaxTextTokens,
     MinScale,
     Model,
+    Ocr,
+    PageLayout,
     Pages,
     Password,
     VisualShare,
     in_options,
+    is_reading,
     limits,
 )
 
@@ -39,7 +43,7 @@ _COLUMNS = ("prompt", "visual", "copied", "spans", "scale", "compression", "left
 
 
 def plan(
-    document: FileOrReading,
+    document: FilesOrReading,
     question: Annotated[
         str | None, typer.Option("--question", "-q", help="What bm25 looks for; without, it has nothing to copy.")
     ] = None,
@@ -52,6 +56,9 @@ def plan(
     pages: Pages = None,
     password: Password = None,
     encoding: Encoding = None,
+    layout: PageLayout = None,
+    ocr: Ocr = None,
+    fetch: Fetch = False,
 ) -> None:
     """Print what each text policy would cost, in tokens, without running a model.
 
@@ -59,10 +66,11 @@ def plan(
     """
     from ..planning.policies.registry import TEXT_POLICIES, resolve_text_policy
 
+    files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
         limits(budget, visual_share, min_scale, max_text_tokens)  # before anything is read
-        content = read_file_or_reading(document, pages, password, encoding, font)
-        if document.suffix == READING_SUFFIX:  # which fits one model, that it is held against
+        content = read_files_or_reading(document, files, font)
+        if is_reading(document):  # which fits one model, that it is held against
             pipe = load_pipeline(model)
             planner: HybridCtxProcessor | QuickPlanner = pipe.processor
             content.attach(pipe.model, planner)
@@ -74,7 +82,7 @@ def plan(
         def plan_with(policy: str | TextPolicy) -> ContextPlan:
             full = "full" if "full" in (policy, getattr(policy, "name", None)) else None
             bounds = limits(budget, visual_share, min_scale, max_text_tokens, full)
-            if document.suffix != READING_SUFFIX:
+            if not is_reading(document):
                 return planner.plan(laid_out, question, budget=bounds, text_policy=policy)
             planned: ContextPlan = content.prompt(planner, question, bounds, policy)[1]
             return planned

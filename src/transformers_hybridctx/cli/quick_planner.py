@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..documents.joined_document import DocumentParts, laid_out
 from ..documents.scans import ScannedPages
 from ..planning.budget import ContextBudget
 from ..planning.page_tokens import PageTokens
@@ -68,9 +69,11 @@ class QuickPlanner:
     def encoder(self) -> PlainEncoder:
         return PlainEncoder(self.tokenizer)
 
-    def read_document(self, document: str | ScannedPages | PagedDocument) -> PagedDocument:
+    def read_document(self, document: str | DocumentParts | ScannedPages | PagedDocument) -> PagedDocument:
         """A document laid out, from what `documents.files` reads."""
-        return PageRenderer(self.render_config).typeset(document) if isinstance(document, str) else document
+        if isinstance(document, (str, DocumentParts)):
+            return laid_out(document, PageRenderer(self.render_config).typeset)
+        return document
 
     def plan(
         self, document: PagedDocument, question: str | None, budget: dict[str, Any], text_policy: str | TextPolicy

@@ -11,8 +11,8 @@ import typer
 
 from .console import answers_console, messages_console, print_rows
 from .errors import clear_errors
-from .loading import load_processor, read_file
-from .options import Encoding, File, Pages, Password
+from .loading import load_processor, read_files
+from .options import Encoding, Fetch, FileOptions, Files, Ocr, PageLayout, Pages, Password
 from .output_files import folder_written_whole
 
 _LAYOUT = "layout.json"
@@ -20,7 +20,7 @@ _WRITTEN_HERE = r"page-\d{4,}\.png|layout\.json"
 
 
 def render(
-    document: File,
+    document: Files,
     out: Annotated[
         Path,
         typer.Option(
@@ -35,30 +35,36 @@ def render(
     pages: Pages = None,
     password: Password = None,
     encoding: Encoding = None,
+    layout: PageLayout = None,
+    ocr: Ocr = None,
+    fetch: Fetch = False,
 ) -> None:
     """Draw a document's pages, and write which characters stand where.
 
     Pages count from 1 in layout.json, as in the names of the files; characters count from 0.
     """
+    import numpy as np
     from PIL import Image
     from rich.progress import track
 
+    from ..documents.joined_document import DocumentParts
+    from ..documents.joined_document import laid_out as lay_out
+    from ..prompting.pages import drawn_pages
     from ..rendering.rasterizing import PageRenderer
     from ..rendering.settings import RenderConfig
 
+    files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
-        text = read_file(document, pages, password, encoding)
-        if not isinstance(text, str):
-            raise ValueError(f"{document} holds pictures already; there is no text to typeset")
+        content = read_files(document, files)
         render_config = load_processor(None).render_config if config is None else RenderConfig.from_glyph(config)
         renderer = PageRenderer(render_config)
-        laid_out = renderer.typeset(text)
+        laid_out = lay_out(content, renderer.typeset) if isinstance(content, (str, DocumentParts)) else content
         with folder_written_whole(out, _WRITTEN_HERE, _LAYOUT) as unfinished:
-            drawn = renderer.draw_pages(laid_out, scale)
+            drawn = drawn_pages(laid_out, scale)
             bar = track(drawn, "drawing", total=laid_out.num_pages, console=messages_console(), transient=True)
             for number, page in enumerate(bar, start=1):
-                Image.fromarray(page).save(unfinished / f"page-{number:04}.png")
-            layout = {
+                Image.fromarray(np.asarray(page)).save(unfinished / f"page-{number:04}.png")
+            layout_map = {
                 "config": render_config.to_dict(),
                 "scale": scale,
                 "pages": [laid_out.page_size(page, scale) for page in range(laid_out.num_pages)],
@@ -70,14 +76,15 @@ def render(
                         "end": line.end,
                         "box": [side * scale for side in line.box],
                     }
-                    for line in laid_out.lines
+                    for line in getattr(laid_out, "lines", ())
                 ],
             }
-            (unfinished / _LAYOUT).write_text(json.dumps(layout), encoding="utf-8")
+            (unfinished / _LAYOUT).write_text(json.dumps(layout_map), encoding="utf-8")
     rows = [
-        ("document", f"{len(text):,} characters"),
+        ("document", f"{len(laid_out.text):,} characters"),
+        ("layout", getattr(laid_out, "layout_note", "")),
         ("pages", f"{laid_out.num_pages:,} at scale {scale:g}"),
         ("undrawable", f"{len(laid_out.undrawable):,} characters, drawn as boxes and listed in {_LAYOUT}"),
         ("written to", str(out)),
     ]
-    print_rows(answers_console(), [row for row in rows if row[0] != "undrawable" or laid_out.undrawable])
+    print_rows(answers_console(), [row for row in rows if row[1] and (row[0] != "undrawable" or laid_out.undrawable)])

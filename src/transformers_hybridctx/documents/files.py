@@ -5,17 +5,22 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from .encodings import decode
 from .html import html_text
+from .joined_document import DocumentParts
 from .office import PANDOC_FORMATS, email_text, office_text
-from .page_numbers import page_indices
+from .page_numbers import SourcePage, page_indices
 from .pdf import PdfFile
+from .pdf_layouts import Layout, check_layout, note_of
 from .pdf_reading import read_pdf
 from .pictures import GivenPicture
+from .recognition import Recognizer, recognized_page
 from .scans import ScannedPages
 from .sheets import SHEET_SUFFIXES, workbook_text
 
@@ -61,6 +66,11 @@ def names_a_file(document: Any) -> bool:
         return False
 
 
+def is_read(path: Path) -> bool:
+    """Whether a file in a folder is of a kind that is read, by its suffix."""
+    return path.suffix.lower() in _SUFFIXES - _UNREAD
+
+
 def read_document_file(
     path: str | os.PathLike[str] | bytes | BinaryIO,
     *,
@@ -68,12 +78,15 @@ def read_document_file(
     encoding: str | None = None,
     password: str | None = None,
     pages: str | None = None,
-) -> str | ScannedPages:
-    """The text of a file; for a picture, or a PDF that holds no text (a scan), its pages, not yet drawn.
+    layout: Layout = "typeset",
+    ocr: Recognizer | None = None,
+) -> str | ScannedPages | DocumentParts:
+    """The text of a file; for a picture, or a PDF that holds no text (a scan), its pages, not yet drawn; or both.
 
     What a file is says its suffix, and of PDFs their first bytes. Of PDFs, the text of all pages is read, with what form
     fields and annotations hold and the text that recognition wrote over scans; a form feed stands between two pages. It
-    is a `PagedText`, which knows the PDF's page of each character.
+    is a `PagedText`, which knows the PDF's page of each character. Pages of text are typeset anew unless `layout` says
+    otherwise, and pages that hold none are shown as they are, in their order (`DocumentParts`).
 
     Args:
         path: a path, or a `file:` address; or the bytes of a file, or what they are read from. Nothing is fetched from
@@ -82,6 +95,10 @@ def read_document_file(
         encoding: of a file of text, by Python's names; else what `encodings.decode` finds.
         password: of an encrypted PDF.
         pages: of a PDF or a picture of many frames: those to read, counted from 1, such as "3", "10-20,25" or "90-".
+        layout: of a PDF: "typeset" (a model that was trained on typeset pages reads these best), "source" (all pages as
+            they are, with the text that they show beside them), or "auto" (pages with pictures, tables, drawings or form
+            fields as they are).
+        ocr: recognises the text of pages that hold none; see `recognition.Recognizer` and `recognition.tesseract`.
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
@@ -94,6 +111,7 @@ def read_document_file(
             an encoding that was recognised.
     """
     source, name = _source_of(path, name)
+    check_layout(layout)
     suffix = Path(name).suffix.lower()
     size, start = _size_and_start(source)
     is_pdf = suffix == ".pdf" or start.startswith(b"%PDF-")
@@ -103,10 +121,9 @@ def read_document_file(
     if size > most:
         raise ValueError(f"{name} has {size:,} bytes, more than the {most:,} that are read at once; split it up")
     if suffix in _PICTURES:
-        frames = GivenPicture.frames_of(source, name)
-        return ScannedPages([frames[index] for index in page_indices(pages, len(frames), name)])
+        return _pictures(GivenPicture.frames_of(source, name), pages, name, ocr)
     if is_pdf:
-        return read_pdf(PdfFile(source, name, password), pages)
+        return read_pdf(PdfFile(source, name, password), pages, layout, ocr)
     if pages is not None:
         raise ValueError(f"pages={pages!r}: {name} has no pages of its own")
     data = source if isinstance(source, bytes) else source.read_bytes()
@@ -115,6 +132,20 @@ def read_document_file(
         what = " and markup" * (suffix in _MARKUP)
         raise ValueError(f"empty document: {name} has no text, only white space{what}")
     return text
+
+
+def _pictures(
+    frames: Sequence[GivenPicture], pages: str | None, name: str, ocr: Recognizer | None
+) -> ScannedPages | DocumentParts:
+    indices = page_indices(pages, len(frames), name)
+    if ocr is None:
+        return ScannedPages([frames[index] for index in indices])
+    numbers = [SourcePage(index + 1, str(index + 1)) if len(frames) > 1 else None for index in indices]
+    shown = [recognized_page(frames[index], ocr, number) for index, number in zip(indices, numbers, strict=True)]
+    if not any(page.text for page in shown):
+        warnings.warn(f"{name}: text recognition finds no words on its pages", stacklevel=3)
+        return ScannedPages([page.source for page in shown])
+    return DocumentParts(tuple(shown), note_of({index + 1: ["recognised text"] for index in indices}, 0))
 
 
 def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
@@ -145,11 +176,13 @@ def _source_of(given: str | os.PathLike[str] | bytes | BinaryIO, name: str | Non
         return data, name or (named if isinstance(named, str) else "the given bytes")
     path = _local_path(given)
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name one file in it")
+        raise IsADirectoryError(
+            f"{path} is a folder; name one file in it, or read it as one document with `read_documents`"
+        )
     if not path.exists():
         as_text = "; a text that looks like a file's name is taken as text if it ends with a newline"
         raise FileNotFoundError(f"there is no file {path}{as_text * isinstance(given, str)}")
-    return path, str(path)
+    return (path if path.is_file() else path.read_bytes()), str(path)  # a pipe has no size
 
 
 def _size_and_start(source: Path | bytes) -> tuple[int, bytes]:
@@ -167,6 +200,6 @@ def _local_path(path: str | os.PathLike[str]) -> Path:
         return Path(unquote(address.path))
     if re.match(r"\w[\w+.-]*://", str(path)):
         raise ValueError(
-            f"{path} is an address, and nothing is fetched from the network: download it and pass the file"
+            f"{path} is an address, and nothing is fetched from the network unasked: download it and pass the file"
         )
     return Path(path).expanduser()

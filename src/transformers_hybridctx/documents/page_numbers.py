@@ -12,10 +12,14 @@ _RANGE = re.compile(r"\s*(\d+)?\s*(-)?\s*(\d+)?\s*")
 
 
 class SourcePage(NamedTuple):
-    """A page of the document that a text comes from: its place in it, from 1, and the number that is printed for it."""
+    """A page of the document that a text comes from: its place in it, from 1, and the number that is printed for it.
+
+    `file`: the name of the document, where a text is made of several; a file without pages has no label.
+    """
 
     number: int
     label: str
+    file: str = ""
 
 
 class PagedText(str):
@@ -23,21 +27,32 @@ class PagedText(str):
 
     Args:
         texts: the text of each page.
-        pages: which pages these are.
+        pages: which pages these are; None for a text without pages, such as one of several files.
     """
 
-    pages: tuple[SourcePage, ...]
+    texts: tuple[str, ...]
+    pages: tuple[SourcePage | None, ...]
     _starts: tuple[int, ...]
 
-    def __new__(cls, texts: Sequence[str], pages: Sequence[SourcePage]) -> PagedText:
+    def __new__(cls, texts: Sequence[str], pages: Sequence[SourcePage | None]) -> PagedText:
         self = super().__new__(cls, "\f".join(texts))
         starts = [0]
         for text in texts[:-1]:
             starts.append(starts[-1] + len(text) + 1)
-        self.pages, self._starts = tuple(pages), tuple(starts)
+        self.texts, self.pages, self._starts = tuple(texts), tuple(pages), tuple(starts)
         return self
 
-    def page_at(self, position: int) -> SourcePage:
+    @classmethod
+    def joined(cls, parts: Sequence[str]) -> PagedText:
+        """Texts one after the other, a form feed between two; those that know their pages keep them."""
+        texts: list[str] = []
+        pages: list[SourcePage | None] = []
+        for part in parts:
+            texts += part.texts if isinstance(part, PagedText) else [part]
+            pages += part.pages if isinstance(part, PagedText) else [None]
+        return cls(texts, pages)
+
+    def page_at(self, position: int) -> SourcePage | None:
         """The page on which the character at a position stands."""
         return self.pages[bisect_right(self._starts, position) - 1]
 

@@ -100,8 +100,8 @@ class PdfFile:
         is_grey = all(np.array_equal(pixels[:, :, 0], pixels[:, :, other]) for other in (1, 2))
         return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if is_grey else pixels))
 
-    def content(self, index: int) -> PageContent:
-        """What a page holds, in text and else."""
+    def content(self, index: int, with_boxes: bool = False) -> PageContent:
+        """What a page holds, in text and else; on demand, with a box for each character."""
         with self.page(index) as page:
             seen = survey(page)
             entries = page_entries(page, self._document.formenv)
@@ -110,6 +110,7 @@ class PdfFile:
                 seen,
                 entries,
                 lambda height, width: self._pixels(page, height, width).mean(axis=2).astype(np.uint8),
+                with_boxes,
             )
             return PageContent(text, seen, bool(entries))
 

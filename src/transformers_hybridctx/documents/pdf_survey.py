@@ -62,12 +62,14 @@ class PageSurvey:
         covered: bool [64, 64], from the bottom left: where pictures are.
         is_plain: all text is upright, painted in a dark colour, inside the page and not covered afterwards.
         is_drawn: there is anything but text.
+        num_paths: lines and shapes.
     """
 
     box: Box
     covered: np.ndarray
     is_plain: bool
     is_drawn: bool
+    num_paths: int = 0
 
     @property
     def coverage(self) -> float:
@@ -92,7 +94,7 @@ def survey(page: Any) -> PageSurvey:
     found = PageSurvey(box, covered, True, False)
     is_plain, is_drawn = page.get_rotation() == 0, False
     texts: list[tuple[float, float]] = []
-    covers = 0
+    covers = paths = 0
     for item, outer in _objects(page, None, _IDENTITY, 0):
         kind = pdfium.FPDFPageObj_GetType(item)
         if kind == pdfium.FPDF_PAGEOBJ_TEXT:
@@ -101,12 +103,13 @@ def survey(page: Any) -> PageSurvey:
             is_plain = is_plain and found.holds(matrix.e, matrix.f) and _is_plain_text(item, matrix)
             continue
         is_drawn = is_drawn or kind != pdfium.FPDF_PAGEOBJ_FORM
+        paths += kind == pdfium.FPDF_PAGEOBJ_PATH
         if kind == pdfium.FPDF_PAGEOBJ_IMAGE:
             _cover(covered, box, _matrix_of(item).then(outer).bounds(0, 0, 1, 1))
         elif kind == pdfium.FPDF_PAGEOBJ_PATH and is_plain and texts and covers < _MOST_COVERS:
             covers += 1
             is_plain = not _hides(outer.bounds(*_bounds_of(item)), texts)
-    return PageSurvey(box, covered, is_plain, is_drawn)
+    return PageSurvey(box, covered, is_plain, is_drawn, paths)
 
 
 def _objects(page: Any, form: Any, outer: _Matrix, depth: int) -> Iterator[tuple[Any, _Matrix]]:

@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -25,6 +25,7 @@ _SAMPLE = 64
 _GARBLED_SHARE = 0.1
 _LEAST_CONTRAST = 12
 _PROOF_PIXELS = 2**21
+_LINE_END_HYPHENS = ("\ufffe", "\x02")
 _LINE_END_HYPHEN = re.compile(r"[\ufffe\x02]\n?")
 # Private use, replacement characters, and controls that are no white space: of a font without a map to Unicode.
 _NO_TEXT = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff\ufffd\x00-\x01\x03-\x08\x0e-\x1f\x7f-\x9f]")
@@ -39,36 +40,53 @@ class PageText:
         hidden: text that the page holds and never shows.
         ocr_count: characters that lie unseen over a picture of them, as text recognition writes them.
         is_garbled: whether much of it is no text: its fonts have no (usable) map to Unicode.
+        boxes: float64 `[characters, 4]`, where each is shown: (left, top, right, bottom) as shares of the page's width
+            and height, nan where there is none; None where they were not asked for.
     """
 
     text: str
     hidden: str = ""
     ocr_count: int = 0
     is_garbled: bool = False
+    boxes: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, characters: Sequence[Character], hidden: str) -> PageText:
+    def of(cls, characters: Sequence[Character], hidden: str, boxes: np.ndarray | None = None) -> PageText:
         inked = [one for one in characters if not one.text.isspace()]
         bad = sum(not one.is_mapped or bool(_NO_TEXT.match(one.text)) for one in inked)
         text = "".join(one.text for one in characters)
-        return cls(text, hidden, sum(one.is_unpainted for one in inked), bad > _GARBLED_SHARE * len(inked))
+        return cls(text, hidden, sum(one.is_unpainted for one in inked), bad > _GARBLED_SHARE * len(inked), boxes)
 
 
-def page_text(page: Any, seen: PageSurvey, entries: Sequence[Entry], proof: Proof) -> PageText:
+def page_text(
+    page: Any, seen: PageSurvey, entries: Sequence[Entry], proof: Proof, with_boxes: bool = False
+) -> PageText:
     """The text of a page (pypdfium2's), with what form fields and annotations hold; `proof` is asked in doubt only."""
     textpage = page.get_textpage()
     try:
-        if seen.is_plain and not entries:
-            text = _as_pdfium_gives_it(textpage)
-            if text is not None:
-                return PageText(text)
-        characters = _characters(textpage)
+        plain = _as_pdfium_gives_it(textpage) if seen.is_plain and not entries else None
+        if plain is not None and not with_boxes:
+            return PageText(plain)
+        characters = _characters(textpage, is_plain=plain is not None)
     finally:
         textpage.close()
     if not seen.is_plain:
         characters = _turned_upright(page, characters)
     read, hidden = _by_sight(characters, seen, page.get_rotation(), proof) if not seen.is_plain else (characters, "")
-    return PageText.of(with_entries(read, entries), hidden)
+    written = with_entries(read, entries)
+    boxes = _shown_boxes(written, seen.box, page.get_rotation()) if with_boxes else None
+    return PageText.of(written, hidden, boxes)
+
+
+def _shown_boxes(characters: Sequence[Character], page: Box, rotation: int) -> np.ndarray:
+    """float64 `[characters, 4]`, as `PageText.boxes`."""
+    nowhere = (math.nan,) * 4
+    found = np.array([one.box or nowhere for one in characters], dtype=np.float64).reshape(-1, 4)
+    corners = [_displayed(found[:, x], found[:, y], page, rotation) for x, y in ((0, 1), (2, 3))]
+    (u, v), (other_u, other_v) = corners
+    return np.stack(
+        [np.minimum(u, other_u), np.minimum(v, other_v), np.maximum(u, other_u), np.maximum(v, other_v)], 1
+    )
 
 
 def _as_pdfium_gives_it(textpage: Any) -> str | None:
@@ -81,39 +99,46 @@ def _as_pdfium_gives_it(textpage: Any) -> str | None:
     units = len(text) + sum(one > "\uffff" for one in text)
     if units < count or _NO_TEXT.search(text):
         return None
-    return _LINE_END_HYPHEN.sub("-\n", text.replace("\r\n", "\n").replace("\f", "\n"))
+    return _LINE_END_HYPHEN.sub("-\n", text.replace("\r\n", "\n").replace("\r", " ").replace("\f", "\n"))
 
 
-def _characters(textpage: Any) -> list[Character]:
-    """All characters that a page holds, in PDFium's order."""
+def _characters(textpage: Any, is_plain: bool = False) -> list[Character]:
+    """All characters that a page holds, in PDFium's order; of a plain page, what else there is to know is known."""
     characters: list[Character] = []
     box = pdfium.FS_RECTF()
+    ends_line = False
     for index in range(textpage.count_chars()):
         code = pdfium.FPDFText_GetUnicode(textpage, index)
         text = chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
         angle = characters[-1].angle if characters else 0
+        if ends_line:  # behind a hyphen, where PDFium may leave it out
+            characters.append(Character("\n", angle=angle))
+        ends_line = text in _LINE_END_HYPHENS
         if pdfium.FPDFText_IsGenerated(textpage, index) == 1:
-            if text == "\n" or text == " ":
+            if text == " " or (text == "\n" and not _ends_behind_hyphen(characters)):
                 characters.append(Character(text, angle=angle))
-            elif text != "\r":
+            elif text not in "\r\n":
                 characters.append(Character("-", angle=angle))
             continue
-        if text in ("\ufffe", "\x02"):  # a hyphen at the end of a line; the line end follows
-            text = "-"
         pdfium.FPDFText_GetLooseCharBox(textpage, index, box)  # as wide as it advances, as high as its font
-        item = pdfium.FPDFText_GetTextObject(textpage, index)
-        characters.append(
-            Character(
-                " " if text in "\r\n\f" else text,
-                box=(box.left, box.bottom, box.right, box.top),
+        found = Character(
+            "-" if ends_line else " " if text in "\r\n\f" else text, (box.left, box.bottom, box.right, box.top)
+        )
+        if not is_plain:
+            item = pdfium.FPDFText_GetTextObject(textpage, index)
+            found = found._replace(
                 angle=round(math.degrees(pdfium.FPDFText_GetCharAngle(textpage, index)) / 90) * 90 % 360,
                 is_mapped=pdfium.FPDFText_HasUnicodeMapError(textpage, index) != 1,
                 run=ctypes.cast(item, ctypes.c_void_p).value or 0 if item else 0,
                 is_unpainted=bool(item) and pdfium.FPDFTextObj_GetTextRenderMode(item) in (3, 7),
                 size=_size_of(textpage, index),
             )
-        )
-    return characters
+        characters.append(found)
+    return [*characters, Character("\n")] if ends_line else characters
+
+
+def _ends_behind_hyphen(characters: Sequence[Character]) -> bool:
+    return len(characters) > 1 and characters[-1].text == "\n" and characters[-2].text == "-"
 
 
 def _size_of(textpage: Any, index: int) -> float:
@@ -242,7 +267,7 @@ def _has_contrast(picture: np.ndarray, boxes: Sequence[Box], page: Box, rotation
     return bool(area.size) and int(area.max()) - int(area.min()) >= _LEAST_CONTRAST
 
 
-def _displayed(x: float, y: float, page: Box, rotation: int) -> tuple[float, float]:
+def _displayed(x: Any, y: Any, page: Box, rotation: int) -> tuple[Any, Any]:
     """A point of the page as shares of the width and height at which it is shown, from the top left."""
     left, bottom, right, top = page
     u, v = (x - left) / max(right - left, 1e-6), (y - bottom) / max(top - bottom, 1e-6)

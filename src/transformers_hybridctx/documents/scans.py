@@ -33,6 +33,9 @@ class PageSource(Protocol):
 class ScannedPages:
     """Pages whose text is not known, as a document. It holds where pages come from, never all pages drawn.
 
+    Attributes:
+        sources: what each page is drawn from.
+
     Args:
         images: page sources, PIL images (of one with several frames each is a page), or uint8 arrays [height, width],
             [height, width, 1], [height, width, 3 or 4].
@@ -46,14 +49,14 @@ class ScannedPages:
     only_scale: float | None = None
 
     def __init__(self, images: Sequence[Any]) -> None:
-        self._sources: list[PageSource] = [
+        self.sources: list[PageSource] = [
             source for number, image in enumerate(images, start=1) for source in _sources_of(image, number)
         ]
-        self.num_pages = len(self._sources)
+        self.num_pages = len(self.sources)
 
     def page_size(self, page: int, scale: float = 1.0) -> tuple[int, int]:
         """(height, width) in pixels, at most `MAX_PAGE_PIXELS` in all."""
-        height, width = self._sources[page].size
+        height, width = self.sources[page].size
         scale = min(scale, math.sqrt(MAX_PAGE_PIXELS / (height * width)))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
@@ -70,7 +73,7 @@ class ScannedPages:
             ValueError: a page is damaged; the message names it.
         """
         for page in range(self.num_pages) if pages is None else pages:
-            yield self._sources[page].draw(*self.page_size(page, scale))
+            yield self.sources[page].draw(*self.page_size(page, scale))
 
 
 def _sources_of(image: Any, number: int) -> Sequence[PageSource]:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from ..planning.plan import ContextPlan
 from ..planning.sentences import RUN
+from ..prompting.pages import drawn_page
 from ..rendering.paged_text import Box, PagedText
-from ..rendering.rasterizing import PageRenderer, mark_boxes
+from ..rendering.rasterizing import mark_boxes
 from .quote_processor import Quotation
 
 _EVIDENCE_CONTEXT = 200
@@ -92,12 +93,7 @@ def mark_evidence(plan: ContextPlan, evidence: Sequence[Evidence]) -> dict[int, 
     boxes: dict[int, list[Box]] = {}
     for item in evidence:
         boxes.setdefault(item["page"], []).append(item["box"])
-    renderer = PageRenderer(plan.document.config) if boxes else None
-    return {
-        page: mark_boxes(renderer.draw_page(plan.document, page, plan.scale), boxes[page])
-        for page in sorted(boxes)
-        if renderer
-    }
+    return {page: mark_boxes(drawn_page(plan.document, page, plan.scale), boxes[page]) for page in sorted(boxes)}
 
 
 def _places(text: str, part: str) -> list[tuple[int, int]]:

@@ -144,6 +144,8 @@ class ContextPlan:
             ("compression", "unknown (no text)" if ratio is None else f"{ratio:.2f} text tokens for each token spent"),
             ("left out", f"{self.omitted_characters:,} characters, {missed:,} spans wished for did not fit"),
         ]
+        if note := getattr(self.document, "layout_note", ""):
+            rows.insert(2, ("layout", note))
         if self.escaped:
             rows.append(("escaped", f"{len(self.escaped):,} lone surrogates copied as escapes"))
         return "\n".join(f"{name:<12} {value}" for name, value in rows)

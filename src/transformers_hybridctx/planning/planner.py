@@ -144,12 +144,14 @@ class _Request:
     def _kinds(self) -> list[tuple[int, int]]:
         """(one page, how many pages are of its size) for each size that the document has at scale 1.
 
-        A drawn document's own scale may be a small one, at which pages of different sizes are alike.
+        A drawn document's own scale may be a small one, at which pages of different sizes are alike. Parts of a document
+        may keep to one scale, so that their pages and others are alike at this one only.
         """
-        scale = self.document.only_scale or 1.0
-        pages: dict[tuple[int, int], list[int]] = {}
+        only = self.document.only_scale
+        scales = (1.0, 0.5) if only is None else (only,)
+        pages: dict[tuple[tuple[int, int], ...], list[int]] = {}
         for page in range(self.document.num_pages):
-            pages.setdefault(self.document.page_size(page, scale), []).append(page)
+            pages.setdefault(tuple(self.document.page_size(page, scale) for scale in scales), []).append(page)
         return [(alike[0], len(alike)) for alike in pages.values()]
 
     def visual_tokens(self, scale: float) -> int:

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
+from ..documents.joined_document import JoinedDocument, scale_of_part
 from ..documents.scans import ScannedPages
+from ..documents.source_document import SourceDocument
 from ..image_processing_hybridctx import HybridCtxImageProcessor
 from ..planning.plan import ContextPlan
 from ..rendering.rasterizing import PageRenderer
@@ -31,12 +33,25 @@ def renderer_for(config: RenderConfig) -> PageRenderer:
 
 
 def drawn_pages(document: Any, scale: float) -> Iterable[Any]:
-    """Pages at a scale: those that the document has at hand, or freshly drawn ones."""
-    if isinstance(document, ScannedPages):
+    """Pages at a scale: those that the document has at hand, or freshly drawn ones, one after the other."""
+    if isinstance(document, (ScannedPages, SourceDocument)):
         return document.draw_pages(scale)
     if isinstance(document, RenderedDocument) and document.scale == scale:
         return document.pages
+    if isinstance(document, JoinedDocument):
+        drawn = (drawn_pages(part, scale_of_part(part, scale) or scale) for part in document.parts)
+        return chain.from_iterable(drawn)
     return renderer_for(document.config).draw_pages(document, scale)
+
+
+def drawn_page(document: Any, page: int, scale: float) -> np.ndarray:
+    """One page at a scale: uint8 [height, width] or [height, width, 3]."""
+    if isinstance(document, (ScannedPages, SourceDocument)):
+        return np.asarray(next(document.draw_pages(scale, [page])))
+    if isinstance(document, JoinedDocument):
+        part, own = document.part_of_page(page)
+        return drawn_page(part, own, scale_of_part(part, scale) or scale)
+    return renderer_for(document.config).draw_page(document, page, scale)
 
 
 @dataclass(frozen=True)
@@ -112,4 +127,4 @@ class PageCutter:
                     yield drawn[key]
 
 
-__all__ = ["PageCutter", "Patches", "drawn_pages", "renderer_for"]
+__all__ = ["PageCutter", "Patches", "drawn_page", "drawn_pages", "renderer_for"]

@@ -18,7 +18,6 @@ from ..answering.results import LongDocAnswer
 from ..caching.document_cache import DocumentCache
 from ..caching.model_lock import model_lock
 from ..caching.reading_request import ReadingRequest
-from ..documents.scans import ScannedPages
 from ..grounding.evidence import split_reasoning
 from ..pipeline_long_doc_qa import LongDocQAPipeline
 from ..planning.budget import ContextBudget, ContextBudgetError
@@ -148,9 +147,9 @@ class ChatAnswerer:
 
     def _laid_out(self, documents: Sequence[UploadedDocument]) -> PagedDocument:
         contents = [document.content for document in documents]
-        if len(contents) > 1 and any(isinstance(content, ScannedPages) for content in contents):
+        if len(contents) > 1 and not all(isinstance(content, str) for content in contents):
             raise ValueError(
-                "several documents of one conversation are joined as text, and one of them is a scan: "
+                "several documents of one conversation are joined as text, and one of them has scanned pages: "
                 "ask about one at a time"
             )
         if len(contents) > 1:

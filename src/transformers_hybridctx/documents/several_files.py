@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several files, or a folder of them, as one document whose parts keep their names and their pages."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .fetching import fetch, is_web_address
+from .files import MAX_PAGED_BYTES, is_read, names_a_file, read_document_file
+from .joined_document import DocumentParts
+from .page_numbers import PagedText, SourcePage
+from .pdf_layouts import note_of
+from .scans import ScannedPages
+from .source_document import ShownPage
+
+MAX_FILES = 2000
+"""Most files of one document."""
+_MOST_NAMED = 5
+
+Content = str | ScannedPages | DocumentParts
+
+
+def read_documents(sources: Sequence[Any], *, may_fetch: bool = False, **options: Any) -> Content:
+    """
+    One document from files, folders and open files: that of the one file, or of several, each under its name.
+
+    Of a folder, the files of all kinds that are read, in the order of their paths, those in its folders included; hidden
+    ones are left out.
+
+    Args:
+        sources: paths, `file:` addresses, or open files of bytes; with `may_fetch`, web addresses too.
+        may_fetch: whether web addresses are fetched; otherwise one is an error.
+        options: as in `read_document_file`.
+
+    Raises:
+        ValueError, OSError: as `read_document_file`, of any of the files; a folder without files that are read; more than
+            `MAX_FILES` files; options for the pages of one file where there are several.
+
+    Warns:
+        UserWarning: files of a folder that are of no kind that is read.
+    """
+    found = [item for source in sources for item in _files_of(source)]
+    if len(found) > MAX_FILES:
+        raise ValueError(f"{len(found):,} files are more than the {MAX_FILES:,} that are read as one document")
+    is_one = len(found) == 1 and len(sources) == 1 and found[0][0] is sources[0]
+    if is_one:
+        return _read(found[0][0], may_fetch, options)
+    for name in ("pages", "name"):
+        if options.get(name) is not None:
+            raise ValueError(f"{name}={options[name]!r} is of one file, and {len(found):,} are read")
+    parts: list[str | ShownPage] = []
+    notes: list[str] = []
+    for source, name in found:
+        content = _read(source, may_fetch, options)
+        parts += _named_parts(content, name)
+        if isinstance(content, ScannedPages):
+            notes.append(f"{name}: {note_of(dict.fromkeys(range(1, content.num_pages + 1), ()), 0)}, unknown text")
+        elif isinstance(content, DocumentParts) and content.layout_note:
+            notes.append(f"{name}: {content.layout_note}")
+    texts = [part for part in parts if isinstance(part, str)]
+    return PagedText.joined(texts) if len(texts) == len(parts) else DocumentParts(tuple(parts), "; ".join(notes))
+
+
+def names_files(document: Any) -> bool:
+    """Whether a document is given by the name of a file or folder, or by a list of such names."""
+    if isinstance(document, (list, tuple)):
+        return bool(document) and all(isinstance(one, (str, os.PathLike)) and names_a_file(one) for one in document)
+    return names_a_file(document)
+
+
+def _files_of(source: Any) -> Iterator[tuple[Any, str]]:
+    """(what to read, what it is called)."""
+    if not isinstance(source, (str, os.PathLike)):
+        yield source, str(getattr(source, "name", "standard input"))
+        return
+    path = Path(source).expanduser()
+    if is_web_address(source) or not path.is_dir():
+        yield source, path.name
+        return
+    unread = []
+    found = False
+    for file in sorted(path.rglob("*")):
+        own = file.relative_to(path)
+        if not file.is_file() or any(part.startswith(".") for part in own.parts):
+            continue
+        if is_read(file):
+            found = True
+            yield file, own.as_posix()
+        else:
+            unread.append(own.as_posix())
+    if not found:
+        raise ValueError(f"the folder {path} holds no file of a kind that is read")
+    if unread:
+        more = f" and {len(unread) - _MOST_NAMED} more" * (len(unread) > _MOST_NAMED)
+        warnings.warn(f"{path}: of no kind that is read: {', '.join(unread[:_MOST_NAMED])}{more}", stacklevel=4)
+
+
+def _read(source: Any, may_fetch: bool, options: dict[str, Any]) -> Content:
+    if may_fetch and is_web_address(source):
+        data, name = fetch(source, MAX_PAGED_BYTES)
+        return read_document_file(data, **{**options, "name": options.get("name") or name})
+    return read_document_file(source, **options)
+
+
+def _named_parts(content: Content, name: str) -> list[str | ShownPage]:
+    """The parts of a document under a heading with its name, their pages marked as its own."""
+    heading = f"# {name}\n\n"
+    if isinstance(content, ScannedPages):
+        pages = [SourcePage(number, str(number), name) for number in range(1, content.num_pages + 1)]
+        shown = [ShownPage.without_text(*each) for each in zip(content.sources, pages, strict=True)]
+        return [_text_of(heading, "", name), *shown]
+    if isinstance(content, str):
+        return [_text_of(heading, content, name)]
+    parts = list(content.parts)
+    first = parts.pop(0) if isinstance(parts[0], str) else ""
+    assert isinstance(first, str)
+    return [_text_of(heading, first, name), *(_marked(part, name) for part in parts)]
+
+
+def _marked(part: str | ShownPage, name: str) -> str | ShownPage:
+    if isinstance(part, str):
+        return _text_of("", part, name)
+    number = part.number or SourcePage(1, "", name)
+    return ShownPage(part.source, part.text, part.boxes, part.strips, number._replace(file=name))
+
+
+def _text_of(heading: str, text: str, name: str) -> PagedText:
+    """A text whose pages know their file; form feeds tell pages apart where it does not know its own."""
+    if isinstance(text, PagedText):
+        texts: Sequence[str] = text.texts
+        pages = [(page or SourcePage(1, ""))._replace(file=name) for page in text.pages]
+    else:
+        texts = text.split("\f")
+        has_pages = len(texts) > 1
+        pages = [SourcePage(number, str(number) * has_pages, name) for number in range(1, len(texts) + 1)]
+    return PagedText([heading + texts[0], *texts[1:]], pages)
+
+
+__all__ = ["MAX_FILES", "names_files", "read_documents"]
