@@ -63,6 +63,9 @@ def test_a_verdict_holds_the_best_hybrid_against_the_best_parent_that_costs_no_m
     ]
     (verdict,) = verdicts_of(points)
     assert (verdict.hybrid, verdict.parent, verdict.holds) == ("hybrid, bm25", "bm25-only", False)
+    figures = {"tasks": [], "points": [], "verdicts": [vars(verdict)]}
+    where = "- 1,024 tokens, budget 50%, all"
+    assert tradeoff_markdown(figures).splitlines()[-1] == f"{where}: WORSE (hybrid, bm25 65%; bm25-only 70%)"
     points[3] = point("bm25-only", 600, 0.7)  # dearer than the hybrid
     (verdict,) = verdicts_of(points)
     assert (verdict.parent, verdict.holds) == ("pages, scale 1", True)

@@ -173,12 +173,13 @@ def tradeoff_markdown(figures: dict[str, Any]) -> str:
             f"| {point['length']:,} | {share} | {point['context']} | {spent} | {scores} | {low:.0%} to {high:.0%} | "
             f"{failed} |"
         )
-    lines += ["", "Is the best hybrid at least as good as the best parent that costs no more?", ""]
+    lines += ["", "The best hybrid beside the best parent that costs no more:", ""]
     for one in figures["verdicts"]:
-        parent = "no parent is as cheap"
+        parent, answer = "no parent is as cheap", "better"
         if one["parent"] is not None:
             parent = f"{one['parent']} {one['parent_score']:.0%}"
-        answer = "yes" if one["holds"] else "NO"
+            gap = one["hybrid_score"] - one["parent_score"]
+            answer = "better" if gap > 0 else "equal" if gap == 0 else "WORSE"
         where = f"{one['length']:,} tokens, budget {one['share']:.0%}, {one['task']}"
         lines.append(f"- {where}: {answer} ({one['hybrid']} {one['hybrid_score']:.0%}; {parent})")
     return "\n".join(lines)
