@@ -4,27 +4,23 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedTokenizerFast
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedTokenizerFast, Trainer
 from typer.testing import CliRunner
 
 from recipes.hybridctx_tiny.__main__ import app
-from recipes.hybridctx_tiny.batches import (
-    CHARACTERS,
-    IGNORE,
-    FuseBatches,
-    PageReader,
-    ReadBatches,
-    RecallBatches,
-    SequenceEncoder,
-)
-from recipes.hybridctx_tiny.reference import RENDER_CONFIG, config_fields, initialise, train_tokenizer
-from recipes.hybridctx_tiny.run import pack_checkpoint, reference_tokenizer, train_stage
+from recipes.hybridctx_tiny.answer_batches import CHOOSING_WEIGHT, AnswerBatches, RecordsOfCountries
+from recipes.hybridctx_tiny.batches import IGNORE, RecallBatches, SequenceEncoder
+from recipes.hybridctx_tiny.pages import CHARACTERS, PageReader, ReadBatches
+from recipes.hybridctx_tiny.reference import config_fields, initialise, train_tokenizer
+from recipes.hybridctx_tiny.run import append_layers, pack_checkpoint, reference_tokenizer, train_stage
 from recipes.hybridctx_tiny.tasks import Document, Question, TaskMixture, draw_passages
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
 
@@ -33,7 +29,10 @@ SENTENCES = (
 )
 PROSE = {
     "novel": SENTENCES * 200,
-    "factbook_atlantis": "\n".join(f"Atlantis - Field {n} - total: {n * 37} sq km" for n in range(300)),
+} | {
+    f"factbook_{country.lower()}": f"{country.upper()}\n\n{country}: Geography\n"
+    + "\n".join(f"{country} - Field {n} - total: {n * factor} sq km" for n in range(300))
+    for country, factor in (("Atlantis", 37), ("Lemuria", 41), ("Mu", 43), ("Thule", 47), ("Ys", 53))
 }
 
 
@@ -70,14 +69,37 @@ def test_passages_hold_what_the_questions_need_and_do_not_overlap(mixture: TaskM
                 assert covered >= len(document.text[start:end].rstrip()) - document.text[start:end].count("\n\n") * 2
 
 
-@pytest.mark.parametrize("batches", [RecallBatches, ReadBatches, FuseBatches])
-def test_a_batch_depends_on_its_step_alone(
-    batches: type, mixture: TaskMixture, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    one, other = (batches(tokenizer, mixture, steps=50, tokens_per_batch=400) for _ in range(2))
+@pytest.mark.parametrize("batches", [RecallBatches, ReadBatches, AnswerBatches])
+def test_a_batch_depends_on_its_step_alone(batches: type, tokenizer: PreTrainedTokenizerFast) -> None:
+    one, other = (batches(tokenizer, PROSE, steps=50, tokens_per_batch=400) for _ in range(2))
     other[7]
-    for name, tensor in one[31].items():
-        assert torch.equal(tensor, other[31][name]), name
+    for name, value in one[31].items():
+        assert torch.equal(value, other[31][name]) if torch.is_tensor(value) else value == other[31][name], name
+
+
+def test_fields_are_asked_for_that_other_countries_have_too() -> None:
+    document, decoys = RecordsOfCountries(PROSE).draw(Random(3), 1500, 4)
+    assert decoys
+    alike = [document.text[slice(*place)] for place in decoys]
+    for question in document.questions:
+        (place,) = question.places
+        country, label, value = re.match(r"(\w+) - (.+): (.+)", document.text[slice(*place)]).groups()
+        assert question.answer == value and country in question.text
+        assert not any(line.startswith(f"{country} - {label}:") for line in alike)
+
+
+def test_what_chooses_between_values_weighs_most(tokenizer: PreTrainedTokenizerFast) -> None:
+    batch = AnswerBatches(tokenizer, PROSE, steps=9, kinds={"records": 1.0}, tokens_per_batch=900)[2]
+    ids, weights = batch["input_ids"][0], batch["weights"][0]
+    heavy = tokenizer.decode(ids[weights == CHOOSING_WEIGHT])
+    assert heavy and not set(heavy) & set("ABCDEFGHIJKLMNOPQRSTUVWXYZ-"), "values only, no key"
+    assert batch["kind"] == "records" and "pixel_values" in batch
+
+
+def test_pages_alone_hold_no_text_of_the_document(tokenizer: PreTrainedTokenizerFast) -> None:
+    batch = AnswerBatches(tokenizer, PROSE, steps=9, kinds={"choice": 1.0}, tokens_per_batch=900)[1]
+    assert "[page" not in tokenizer.decode(batch["input_ids"][0])
+    assert (batch["weights"] > 1).any()
 
 
 def test_only_quotes_and_answers_carry_loss(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -89,35 +111,43 @@ def test_only_quotes_and_answers_carry_loss(tokenizer: PreTrainedTokenizerFast) 
     assert ids.count(tokenizer.convert_tokens_to_ids("<|image|>")) == 2
 
 
-def test_training_sequences_are_the_prompts_that_the_processor_writes(tmp_path: Path, mixture: TaskMixture) -> None:
-    tokenizer = reference_tokenizer(tmp_path, PROSE, mixture)
+def test_training_sequences_are_the_prompts_that_the_processor_writes(tmp_path: Path) -> None:
+    tokenizer = reference_tokenizer(tmp_path, PROSE)
     model = HybridCtxForCausalLM(HybridCtxConfig(**config_fields(tokenizer)))
     model.save_pretrained(tmp_path / "weights")
     pack_checkpoint(tmp_path / "weights", tmp_path, tmp_path / "packed")
     processor = AutoProcessor.from_pretrained(tmp_path / "packed")
     text, question = SENTENCES * 30, "Which year was better?"
     features, plan = processor(document=text, question=question, return_plan=True)
-    drawn = PageReader().draw(text)
-    pages = [drawn.page_span(page) for page in range(drawn.num_pages)]
+    reader = PageReader(tokenizer)
+    drawn = reader.draw(text)
     spans = [(span.start, span.end) for span in plan.spans]
     document = Document(text, (Question(question, "1814", ()),))
-    ids, _ = SequenceEncoder(tokenizer)(document, spans, pages, list(plan.page_tokens))
+    ids, _ = SequenceEncoder(tokenizer)(document, spans, reader.spans(drawn), reader.tokens(drawn))
     prompt = features["input_ids"][0]
     assert spans
     assert ids[: len(prompt)] == prompt
+    assert reader.tokens(drawn) == list(plan.page_tokens)
+    assert torch.equal(reader.pixels(drawn.pages)["pixel_values"], torch.as_tensor(features["pixel_values"]))
 
 
-def test_reading_labels_say_what_each_visual_token_shows() -> None:
-    text = "".join(f"{n:06}" for n in range(16 * 3))  # six digits a cell row, so each token shows whole numbers
-    drawn = PageReader().draw(text)
-    labels = PageReader().characters(drawn)
-    assert labels.shape == (16, 18)
-    shown = ["".join(CHARACTERS[index] for index in row) for row in labels.tolist()]
-    assert shown[0] == "000000" + "000016" + "000032"
-    assert shown[15] == "000015" + "000031" + "000047"
-    assert RENDER_CONFIG["newline_markup"] in "".join(
-        CHARACTERS[index] for index in PageReader().characters(PageReader().draw("a\nb"))[0].tolist()
-    )
+def test_reading_labels_say_what_each_visual_token_shows(tokenizer: PreTrainedTokenizerFast) -> None:
+    reader = PageReader(tokenizer)
+    labels = reader.characters(reader.draw("She said it\nin 1814, an extraordinary-looking hat"))
+    shown = ["".join(CHARACTERS[index] for index in row).rstrip() for row in labels.tolist()]
+    assert shown == ["She said it ¶ in", "1814, an", "extraordinary", "-looking hat"]
+    pieces = reader.pieces(labels)
+    assert tokenizer.decode(pieces[1][pieces[1] != IGNORE]).strip().startswith("1814,")
+
+
+def test_each_visual_token_is_asked_for_the_two_before_it(tokenizer: PreTrainedTokenizerFast) -> None:
+    batch = ReadBatches(tokenizer, PROSE, steps=9, tokens_per_batch=64)[4]
+    pieces, before = batch["pieces"], batch["pieces_before"]
+    height = int(batch["image_grid_thw"][0, 1]) // 2
+    assert torch.equal(before[1:height, :8], pieces[: height - 1])
+    assert torch.equal(before[2:height, 8:], pieces[: height - 2])
+    assert (before[0] == IGNORE).all() and (before[1, 8:] == IGNORE).all()
+    assert len(batch["characters"]) == len(pieces) == len(batch["pixel_values"]) // 4
 
 
 def test_initial_heads_look_back_and_find_what_followed(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -136,34 +166,47 @@ def test_initial_heads_look_back_and_find_what_followed(tokenizer: PreTrainedTok
     assert attentions[1][:, 0, at, at - 29].mean() > 5 * uniform
 
 
-def test_a_stage_runs_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
     for name, text in PROSE.items():
-        (corpus / f"{name}.txt").write_text(text)
-    for stage in ("recall", "read", "fuse"):
+        (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+def test_the_stages_run_stop_and_go_on(corpus: Path, tmp_path: Path) -> None:
+    for stage in ("recall", "read"):
         train_stage(stage, corpus, tmp_path, steps=2, tokens_per_batch=300)
-    weights = load_file(tmp_path / "fuse" / "model.safetensors")
-    assert any(name.startswith("characters.") for name in weights)
-    train_stage("fuse", corpus, tmp_path, steps=3, tokens_per_batch=300)
-    assert (tmp_path / "fuse" / "checkpoint-3").exists()
-    moved = load_file(tmp_path / "fuse" / "model.safetensors")
+    recalled, read = (load_file(tmp_path / stage / "model.safetensors") for stage in ("recall", "read"))
+    embeddings = "model.language_model.embed_tokens.weight"
+    assert torch.equal(recalled[embeddings], read[embeddings])
+    append_layers(corpus, tmp_path, num_batches=4, tokens_per_batch=400)
+    train_stage("answer", corpus, tmp_path, steps=2, tokens_per_batch=300)
+    weights = load_file(tmp_path / "answer" / "model.safetensors")
+    assert torch.equal(weights["model.visual.downsample.weight"], read["model.visual.downsample.weight"])
+    train_stage("answer", corpus, tmp_path, steps=3, tokens_per_batch=300)
+    assert (tmp_path / "answer" / "checkpoint-3").exists()
+    moved = load_file(tmp_path / "answer" / "model.safetensors")
     assert any(not torch.equal(weights[name], moved[name]) for name in weights)
-    pack_checkpoint(tmp_path / "fuse", tmp_path, tmp_path / "packed")
+    pack_checkpoint(tmp_path / "answer", tmp_path, tmp_path / "packed")
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "packed")
     assert model.dtype == torch.float32
-    assert (
-        load_file(tmp_path / "packed" / "model.safetensors")["model.visual.downsample.weight"].dtype == torch.float16
-    )
+    stored = load_file(tmp_path / "packed" / "model.safetensors")
+    assert stored["model.visual.downsample.weight"].dtype == torch.bfloat16
+    assert not any(name.startswith("reading.") for name in stored)
 
 
-def test_fuse_before_the_other_stages_is_refused(tmp_path: Path) -> None:
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    for name, text in PROSE.items():
-        (corpus / f"{name}.txt").write_text(text)
-    with pytest.raises(FileNotFoundError, match="recall"):
-        train_stage("fuse", corpus, tmp_path, steps=2)
+@pytest.mark.parametrize(("stage", "missing"), [("read", "recall"), ("answer", "append")])
+def test_a_stage_before_the_one_it_needs_is_refused(stage: Any, missing: str, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"run the stage '{missing}' first"):
+        train_stage(stage, corpus, tmp_path, steps=2, tokens_per_batch=300)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "training_step", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(FloatingPointError, match="lower learning rate"):
+        train_stage("recall", corpus, tmp_path, steps=2, tokens_per_batch=300)
 
 
 def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:

@@ -26,13 +26,18 @@ def corpus(
     print_line(f"{len(texts):,} texts in {folder}")
 
 
+Corpus = Annotated[Path, typer.Option(help="Folder that the command corpus wrote.")]
+
+
 @app.command()
 def stage(
-    stage: Annotated[str, typer.Argument(help="recall, read or fuse; fuse needs the other two.")],
-    corpus: Annotated[Path, typer.Option(help="Folder that the command corpus wrote.")],
+    stage: Annotated[str, typer.Argument(help="recall, read (needs recall) or answer (needs append, or --start).")],
+    corpus: Corpus,
     runs: Annotated[Path, typer.Option(help="Folder of all stages; an interrupted stage goes on from here.")],
     steps: Annotated[int, typer.Option(min=10, help="Optimiser steps of the whole stage.")],
-    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 1.5e-3,
+    learning_rate: Annotated[float | None, typer.Option(help="Its peak; the stage's own if not given.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A checkpoint for answer to start from.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the batches.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice if not given.")] = None,
 ) -> None:
     """Run one stage of the training, or go on with it."""
@@ -42,7 +47,54 @@ def stage(
 
         if stage not in BATCHES:
             raise ValueError(f"unknown stage {stage!r}; the stages are {', '.join(BATCHES)}")
-        run_stage(stage, corpus, runs, steps=steps, learning_rate=learning_rate, threads=threads)
+        run_stage(
+            stage,
+            corpus,
+            runs,
+            steps=steps,
+            learning_rate=learning_rate,
+            threads=threads,
+            start=start,
+            seed=seed,
+        )
+
+
+@app.command()
+def append(
+    corpus: Corpus,
+    runs: Annotated[Path, typer.Option(help="Folder of all stages; recall and read are needed.")],
+) -> None:
+    """Put decoder and tower together, with two more layers set in closed form."""
+    with clear_errors():
+        from .run import append_layers
+
+        folder = append_layers(corpus, runs)
+    print_line(f"weights in {folder}")
+
+
+@app.command()
+def fields(
+    document: Annotated[Path, typer.Argument(help="A text of records, such as examples/nordic_factbook.txt.")],
+    model: Annotated[str | None, typer.Option(help="A checkpoint; the bundled one if not given.")] = None,
+    examples: Annotated[int, typer.Option(min=1, help="How many fields are asked for.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    passages: Annotated[int, typer.Option(min=1, help="How many are copied.")] = 4,
+    passage_chars: Annotated[int, typer.Option(min=1, help="How long one is.")] = 300,
+    out: Annotated[Path | None, typer.Option(help="Write questions and answers as JSON here.")] = None,
+) -> None:
+    """Ask for fields of a document of records, drawn at random."""
+    with clear_errors():
+        from transformers_hybridctx.cli.loading import load_pipeline
+        from transformers_hybridctx.cli.output_files import write_json
+
+        from .fields import score_fields
+
+        policy = {"name": "bm25", "top_k": passages, "passage_chars": passage_chars}
+        found = score_fields(load_pipeline(model), document.read_text(encoding="utf-8"), examples, seed, policy)
+        if out:
+            write_json(out, found)
+    low, high = found["interval"]
+    print_line(f"{found['exact_match']:.0%} of {examples} fields right (95% interval {low:.0%} to {high:.0%})")
 
 
 @app.command()

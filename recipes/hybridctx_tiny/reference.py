@@ -10,25 +10,20 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
 from transformers_hybridctx.modeling_hybridctx import HybridCtxForCausalLM
+from transformers_hybridctx.rendering.styles import cell_aligned_config
 
-PATCH_SIZE = 18
+PATCH_SIZE = 24
 MERGE_SIZE = 2
 VISUAL_TOKEN = PATCH_SIZE * MERGE_SIZE
-"""Side of the square that one visual token shows, in pixels: 6 columns x 3 lines of characters."""
-COLUMNS_PER_TOKEN, LINES_PER_TOKEN = 6, 3
+"""Side of the square that one visual token shows, in pixels: a cell of 2 lines of 8 characters."""
+COLUMNS_PER_TOKEN, LINES_PER_TOKEN = 8, 2
 
-RENDER_CONFIG: dict[str, Any] = {
-    "page_width": 16 * VISUAL_TOKEN,
-    "page_height": 21 * VISUAL_TOKEN,
-    "margin_x": 0,
-    "margin_y": 0,
-    "font_size": 6 * 2048 / 1233,  # DejaVu Sans Mono advances 1233/2048 em: 6 px a character at 72 dpi
-    "line_height": 12,
-    "page_multiple": VISUAL_TOKEN,
-    "auto_crop_last_page": True,
-    "newline_markup": "¶",
-}
+RENDER_CONFIG = cell_aligned_config(
+    VISUAL_TOKEN, columns_per_cell=COLUMNS_PER_TOKEN, lines_per_cell=LINES_PER_TOKEN, hinted=True, baseline=16
+)
+"""Pages of cells: no word that fits into a visual token straddles two, and words with digits begin one."""
 
 DEFAULT_BUDGET = {"max_context_tokens": 32768, "min_scale": 1.0, "max_scale": 1.0, "max_text_tokens": 1024}
 """What the checkpoint was trained for: pages as they are, and no more copied text than training showed it."""
@@ -40,6 +35,8 @@ SPECIAL_TOKENS = (
     "<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|begin_of_video|>", "<|end_of_video|>", "<|video|>",
 )  # fmt: skip
 VOCAB_SIZE = 4096
+RECALL_LAYERS, LAYERS = 4, 6
+"""Decoder layers that learn to look up in text, and all of them: the last two are set in closed form (`append`)."""
 
 CHAT_TEMPLATE = """[gMASK]<sop>
 {%- for message in messages -%}
@@ -87,8 +84,14 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def config_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """Keyword arguments of the checkpoint's `HybridCtxConfig` (2.4M decoder, 1.5M tower and merger, 1M embeddings)."""
+def image_processor() -> HybridCtxImageProcessor:
+    """Cuts pages as they are: the shortest of them is one cell high."""
+    size = {"shortest_edge": VISUAL_TOKEN**2, "longest_edge": 5000 * VISUAL_TOKEN**2}
+    return HybridCtxImageProcessor(patch_size=PATCH_SIZE, merge_size=MERGE_SIZE, temporal_patch_size=1, size=size)
+
+
+def config_fields(tokenizer: PreTrainedTokenizerFast, layers: int = LAYERS) -> dict[str, Any]:
+    """Keyword arguments of the checkpoint's `HybridCtxConfig`; the stage `recall` trains the first `RECALL_LAYERS`."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     end = [ids["<|endoftext|>"], ids["<|user|>"]]
     return {
@@ -97,29 +100,30 @@ def config_fields(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
             "vocab_size": len(tokenizer),
             "hidden_size": 256,
             "intermediate_size": 640,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 32768,
-            # One frequency in turn to time, height and width: each axis has fine and coarse ones. In sections, as the
-            # large models have it, the width would get only frequencies too low to tell neighbours in a small model.
-            # All of them turn within 500 positions, so a longer context brings no angle that training has not seen;
-            # far facts are found by content, in the half of each head that does not rotate.
+            # Pages are one cell wide, so their height alone tells places apart and gets all frequencies but two; serving
+            # engines know three sections and no more. All of them turn within 500 positions, so a longer context brings
+            # no angle that training has not seen; far facts are found by content, in the half of each head that does
+            # not rotate.
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 100.0,
                 "partial_rotary_factor": 0.5,
-                "mrope_section": [1] * 16,
+                "mrope_section": [1, 14, 1],
             },
             "pad_token_id": ids["<|endoftext|>"],
             "eos_token_id": end,
         },
         "vision_config": {
             "model_type": "glm4v_vision",
-            "depth": 4,
+            "depth": 3,
             "hidden_size": 192,
             "num_heads": 4,
             "patch_size": PATCH_SIZE,
+            "temporal_patch_size": 1,
             "spatial_merge_size": MERGE_SIZE,
             "image_size": VISUAL_TOKEN,
             "out_hidden_size": 256,
@@ -174,7 +178,7 @@ def initialise(model: HybridCtxForCausalLM) -> None:
         (2.5 * far, 11, range(5, 9), 2.7),
     )
     for head, (written, distance, pairs, sharpness) in enumerate(views):
-        _look_back(first, head, distance, text.rotary_emb.inv_freq, pairs, sharpness)
+        look_back(first, head, distance, text.rotary_emb.inv_freq, pairs, sharpness)
         _rows(first.v_proj, head // first.num_key_value_groups, width, flat).copy_(present)
         first.o_proj.weight[:, head * width + flat : (head + 1) * width] = written.T
     for attention in later:
@@ -189,6 +193,34 @@ def initialise(model: HybridCtxForCausalLM) -> None:
             attention.o_proj.weight[:, head * width : (head + 1) * width] = values.T
 
 
+@torch.no_grad()
+def initialise_tower(model: HybridCtxForCausalLM, pixels: torch.Tensor) -> None:
+    """Make the tower's patch embedding partly whitened principal components of patches of text.
+
+    Args:
+        pixels: uint8 [patches, 24 * 24], at least as many as the tower is wide.
+    """
+    tower: Any = model.model.visual
+    for block in tower.blocks:
+        block.attn.proj.weight.mul_(0.3)
+        block.mlp.down_proj.weight.mul_(0.3)
+    tower.merger.down_proj.weight.mul_(0.3)
+    embedding = tower.patch_embed
+    width = embedding.proj.weight.shape[0]
+    centred = pixels.float() - pixels.float().mean(0)
+    _, values, components = torch.linalg.svd(centred, full_matrices=False)
+    deviation = values[:width] / len(pixels) ** 0.5
+    whitened = components[:width] / (deviation + 0.03 * deviation[0])[:, None]
+    # What the embedding does to grey pixels, normalisation included, becomes those components, centred.
+    embedding.proj.weight.copy_(whitened.view(width, 1, 1, PATCH_SIZE, PATCH_SIZE).expand_as(embedding.proj.weight))
+    weight, _ = embedding.fold(1)
+    scale = whitened.norm() / weight.norm()
+    embedding.proj.weight.mul_(scale)
+    embedding.proj.bias.zero_()
+    weight, bias = embedding.fold(1)
+    embedding.proj.bias.copy_(-(weight @ pixels.float().mean(0)) - bias)
+
+
 def _projection(size: int, hidden_size: int) -> torch.Tensor:
     """Random orthonormal rows [size, hidden_size]."""
     return torch.linalg.qr(torch.randn(hidden_size, size))[0].T
@@ -199,7 +231,7 @@ def _rows(projection: torch.nn.Linear, head: int, width: int, flat: int) -> torc
     return projection.weight[(head + 1) * width - flat : (head + 1) * width]
 
 
-def _look_back(
+def look_back(
     attention: Any, head: int, distance: int, frequencies: torch.Tensor, pairs: range, sharpness: float
 ) -> None:
     """Give `head` constant queries, on some rotating pairs, that agree best with the keys `distance` tokens back."""

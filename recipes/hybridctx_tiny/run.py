@@ -14,31 +14,34 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 
 from transformers_hybridctx.configuration_hybridctx import HybridCtxConfig
-from transformers_hybridctx.image_processing_hybridctx import HybridCtxImageProcessor
 from transformers_hybridctx.modeling_hybridctx import HybridCtxForCausalLM
 from transformers_hybridctx.processing_hybridctx import HybridCtxProcessor
 
-from .batches import FuseBatches, ReadBatches, RecallBatches
+from .answer_batches import AnswerBatches
+from .appended_layers import set_appended_layers
+from .batches import RecallBatches
 from .corpus import load_prose
+from .pages import ReadBatches
 from .reference import (
     DEFAULT_BUDGET,
     DEFAULT_TEXT_POLICY,
-    MERGE_SIZE,
-    PATCH_SIZE,
+    RECALL_LAYERS,
     RENDER_CONFIG,
     config_fields,
+    image_processor,
     initialise,
+    initialise_tower,
     train_tokenizer,
 )
 from .stages import HybridCtxForReading
 from .tasks import TaskMixture
 
-Stage = Literal["recall", "read", "fuse"]
-BATCHES: dict[Stage, Any] = {
-    "recall": RecallBatches,
-    "read": ReadBatches,
-    "fuse": FuseBatches,
-}
+Stage = Literal["recall", "read", "answer"]
+BATCHES: dict[Stage, Any] = {"recall": RecallBatches, "read": ReadBatches, "answer": AnswerBatches}
+LEARNING_RATES: dict[Stage, float] = {"recall": 1.5e-3, "read": 2e-3, "answer": 2.5e-4}
+"""Peaks of the stages."""
+_TYPICAL_SIZE = 0.0625
+"""Root mean square of a weight that is drawn at random."""
 
 
 class StageTrainer(Trainer):
@@ -50,6 +53,40 @@ class StageTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         super().log(logs | {key: round(value, 4) for key, value in self.model.averages.items()}, *args, **kwargs)
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with a rate for each tensor.
+
+        Adam moves every weight by about the rate a step, so the layers that were set in closed form, whose weights are
+        small and mean something each, get rates in proportion to their size. Embeddings move at half the rate, the
+        tower's patch embedding, which begins as principal components of text, at 0.15 of it.
+        """
+        groups = []
+        for name, parameter in self.model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            rate, size = self.args.learning_rate, parameter.detach().pow(2).mean().sqrt().item()
+            layer = int(name.split("layers.")[1].split(".")[0]) if "language_model.layers." in name else -1
+            if layer >= RECALL_LAYERS and (parameter.ndim == 2 or "layernorm" in name):
+                rate *= min(1.0, size / (_TYPICAL_SIZE if parameter.ndim == 2 else 1.0))
+            elif "embed_tokens" in name and layer < 0:
+                rate *= 0.5
+            elif "patch_embed" in name or "position_embedding" in name:
+                rate *= 0.15
+            groups.append({"params": [parameter], "lr": rate})
+        betas = (self.args.adam_beta1, self.args.adam_beta2)
+        self.optimizer = torch.optim.AdamW(groups, betas=betas, weight_decay=self.args.weight_decay)
+        return self.optimizer
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As in transformers; a loss that is no number stops the run before it reaches the weights."""
+        loss = super().training_step(*args, **kwargs)
+        if not loss.isfinite():
+            raise FloatingPointError(
+                f"the loss of step {self.state.global_step} is {loss.item()}: go on from the last checkpoint in "
+                f"{self.args.output_dir} with a lower learning rate"
+            )
+        return loss
+
 
 def train_stage(
     stage: Stage,
@@ -57,41 +94,56 @@ def train_stage(
     runs: Path,
     *,
     steps: int,
-    learning_rate: float = 1.5e-3,
+    learning_rate: float | None = None,
     tokens_per_batch: int | None = None,
     threads: int | None = None,
+    start: Path | None = None,
+    seed: int = 0,
 ) -> Path:
     """Run (or go on with) a stage and return the folder of its weights, `runs`/`stage`.
 
-    `recall` and `read` start from random weights; `fuse` starts from what stands in `runs`/recall and `runs`/read.
+    `recall` starts from random weights; `read` from `runs`/recall, whose token embeddings it needs; `answer` from
+    `runs`/append, which [`append_layers`] makes.
 
     Args:
         corpus: folder of .txt files, see `corpus.fetch_corpus`.
-        steps: length of the stage; the learning rate falls over its last quarter.
+        steps: length of the stage; the learning rate falls over its last two fifths.
+        learning_rate: its peak; each stage has its own default.
         tokens_per_batch: bound on the (padded or visual) tokens of a step; each stage has its own default.
         threads: CPU threads; torch's choice if None.
+        start: folder of other weights for `answer` to start from.
+        seed: of the batches.
     """
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     prose = load_prose(corpus, held_out=False)
-    mixture = TaskMixture(prose)
-    tokenizer = reference_tokenizer(runs, prose, mixture)
-    model = HybridCtxForReading(HybridCtxConfig(**config_fields(tokenizer)))
+    tokenizer = reference_tokenizer(runs, prose)
+    size = {} if tokens_per_batch is None else {"tokens_per_batch": tokens_per_batch}
+    batches = BATCHES[stage](tokenizer, prose, steps=steps, seed=seed, **size)
+    model = HybridCtxForReading(
+        HybridCtxConfig(**config_fields(tokenizer, *(() if stage == "answer" else (RECALL_LAYERS,))))
+    )
     initialise(model)
     model.tie_weights()
-    if stage == "fuse":
+    if stage == "read":
         _take_over(model, runs / "recall", "model.language_model.")
-        _take_over(model, runs / "read", "model.visual.", "characters.")
+        model.requires_grad_(False)
+        model.model.visual.requires_grad_(True)
+        model.reading.requires_grad_(True)
+        initialise_tower(model, batches[0]["pixel_values"])
+    elif stage == "answer":
+        _take_over(model, start or runs / "append", "model.")
+        model.model.visual.requires_grad_(False)
+        model.reading.requires_grad_(False)
     folder = runs / stage
-    size = {} if tokens_per_batch is None else {"tokens_per_batch": tokens_per_batch}
     arguments = TrainingArguments(
         str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,
-        learning_rate=learning_rate,
+        learning_rate=learning_rate or LEARNING_RATES[stage],
         lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": max(1, steps // 4), "min_lr_ratio": 0.02},
+        lr_scheduler_kwargs={"num_decay_steps": max(1, steps * 2 // 5), "min_lr_ratio": 0.03},
         warmup_steps=min(60, steps // 4),
         weight_decay=0.01,
         adam_beta2=0.98,
@@ -102,25 +154,38 @@ def train_stage(
         report_to=[],
         remove_unused_columns=False,
         label_names=[],
-        disable_tqdm=steps < 10,
+        disable_tqdm=True,
         seed=0,
     )
-    trainer = StageTrainer(
-        model,
-        arguments,
-        train_dataset=BATCHES[stage](tokenizer, mixture, steps=steps, **size),
-        data_collator=lambda batches: batches[0],
-    )
+    trainer = StageTrainer(model, arguments, train_dataset=batches, data_collator=lambda found: found[0])
     trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
     model.save_pretrained(folder)
     return folder
 
 
-def reference_tokenizer(runs: Path, prose: dict[str, str], mixture: TaskMixture) -> PreTrainedTokenizerFast:
+def append_layers(corpus: Path, runs: Path, **size: int) -> Path:
+    """Put the decoder of `runs`/recall, the tower of `runs`/read and two layers set in closed form into `runs`/append.
+
+    Args:
+        size: of what the closed form is fitted to, see [`set_appended_layers`].
+    """
+    torch.manual_seed(0)
+    prose = load_prose(corpus, held_out=False)
+    tokenizer = reference_tokenizer(runs, prose)
+    model = HybridCtxForReading(HybridCtxConfig(**config_fields(tokenizer)))
+    _take_over(model, runs / "recall", "model.language_model.", beyond="model.language_model.layers.")
+    _take_over(model, runs / "read", "model.visual.")
+    model.tie_weights()
+    set_appended_layers(model, tokenizer, prose, **size)
+    model.save_pretrained(runs / "append")
+    return runs / "append"
+
+
+def reference_tokenizer(runs: Path, prose: dict[str, str]) -> PreTrainedTokenizerFast:
     """The tokenizer in `runs`/tokenizer, trained on the first call."""
     folder = runs / "tokenizer"
     if not folder.exists():
-        rng = Random(7)
+        rng, mixture = Random(7), TaskMixture(prose)
         train_tokenizer([*prose.values(), *(mixture.draw(rng, 400, 8).text for _ in range(4000))]).save_pretrained(
             folder
         )
@@ -137,11 +202,11 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.max_new_tokens = 128
     # Stored in half precision for its size, and declared as fp32: the CPUs that it is for compute slowly in less.
-    model.half().save_pretrained(target)
+    model.bfloat16().save_pretrained(target)
     config = json.loads((target / "config.json").read_text())
     (target / "config.json").write_text(json.dumps(config | {"dtype": "float32"}, indent=2) + "\n")
     HybridCtxProcessor(
-        HybridCtxImageProcessor(patch_size=PATCH_SIZE, merge_size=MERGE_SIZE),
+        image_processor(),
         tokenizer,
         render_config=RENDER_CONFIG,
         default_budget=DEFAULT_BUDGET,
@@ -149,8 +214,10 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
     ).save_pretrained(target)
 
 
-def _take_over(model: torch.nn.Module, folder: Path, *prefixes: str) -> None:
-    """Load the tensors whose names begin with one of `prefixes`; that any is missing is an error."""
+def _take_over(model: torch.nn.Module, folder: Path, *prefixes: str, beyond: str | None = None) -> None:
+    """Load the tensors whose names begin with one of `prefixes`; that any is missing is an error, but for those that
+    begin with `beyond`.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"there are no weights in {folder}: run the stage {folder.name!r} first")
     latest = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), default=folder)
@@ -161,6 +228,6 @@ def _take_over(model: torch.nn.Module, folder: Path, *prefixes: str) -> None:
         if name.startswith(tuple(prefixes))
     }
     missing, unexpected = model.load_state_dict(tensors, strict=False)
-    lost = [name for name in missing if name.startswith(tuple(prefixes))]
+    lost = [name for name in missing if name.startswith(tuple(prefixes)) and not (beyond and name.startswith(beyond))]
     if lost or unexpected:
         raise ValueError(f"{source} does not fit the model: missing {lost}, unexpected {unexpected}")

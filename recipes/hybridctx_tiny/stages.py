@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages that train hybridctx-tiny, each one `transformers.Trainer` run that can be stopped and resumed.
+"""The losses of the stages that train hybridctx-tiny, each a `transformers.Trainer` run that can be stopped and resumed.
 
-`recall`: the decoder learns to look facts up in passages given as tokens.
-`read`: the tower learns to read its pages. Independent of `recall`; the two may run side by side.
-`fuse`: both together, on pages with copied passages, on pages alone, and on passages alone.
+`recall`: the first layers of the decoder learn to look facts up in passages given as tokens.
+`read`: the tower learns to read its pages, in terms of the token embeddings that `recall` made.
+`append` (no training): two more decoder layers that copy digits from pages, set in closed form.
+`answer`: the decoder learns to answer from pages, from passages and from both.
 """
 
 from __future__ import annotations
-
-from collections import defaultdict
 
 import torch
 import torch.nn.functional as F
@@ -17,29 +16,96 @@ from torch import Tensor, nn
 from transformers_hybridctx.configuration_hybridctx import HybridCtxConfig
 from transformers_hybridctx.modeling_hybridctx import HybridCtxForCausalLM
 
-from .batches import CHARACTERS, IGNORE
-from .reference import COLUMNS_PER_TOKEN, LINES_PER_TOKEN
+from .batches import IGNORE
+from .pages import CHARACTERS, PIECES, PLACES
 
-CELLS = COLUMNS_PER_TOKEN * LINES_PER_TOKEN
 FIRST_TOKEN_WEIGHT = 4.0
 """Loss weight of an answer's first token, which chooses the place; the others mostly go on copying from there."""
+BLANK_WEIGHT = 0.3
+"""Loss weight of a place of a cell that is blank."""
+PIECES_WEIGHT, CONTEXT_WEIGHT, NORM_WEIGHT = 0.3, 0.5, 0.05
+VISUAL_NORM = 2.5
+"""What the norm of visual embeddings is drawn to while the tower learns to read."""
+OTHER_PIECES = 300
+"""Word pieces, drawn at random, that those of a batch are told apart from."""
+
+
+class ReadingHeads(nn.Module):
+    """What the tower is trained by: linear maps from a visual embedding to what stands in its cell.
+
+    Three losses: the character at each place; the word pieces of the cell in their order; and the word pieces of the two
+    cells before it, which brings the key of a value into the value's own cell. Pieces are named through the decoder's
+    token embeddings, so that what is seen is said in the terms in which text is read.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.characters = nn.Linear(hidden_size, PLACES * len(CHARACTERS))
+        self.pieces = nn.Linear(hidden_size, PIECES * hidden_size)
+        self.context = nn.Linear(hidden_size, hidden_size)
+        self.sharpness = nn.Parameter(torch.tensor([1.0, 3.0]))
+
+    def forward(
+        self, visual: Tensor, embeddings: Tensor, characters: Tensor, pieces: Tensor, pieces_before: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """
+        Args:
+            visual: [cells, hidden size].
+            embeddings: of the tokens, [vocabulary, hidden size].
+            characters: [cells, 16]. pieces: [cells, 8]. pieces_before: [cells, 16]; IGNORE where there is none.
+
+        Returns:
+            The loss, and what the running averages say of it.
+        """
+        logits, target = self.characters(visual).view(-1, len(CHARACTERS)), characters.flatten()
+        inked = target != CHARACTERS.index(" ")
+        weights = torch.where(inked, 1.0, BLANK_WEIGHT)
+        reading = (F.cross_entropy(logits, target, reduction="none") * weights).sum() / weights.sum()
+
+        size = visual.shape[-1:]
+        said = F.layer_norm(self.pieces(visual).view(-1, PIECES, *size), size)
+        asked = pieces != IGNORE
+        names, piece = self._among_others(pieces[asked], embeddings)
+        named = self.sharpness[0] * said[asked] @ F.normalize(embeddings[names], dim=-1).T
+        naming = F.cross_entropy(named, piece)
+
+        around = pieces_before != IGNORE
+        names, near = self._among_others(pieces_before[around], embeddings - embeddings.mean(0))
+        centred = F.normalize(embeddings[names] - embeddings.mean(0), dim=-1)
+        likely = F.log_softmax(self.sharpness[1] * F.layer_norm(self.context(visual), size) @ centred.T, dim=-1)
+        cell = around.nonzero()[:, 0]
+        context = -likely[cell, near].mean()
+
+        norm = (visual.norm(dim=-1) - VISUAL_NORM).pow(2).mean()
+        loss = reading + PIECES_WEIGHT * naming + CONTEXT_WEIGHT * context + NORM_WEIGHT * norm
+        return loss, {
+            "characters_loss": reading,
+            "characters_accuracy": (logits.argmax(-1) == target)[inked].float().mean(),
+            "pieces_accuracy": (named.argmax(-1) == piece).float().mean(),
+            "context_loss": context,
+        }
+
+    @staticmethod
+    def _among_others(pieces: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Names of the pieces and of others, [names]; and the index of each piece among them."""
+        others = torch.randint(len(embeddings), (OTHER_PIECES,))
+        names, index = torch.unique(torch.cat([pieces, others]), return_inverse=True)
+        return names, index[: len(pieces)]
 
 
 class HybridCtxForReading(HybridCtxForCausalLM):
     """The model with its training losses: one forward pass per batch, with whatever losses the batch has labels for.
 
-    Answers: cross entropy on the labelled tokens alone, the first of each answer weighing most; the output layer does not
-    run where nothing is asked.
-    Reading, dense, on every visual embedding: the character in each of its 18 cells, by a linear layer.
+    Answers: cross entropy on the labelled tokens alone; the output layer does not run where nothing is asked.
+    Reading: see [`ReadingHeads`].
 
-    Its checkpoints load as `HybridCtxForCausalLM`, which leaves the reading head behind.
+    Its checkpoints load as `HybridCtxForCausalLM`, which leaves the reading heads behind.
     """
 
     def __init__(self, config: HybridCtxConfig) -> None:
         super().__init__(config)
-        hidden_size = config.text_config.hidden_size
-        self.characters = nn.Linear(hidden_size, CELLS * len(CHARACTERS))
-        self.averages: dict[str, float] = defaultdict(float)
+        self.reading = ReadingHeads(config.text_config.hidden_size)
+        self.averages: dict[str, float] = {}
         self.post_init()
 
     def forward(
@@ -47,22 +113,29 @@ class HybridCtxForReading(HybridCtxForCausalLM):
         pixel_values: Tensor | None = None,
         image_grid_thw: Tensor | None = None,
         characters: Tensor | None = None,
+        pieces: Tensor | None = None,
+        pieces_before: Tensor | None = None,
         labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        kind: str = "answers",
         **inputs: Tensor,
     ) -> dict[str, Tensor]:
         """
         Args:
-            characters: [visual tokens, 18] index of the character in each cell.
+            characters, pieces, pieces_before: what stands in the visual tokens, as [`ReadingHeads`] takes it.
             labels: [batch, sequence], not shifted.
+            weights: [batch, sequence] of the labels; the first of each answer weighs most unless given.
+            kind: what the averages of this batch are called.
         """
         loss = torch.zeros(())
         pages = None
         if pixel_values is not None:
             pages = self.model.get_image_features(pixel_values, image_grid_thw, return_dict=True)
-            visual = torch.cat(list(pages.pooler_output))
             if characters is not None:
-                logits = self.characters(visual).view(-1, len(CHARACTERS))
-                loss = loss + self._cross_entropy("characters", logits, characters.flatten())
+                embeddings = self.model.language_model.embed_tokens.weight.detach()
+                visual = torch.cat(list(pages.pooler_output))
+                loss, scores = self.reading(visual, embeddings, characters, pieces, pieces_before)
+                self._average(scores)
         if labels is not None:
             encoded = {"image": pages} if pages is not None else None
             hidden = self.model(
@@ -70,15 +143,15 @@ class HybridCtxForReading(HybridCtxForCausalLM):
             ).last_hidden_state
             asked = labels[:, 1:] != IGNORE
             begins = asked & (labels[:, :-1] == IGNORE)
-            logits = self.lm_head(hidden[:, :-1][asked])
-            weights = torch.where(begins, FIRST_TOKEN_WEIGHT, 1.0)[asked]
-            loss = loss + self._cross_entropy("answers", logits, labels[:, 1:][asked], weights)
+            shifted = torch.where(begins, FIRST_TOKEN_WEIGHT, 1.0) if weights is None else weights[:, 1:]
+            logits, target, share = self.lm_head(hidden[:, :-1][asked]), labels[:, 1:][asked], shifted[asked]
+            answers = (F.cross_entropy(logits, target, reduction="none") * share).sum() / share.sum()
+            right = (logits.argmax(-1) == target).float().mean()
+            self._average({f"{kind}_loss": answers, f"{kind}_accuracy": right})
+            loss = loss + answers
         return {"loss": loss}
 
-    def _cross_entropy(self, name: str, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-        losses = F.cross_entropy(logits, target, reduction="none")
-        loss = losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
-        hits = (logits.argmax(-1) == target).float().mean()
-        for key, value in ((f"{name}_loss", loss), (f"{name}_accuracy", hits)):
-            self.averages[key] = 0.95 * self.averages[key] + 0.05 * value.item()
-        return loss
+    def _average(self, scores: dict[str, Tensor]) -> None:
+        for name, score in scores.items():
+            last = self.averages.setdefault(name, score.item())
+            self.averages[name] = 0.95 * last + 0.05 * score.item()

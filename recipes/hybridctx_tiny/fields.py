@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fields of a document of records, drawn at random and asked for as the README asks: how often the answer is right."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+from typing import Any
+
+from transformers_hybridctx.evaluation.intervals import interval_95
+
+FIELD = re.compile(r"^(.+?) - (.+?): (.{1,60})$", re.MULTILINE)
+"""A line of the World Factbook's: country, label, value."""
+
+
+def score_fields(pipe: Any, text: str, examples: int, seed: int, policy: Any = None) -> dict[str, Any]:
+    """
+    Ask `pipe` for fields that stand once in a document, with its own budget.
+
+    Args:
+        pipe: a `LongDocQAPipeline`.
+        text: lines `Iceland - Coastline: 4,970 km`, among others.
+        examples: how many fields.
+        seed: of the draw.
+        policy: what is copied as tokens; the checkpoint's own choice if None.
+
+    Returns:
+        `exact_match` (0 to 1; white space and a final stop do not count), its `interval` of 95%, and `answers`: field,
+        value, what was said, its score, and whether it was right.
+    """
+    lines = [line for line in FIELD.finditer(text) if text.count(f"{line[1]} - {line[2]}:") == 1]
+    if len(lines) < examples:
+        raise ValueError(f"the document has {len(lines)} fields of their own; ask for no more than these")
+    reading = pipe.read(text=text)
+    answers = []
+    for line in Random(f"fields {seed}").sample(lines, examples):
+        question = f"What is the {line[2].replace(' - ', ' ')} of {line[1]}?"
+        said = pipe(question=question, document=reading, text_policy=policy)
+        is_right = _folded(said["answer"]) == _folded(line[3])
+        answers.append(
+            {
+                "question": question,
+                "value": line[3].strip(),
+                "answer": said["answer"],
+                "score": said["score"],
+                "is_right": is_right,
+            }
+        )
+    hits = sum(answer["is_right"] for answer in answers)
+    return {
+        "examples": examples,
+        "exact_match": hits / examples,
+        "interval": interval_95([float(answer["is_right"]) for answer in answers]),
+        "answers": answers,
+    }
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).removesuffix(".")
