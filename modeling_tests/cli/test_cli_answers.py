@@ -122,7 +122,7 @@ def test_how_an_answer_stands_is_said_before_its_score(
     found = answer_that_says(processor, answer["plan"], QUESTION, said, finish_reason, **options)
     rows = shown(answer_rows(QUESTION, found))
     assert rows[0] == f"question {QUESTION}"
-    assert rows[1 + len(expected)].startswith("score ")
+    assert rows[1 + len(expected)].startswith("confidence ")
     for row, pattern in zip(rows[1:], expected, strict=False):
         assert fnmatchcase(row, pattern), f"{row!r} is not {pattern!r}"
 
@@ -130,7 +130,7 @@ def test_how_an_answer_stands_is_said_before_its_score(
 def test_pictures_have_no_standing(processor: HybridCtxProcessor) -> None:
     plan = processor.plan([np.zeros((168, 168), np.uint8)], QUESTION)
     found = answer_that_says(processor, plan, QUESTION, "4821930", abstain=True)
-    assert (found["support"], found["checked"]) == (None, "4821930")
+    assert (found["support"], found["checked"], found["confidence"]) == (None, "4821930", None)
     assert [label for label, _ in answer_rows(QUESTION, found)][:3] == ["question", "answer", "score"]
 
 

@@ -36,7 +36,7 @@ def test_ask_prints_answer_evidence_plan_and_times_of_each_question(checkpoint: 
     for question, block in (("Which number?", first), ("Which age?", second)):
         rows = [line.split(None, 1) for line in block.splitlines() if not line.startswith(" ")]
         labels = [label for label, _ in rows if label != "standing"]
-        assert labels[:4] == ["question", "answer", "score", "evidence"]
+        assert labels[:4] == ["question", "answer", "confidence", "score"]
         assert "cut off: " in block or "cut off before" in block
         assert [label for label, _ in rows][-8:] == [
             *("document", "pages", "density", "copied", "prompt", "compression"),
@@ -58,7 +58,7 @@ def test_ask_prints_json_and_nothing_else(checkpoint: Path, document: str, tmp_p
     assert result.exit_code == 0, result.output
     answers = json.loads(result.stdout)
     assert [answer["question"] for answer in answers] == ["Which number?", "Welche Größe?"]
-    expected = "question answer checked support reasoning finish_reason score quotations evidence passages"
+    expected = "question answer checked support reasoning finish_reason confidence score quotations evidence passages"
     assert list(answers[0]) == [*expected.split(), "usage", "plan", "pictures"]
     assert answers[0]["usage"]["new_tokens"] <= 3
     assert answers[0]["plan"]["document_characters"] == len(TALE)

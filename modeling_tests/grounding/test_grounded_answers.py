@@ -217,7 +217,11 @@ def test_an_answer_says_how_it_stands_whether_it_was_held_or_not(pipe: LongDocQA
     absent = says(pipe, "1234567", grounding=None, abstain=True)
     assert (absent["answer"], absent["checked"], absent["support"]["status"]) == ("1234567", None, "absent")
     assert says(pipe, "1234567", grounding=None)["checked"] == "1234567"
-    assert says(pipe, "4821930", grounding=None, abstain=True)["checked"] == "4821930"
+    # a random model that is made to say something is never sure of it
+    assert says(pipe, "4821930", grounding=None, abstain=0.0)["checked"] == "4821930"
+    assert says(pipe, "4821930", grounding=None, abstain=1.0)["checked"] is None
+    with pytest.raises(ValueError, match="abstain=2 must be between 0 and 1"):
+        says(pipe, "4821930", abstain=2)
 
 
 @pytest.mark.parametrize("grounding", [None, "quote"])

@@ -125,3 +125,14 @@ def test_the_strings_of_an_answer_too_long_to_be_near_are_checked(checker: Suppo
     support = checker.check("Nobody ever said so. " * 40 + "The number is 4821931.")
     assert support.status == "near"
     assert [(one.text, one.status, one.found) for one in support.strings][-1] == ("4821931", "near", ("4821930",))
+
+
+def test_an_answer_agrees_with_its_question_where_the_document_speaks_of_what_is_asked() -> None:
+    document = "The code for green-lemur is: 4821930. " + "It was late. " * 60 + "The code for blue-heron is: 7750112."
+    checker = SupportChecker(document)
+    lemur, heron = checker.places("4821930"), checker.places("7750112")
+    asked = "What is the code for green-lemur mentioned in the text?"
+    assert checker.agreement(asked, lemur) > checker.agreement(asked, heron) > 0
+    assert checker.agreement(asked, [*heron, *lemur]) == checker.agreement(asked, lemur)
+    assert checker.agreement("What is the code for red-fox, or grey-fox?", heron) < checker.agreement(asked, heron)
+    assert checker.agreement(asked, []) == checker.agreement("?!", lemur) == 0

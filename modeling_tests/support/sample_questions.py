@@ -18,4 +18,5 @@ QUESTIONS = [QUESTION, "Which age was it?", "What is the special magic number fo
 def comparable(answer: dict[str, Any]) -> dict[str, Any]:
     """All but the time it took."""
     usage = {name: value for name, value in answer["usage"].items() if name != "seconds"}
-    return {**answer, "score": pytest.approx(answer["score"], abs=1e-6), "usage": usage}
+    sure = {name: pytest.approx(answer[name], abs=1e-6) for name in ("score", "confidence")}
+    return {**answer, **sure, "usage": usage}

@@ -17,8 +17,10 @@ __version__ = "0.1.0"
 _starts_light = current_process().name.startswith("hybridctx-drawing")
 _starts_light |= os.environ.pop("HYBRIDCTX_LIGHT_START", None) is not None
 if not _starts_light:
+    from .answering.results import LongDocAnswer
     from .caching.document_cache import DocumentCache
     from .configuration_hybridctx import HybridCtxConfig
+    from .grounding.grounded import Grounding
     from .grounding.quote_processor import DocumentQuoteProcessor, Quotation
     from .grounding.span_index import DocumentIndex
     from .grounding.string_processor import DocumentStringProcessor
@@ -50,11 +52,13 @@ __all__ = [
     "DocumentIndex",
     "DocumentQuoteProcessor",
     "DocumentStringProcessor",
+    "Grounding",
     "HybridCtxConfig",
     "HybridCtxForCausalLM",
     "HybridCtxImageProcessor",
     "HybridCtxModel",
     "HybridCtxProcessor",
+    "LongDocAnswer",
     "LongDocQAPipeline",
     "PageRenderer",
     "Quotation",
@@ -83,8 +87,8 @@ _HOMES = (
         "image_processing_hybridctx",
     ),
     *("processing_hybridctx", "caching.document_cache", "modules.quantization", "grounding.quote_processor"),
-    *("grounding.span_index", "grounding.string_processor", "grounding.support"),
-    *("training.packing", "modeling_hybridctx", "pipeline_long_doc_qa"),
+    *("grounding.span_index", "grounding.string_processor", "grounding.support", "grounding.grounded"),
+    *("answering.results", "training.packing", "modeling_hybridctx", "pipeline_long_doc_qa"),
 )
 
 

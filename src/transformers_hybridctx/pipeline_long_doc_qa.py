@@ -23,7 +23,7 @@ from .grounding.grounded import Grounding
 from .modules.loading import loaded_with
 from .modules.quantization import computes_natively
 from .planning.budget import ContextBudget
-from .planning.knobs import shown
+from .planning.knobs import real_number, shown
 from .planning.paged_document import PagedDocument
 from .planning.policies.base import TextPolicy
 from .planning.policies.registry import resolve_text_policy
@@ -110,7 +110,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         file_options: dict[str, Any] | None = None,
         return_pages: bool | None = None,
         repair: bool | None = None,
-        abstain: bool | None = None,
+        abstain: bool | float | None = None,
         generate_kwargs: dict[str, Any] | None = None,
         **generation_parameters: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -138,6 +138,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             "file_options": file_options,
         }
         preprocess = {name: value for name, value in given.items() if value is not None}
+        if abstain is not None and not isinstance(abstain, bool):
+            abstain = real_number("abstain", abstain, 0, 1, "True, False, or the confidence below which not to answer")
         choices = {"return_pages": return_pages, "repair": repair, "abstain": abstain}
         postprocess = {name: value for name, value in choices.items() if value is not None}
         return preprocess, {**generation_parameters, **(generate_kwargs or {}), **held}, postprocess
@@ -167,7 +169,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             grounding (`str` or dict, *optional*): how the answer is held to the document as it is generated: `"quote"`,
                 `"strings"`, or a dict that says where the quotation is ([`Grounding.of`]); None: not held.
             repair (`bool`, *optional*): put the document's own string into `checked` where exactly one is near.
-            abstain (`bool`, *optional*): `checked` is None where nothing in the document supports the answer.
+            abstain (`bool` or `float`, *optional*): `checked` is None where nothing in the document supports the answer,
+                or `confidence` is below a half, or below the number given.
             return_pages (`bool`, *optional*): also return pictures of the evidence's pages with it marked, as
                 `"pages"` `{page: PIL.Image}`.
             streamer, logits_processor, stopping_criteria (*optional*): as in `generate`, like all generation parameters.

@@ -41,7 +41,8 @@ def answer_as_json(question: str, answer: LongDocAnswer, pictures: Sequence[Path
     ]
     return {
         "question": question,
-        **{name: answer[name] for name in ("answer", "checked", "support", "reasoning", "finish_reason", "score")},
+        **{name: answer[name] for name in ("answer", "checked", "support", "reasoning", "finish_reason")},
+        **{name: answer[name] for name in ("confidence", "score")},
         "quotations": answer["quotations"],
         "evidence": [
             {**item, "page": item["page"] + 1, "page_in_file": _source_page(plan.document.text, item["start"])}

@@ -14,8 +14,11 @@ from transformers import PreTrainedTokenizerBase
 from ..grounding.evidence import Evidence, find_evidence, mark_evidence, quoted_evidence, split_reasoning
 from ..grounding.grounded import support_checker
 from ..planning.plan import ContextPlan
+from .confidence import ABSTAIN_BELOW, confidence
 from .engine import GeneratedAnswer
 
+MAX_AGREEING = 64
+"""Places of an answer that are compared with the question."""
 Standing = Literal["verbatim", "near", "absent", "cut off"]
 
 
@@ -36,8 +39,13 @@ class StringSupport(TypedDict):
 
 
 class AnswerStanding(TypedDict):
-    """How an answer stands to the document: the fields of [`AnswerSupport`]."""
+    """
+    How an answer stands to the document: the fields of [`AnswerSupport`].
 
+    `agreement`: whether the document speaks of what is asked where the answer stands, 0 to 1.
+    """
+
+    agreement: float
     status: Standing
     whole: StringSupport
     strings: tuple[StringSupport, ...]
@@ -71,12 +79,14 @@ class LongDocAnswer(TypedDict):
     Attributes:
         answer: what the model says.
         checked: the same, as it may be used: with the document's own strings where `repair` was asked for and exactly one
-            is near; None where `abstain` was, and nothing in the document supports it.
+            is near; None where `abstain` was, and nothing in the document supports it, or `confidence` is too low.
         support: how the answer stands to the document; None where the document's text is not known (page pictures).
         reasoning: what the model said before it.
         finish_reason: `"stop"`, or `"length"` where the answer was cut off at `max_new_tokens` (with an empty `answer`,
             and the support `"cut off"`: while the model was still thinking, or quoting).
-        score: the geometric mean of the probabilities of all these tokens.
+        score: the geometric mean of the probabilities of all these tokens, as the model has them where nothing holds it.
+        confidence: the chance that the answer is right, as far as the score, its support and what stands around it tell
+            ([`confidence`]); None where the document's text is not known.
         evidence: where the answer stands: of an answer that quotes, all places of what it took from its quotations (the
             first 2,000); else the places that are nearest to the question. One item a line.
         quotations: what the answer quotes, with `grounding="quote"`.
@@ -91,6 +101,7 @@ class LongDocAnswer(TypedDict):
     reasoning: str
     finish_reason: Literal["stop", "length"]
     score: float
+    confidence: float | None
     evidence: list[Evidence]
     quotations: list[QuotedSpan]
     usage: Usage
@@ -103,13 +114,14 @@ def result_of(
     tokenizer: PreTrainedTokenizerBase,
     return_pages: bool = False,
     repair: bool = False,
-    abstain: bool = False,
+    abstain: bool | float = False,
 ) -> LongDocAnswer:
     """
     A generated answer as text, held against its document.
 
     Args:
-        return_pages, repair, abstain: see [`LongDocAnswer`].
+        return_pages, repair: see [`LongDocAnswer`].
+        abstain: whether to withhold answers; a number: below which confidence, in place of `ABSTAIN_BELOW`.
 
     Warns:
         UserWarning: the answer was cut off before it began.
@@ -125,24 +137,30 @@ def result_of(
             'template knows that: chat_template_kwargs={"enable_thinking": False}',
             stacklevel=4,
         )
-    support, checked = None, answer
-    if plan.document.text.strip():
-        checker = support_checker(plan.document)
-        found = checker.check(answer, question, is_cut_off)
-        support = AnswerStanding(**asdict(found))  # type: ignore[typeddict-item]
-        if repair:
-            checked = checker.repaired(answer, found)
-    nothing = support is not None and support["status"] in ("absent", "cut off")
     evidence = quoted_evidence(plan, generated.quotations)
     if not generated.quotations:
         evidence = find_evidence(plan, answer, f"{question} {reasoning}")
+    support, checked, sure = None, answer, None
+    if plan.document.text.strip():
+        checker = support_checker(plan.document)
+        found = checker.check(answer, question, is_cut_off)
+        places = [(item["start"], item["end"]) for item in evidence] or found.places
+        agreement = checker.agreement(question, places[:MAX_AGREEING])
+        support = AnswerStanding(agreement=agreement, **asdict(found))  # type: ignore[typeddict-item]
+        sure = confidence(generated.score, found.status, agreement)
+        if repair:
+            checked = checker.repaired(answer, found)
+    least = ABSTAIN_BELOW if abstain is True else float(abstain)
+    nothing = support is not None and support["status"] in ("absent", "cut off")
+    withheld = abstain is not False and (nothing or (sure is not None and sure < least))
     result = LongDocAnswer(
         answer=answer,
-        checked=None if abstain and nothing else checked,
+        checked=None if withheld else checked,
         support=support,
         reasoning=reasoning,
         finish_reason=generated.finish_reason,
         score=generated.score,
+        confidence=sure,
         evidence=evidence,
         quotations=[
             QuotedSpan(text=one.text, places=one.places, is_answer=one.is_answer, is_complete=one.is_complete)

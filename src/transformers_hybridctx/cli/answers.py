@@ -33,6 +33,7 @@ def answer_rows(
     rows: list[tuple[str, Any]] = [
         ("question", Text(question, style="bold")),
         *standing_rows(answer),
+        *([] if answer["confidence"] is None else [("confidence", f"{answer['confidence']:.2f}")]),
         ("score", f"{answer['score']:.3f}"),
     ]
     rows += _evidence_rows(answer)

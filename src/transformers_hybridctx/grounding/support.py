@@ -7,7 +7,8 @@ Distances are Levenshtein's, by RapidFuzz.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,6 +18,7 @@ import numpy as np
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Levenshtein
 
+from ..planning.sentences import RUN
 from .borders import word_borders
 from .folding import fold
 from .span_index import DocumentIndex, as_index, character_offsets
@@ -32,6 +34,9 @@ _CHARACTERS_AN_EDIT = 6
 """Characters of a string for each edit that it may be away from another and still be near."""
 _MOST_PLACES = 64
 """Places of a word around which the rest of an answer is looked for."""
+_AROUND = 200
+"""Characters before and after a place that are compared with the question."""
+_ENOUGH = 0.3
 _AROUND_ANSWERS = " \t\n.!?:;,。！？：；，、'\"“”‘’()[]*`"
 _EXACT = re.compile(r"\d|\w_\w|[a-z][A-Z]|.@.|://")
 _SENTENCE_END = re.compile(r"(?:^|[.!?:。！？：\n]\W*)$")
@@ -74,6 +79,11 @@ class AnswerSupport:
     status: Status
     whole: Support
     strings: tuple[Support, ...]
+
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Characters [start, end) of the document where the answer stands, or else its strings do."""
+        return self.whole.places or tuple(place for one in self.strings for place in one.places)
 
 
 class SupportChecker:
@@ -135,6 +145,26 @@ class SupportChecker:
         starts = spans.order[low:high]
         starts = np.sort(starts[spans.may_end[starts + len(said)]])
         return [self.index.raw_span(start, start + len(said)) for start in starts.tolist()]
+
+    def agreement(self, question: str, places: Iterable[tuple[int, int]]) -> float:
+        """
+        Whether the document speaks of what is asked where an answer stands, 0 to 1.
+
+        Words of the question that stand there weigh the more, the rarer they are in the document, and most where it has
+        them nowhere. `_ENOUGH` of the weight counts as all: questions have words of their own ("mentioned", "text").
+
+        Args:
+            places: characters [start, end) of the document; the best of them counts.
+        """
+        asked = {word.lower() for word in RUN.findall(question)}
+        weights = {word: 1 / (1 + self._frequency[word]) for word in asked}
+        text, best = self.index.folded.raw, 0.0
+        for start, end in places:
+            around = {
+                word.lower() for word in RUN.findall(text, max(0, start - _AROUND), min(len(text), end + _AROUND))
+            }
+            best = max(best, sum(weights[word] for word in asked & around))
+        return min(1.0, best / (_ENOUGH * sum(weights.values()))) if asked else 0.0
 
     def _string(self, answer: str, start: int, end: int) -> Support:
         """The support of one word of the answer."""
@@ -215,6 +245,11 @@ class SupportChecker:
 
     def _raw(self, place: tuple[int, int]) -> str:
         return self.index.folded.raw[place[0] : place[1]]
+
+    @cached_property
+    def _frequency(self) -> Counter[str]:
+        """How often the document has each word, in any case."""
+        return Counter(RUN.findall(self.index.folded.raw.lower()))
 
     @cached_property
     def _offsets(self) -> np.ndarray:

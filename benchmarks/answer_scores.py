@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Does the score of an answer tell whether it is right, and that something is not in the document?
+
+    OMP_NUM_THREADS=1 python benchmarks/answer_scores.py [--examples 24] [--num-tokens 2048] [--groundings none quote]
+
+Needles in RULER's formats, held-out keys, in documents of `--num-tokens` tokens at half of that as budget, context
+`hybrid, bm25`; each question is asked about its document, and about the same document without the sentences that answer
+it (other keys' needles stay). The weights of `confidence` are fitted on the first half of the examples; everything that
+is printed is of the other half:
+
+- AUROC of the score (the geometric mean of the tokens' probabilities), and of the confidence;
+- how many of the questions about what is not there fall below the threshold that keeps 95% of the right answers;
+- bins of a fifth of the answers each: mean score, and the share of right ones; their mean difference;
+- `abstain=True`: right answers kept, and questions about what is not there that are left unanswered.
+
+Results: `benchmarks/results/answer_scores.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import describe_machine
+from transformers import pipeline
+
+import transformers_hybridctx  # noqa: F401 (makes the task known)
+from transformers_hybridctx.answering.confidence import WEIGHTS
+from transformers_hybridctx.evaluation.answer_scores import fitted_weights, run_score_benchmark, score_report
+
+HAYSTACK = Path(__file__).parents[1] / "examples" / "persuasion.txt"
+RESULTS = Path(__file__).parent / "results" / "answer_scores.json"
+
+
+def shown(value: Any) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=None, help="the bundled checkpoint unless given")
+    parser.add_argument("--examples", type=int, default=24)
+    parser.add_argument("--num-tokens", type=int, default=2048)
+    parser.add_argument("--groundings", nargs="+", default=["none", "quote"])
+    parser.add_argument("--num-beams", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", message="the answer to .* was cut off")
+    pipe = pipeline("long-doc-qa", model=options.model)
+    answers = run_score_benchmark(
+        pipe,
+        HAYSTACK.read_text(encoding="utf-8"),
+        options.num_tokens,
+        0.5,
+        options.examples,
+        options.seed,
+        groundings=options.groundings,
+        num_beams=options.num_beams,
+    )
+    first = [one for one in answers if one["example"] < options.examples // 2]
+    second = [one for one in answers if one["example"] >= options.examples // 2]
+    weights = fitted_weights(first)
+    print(f"fitted on the first half: {weights}; the package has {WEIGHTS}")
+    rows = score_report(second, weights)
+    for row in rows:
+        print(
+            f"\ngrounding={row['grounding']}: {row['answers']} answers, {shown(row['right'])} right where it is there"
+        )
+        for name in ("score", "confidence"):
+            found = row[name]
+            bins = ", ".join(f"{mean:.2f}: {share:.0%}" for mean, share in found["bins"])
+            print(
+                f"  {name:10} AUROC {found['auroc']:.3f}; not there, at 95% of right answers kept: "
+                f"{shown(found['not_there'])}; calibration error {found['calibration_error']:.3f} ({bins})"
+            )
+        abstain = row["abstain"]
+        print(f"  abstain    right kept {shown(abstain['right_kept'])}, not there left {shown(abstain['not_there'])}")
+    command = " ".join(["python", "benchmarks/answer_scores.py", *sys.argv[1:]])
+    found = {"command": command, "machine": describe_machine(("torch", "transformers")), "weights": weights._asdict()}
+    RESULTS.write_text(
+        json.dumps({**found, "arguments": vars(options), "rows": rows}, indent=1) + "\n", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()
