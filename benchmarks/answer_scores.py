@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Does the score of an answer tell whether it is right, and that something is not in the document?
 
-    OMP_NUM_THREADS=1 python benchmarks/answer_scores.py [--examples 24] [--num-tokens 2048] [--groundings none quote]
+    OMP_NUM_THREADS=1 python benchmarks/answer_scores.py [--examples 48] [--num-tokens 2048] [--groundings none quote]
 
 Needles in RULER's formats, held-out keys, in documents of `--num-tokens` tokens at half of that as budget, context
 `hybrid, bm25`; each question is asked about its document, and about the same document without the sentences that answer
@@ -13,7 +13,7 @@ is printed is of the other half:
 - bins of a fifth of the answers each: mean score, and the share of right ones; their mean difference;
 - `abstain=True`: right answers kept, and questions about what is not there that are left unanswered.
 
-Results: `benchmarks/results/answer_scores.json`.
+Results: `benchmarks/results/answer_scores.json`; each answer: `answer_scores_answers.jsonl` beside it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from transformers import pipeline
 import transformers_hybridctx  # noqa: F401 (makes the task known)
 from transformers_hybridctx.answering.confidence import WEIGHTS
 from transformers_hybridctx.evaluation.answer_scores import fitted_weights, run_score_benchmark, score_report
+from transformers_hybridctx.evaluation.contexts import Context
 
 HAYSTACK = Path(__file__).parents[1] / "examples" / "persuasion.txt"
 RESULTS = Path(__file__).parent / "results" / "answer_scores.json"
@@ -44,7 +45,7 @@ def shown(value: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=None, help="the bundled checkpoint unless given")
-    parser.add_argument("--examples", type=int, default=24)
+    parser.add_argument("--examples", type=int, default=48)
     parser.add_argument("--num-tokens", type=int, default=2048)
     parser.add_argument("--groundings", nargs="+", default=["none", "quote"])
     parser.add_argument("--num-beams", type=int, default=1)
@@ -57,7 +58,7 @@ def main() -> None:
         pipe,
         HAYSTACK.read_text(encoding="utf-8"),
         options.num_tokens,
-        0.5,
+        Context("hybrid", "bm25", budget_share=0.5),
         options.examples,
         options.seed,
         groundings=options.groundings,
@@ -83,8 +84,10 @@ def main() -> None:
         print(f"  abstain    right kept {shown(abstain['right_kept'])}, not there left {shown(abstain['not_there'])}")
     command = " ".join(["python", "benchmarks/answer_scores.py", *sys.argv[1:]])
     found = {"command": command, "machine": describe_machine(("torch", "transformers")), "weights": weights._asdict()}
-    RESULTS.write_text(
-        json.dumps({**found, "arguments": vars(options), "rows": rows}, indent=1) + "\n", encoding="utf-8"
+    results = json.dumps({**found, "arguments": vars(options), "rows": rows}, indent=1)
+    RESULTS.write_text(results + "\n", encoding="utf-8")
+    RESULTS.with_name("answer_scores_answers.jsonl").write_text(
+        "".join(json.dumps(one) + "\n" for one in answers), encoding="utf-8"
     )
 
 

@@ -14,8 +14,8 @@ import torch
 from transformers.utils import logging
 
 from ..answering.confidence import ABSTAIN_BELOW, WEIGHTS, Weights, confidence, features
-from .needle_benchmark import CONTEXTS, documents_of
-from .needles import NeedleExample, Task, make_example
+from .contexts import Context
+from .needles import NeedleExample, Task, documents_of, make_example
 
 KEPT = 0.95
 """Share of the right answers that abstaining must keep."""
@@ -35,11 +35,10 @@ def run_score_benchmark(
     pipe: Any,
     haystack: str,
     num_tokens: int,
-    budget_share: float,
+    context: Context,
     examples: int,
     seed: int,
     tasks: Sequence[Task] = ("single_number", "single_uuid", "multikey"),
-    context: str = "hybrid, bm25",
     groundings: Sequence[str] = ("none", "quote"),
     **generation: Any,
 ) -> list[dict[str, Any]]:
@@ -48,17 +47,20 @@ def run_score_benchmark(
 
     Args:
         pipe: a `LongDocQAPipeline`.
-        haystack, num_tokens, budget_share, examples, seed, tasks, generation: as in `run_needle_benchmark`.
-        context: one of `CONTEXTS`.
+        haystack: prose that the model was not trained on; keys are held out as well.
+        num_tokens: length of the documents, in tokens of the model's own tokenizer.
+        context: what a prompt is made of.
+        examples: documents for each task.
+        seed: of the documents, keys and values.
+        groundings: how answers are held to the document; each question is asked once for each.
+        generation: parameters such as `num_beams`.
 
     Returns:
         What each answer came to, in order: its `grounding`, `task` and `example`, `is_there`, `is_right`, and what
         [`confidence`] is made of: `score`, `status`, `agreement`.
     """
-    draw = documents_of(pipe, haystack, num_tokens)
-    way = CONTEXTS[context]
-    budget = {"max_context_tokens": round(num_tokens * budget_share), "visual_share": way.get("visual_share")}
-    options = {"budget": budget, "text_policy": way["text_policy"], **generation}
+    draw = documents_of(pipe.processor.encoder.count, haystack, num_tokens)
+    options = {**context.options(num_tokens), **generation}
     found = []
     for number in logging.tqdm(range(examples), desc="scores"):
         for task in tasks:
@@ -159,7 +161,7 @@ def auroc(right: np.ndarray, wrong: np.ndarray) -> float | None:
     return float((pairs.mean() + 1) / 2)
 
 
-def fitted_weights(answers: Sequence[dict[str, Any]], ridge: float = 1e-4) -> Weights:
+def fitted_weights(answers: Sequence[dict[str, Any]], ridge: float = 1e-3) -> Weights:
     """The weights of [`confidence`] by logistic regression: under which what is right and wrong here is likeliest."""
     inputs = torch.tensor(
         [features(one["score"], one["status"], one["agreement"]) for one in answers], dtype=torch.float64

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -151,12 +151,13 @@ class SupportChecker:
         Whether the document speaks of what is asked where an answer stands, 0 to 1.
 
         Words of the question that stand there weigh the more, the rarer they are in the document, and most where it has
-        them nowhere. `_ENOUGH` of the weight counts as all: questions have words of their own ("mentioned", "text").
+        them nowhere; function words ("what", "the") do not count. `_ENOUGH` of the weight counts as all: questions have
+        words of their own ("mentioned", "text").
 
         Args:
             places: characters [start, end) of the document; the best of them counts.
         """
-        asked = {word.lower() for word in RUN.findall(question)}
+        asked = {word.lower() for word in RUN.findall(question)} - _function_words()
         weights = {word: 1 / (1 + self._frequency[word]) for word in asked}
         text, best = self.index.folded.raw, 0.0
         for start, end in places:
@@ -270,6 +271,15 @@ class SupportChecker:
     def _codes(self) -> list[str]:
         """The numbers, codes and identifiers among them."""
         return [word for word in self._words if _EXACT.search(word)]
+
+
+@lru_cache(maxsize=1)
+def _function_words() -> frozenset[str]:
+    try:
+        from bm25s.tokenization import STOPWORDS_EN_PLUS
+    except ImportError:
+        return frozenset()
+    return frozenset(STOPWORDS_EN_PLUS)
 
 
 def strings_that_matter(answer: str) -> list[tuple[int, int]]:
