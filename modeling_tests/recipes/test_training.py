@@ -197,6 +197,17 @@ def test_the_stages_run_stop_and_go_on(corpus: Path, tmp_path: Path) -> None:
     assert not any(name.startswith("reading.") for name in stored)
 
 
+def test_answer_goes_on_from_a_checkpoint_with_its_tokenizer(corpus: Path, tmp_path: Path) -> None:
+    weights = Path(__file__).parents[2] / "recipes" / "hybridctx_tiny" / "pages_checkpoint"
+    train_stage("answer", corpus, tmp_path, steps=1, tokens_per_batch=300, start=weights)
+    used = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tokenizer")
+    assert used.get_vocab() == PreTrainedTokenizerFast.from_pretrained(weights).get_vocab()
+    other = tmp_path / "other"
+    reference_tokenizer(other, PROSE)
+    with pytest.raises(ValueError, match="another tokenizer"):
+        train_stage("answer", corpus, other, steps=1, tokens_per_batch=300, start=weights)
+
+
 @pytest.mark.parametrize(("stage", "missing"), [("read", "recall"), ("answer", "append")])
 def test_a_stage_before_the_one_it_needs_is_refused(stage: Any, missing: str, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"run the stage '{missing}' first"):

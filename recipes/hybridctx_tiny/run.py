@@ -118,7 +118,7 @@ def train_stage(
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     prose = load_prose(corpus, held_out=False)
-    tokenizer = reference_tokenizer(runs, prose)
+    tokenizer = reference_tokenizer(runs, prose, start)
     size = {} if tokens_per_batch is None else {"tokens_per_batch": tokens_per_batch}
     batches = BATCHES[stage](tokenizer, prose, steps=steps, seed=seed, **size)
     model = HybridCtxForReading(
@@ -181,15 +181,20 @@ def append_layers(corpus: Path, runs: Path, **size: int) -> Path:
     return runs / "append"
 
 
-def reference_tokenizer(runs: Path, prose: dict[str, str]) -> PreTrainedTokenizerFast:
-    """The tokenizer in `runs`/tokenizer, trained on the first call."""
+def reference_tokenizer(runs: Path, prose: dict[str, str], start: Path | None = None) -> PreTrainedTokenizerFast:
+    """The tokenizer in `runs`/tokenizer; on the first call that of `start`, whose weights are bound to it, or a new one."""
     folder = runs / "tokenizer"
-    if not folder.exists():
+    if not folder.exists() and start:
+        PreTrainedTokenizerFast.from_pretrained(start).save_pretrained(folder)
+    elif not folder.exists():
         rng, mixture = Random(7), TaskMixture(prose)
         train_tokenizer([*prose.values(), *(mixture.draw(rng, 400, 8).text for _ in range(4000))]).save_pretrained(
             folder
         )
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    if start and tokenizer.get_vocab() != PreTrainedTokenizerFast.from_pretrained(start).get_vocab():
+        raise ValueError(f"{start} has another tokenizer than {folder}; give a folder of runs of its own")
+    return tokenizer
 
 
 def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
