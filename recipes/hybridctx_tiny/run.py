@@ -182,7 +182,7 @@ def append_layers(corpus: Path, runs: Path, **size: int) -> Path:
 
 
 def reference_tokenizer(runs: Path, prose: dict[str, str], start: Path | None = None) -> PreTrainedTokenizerFast:
-    """The tokenizer in `runs`/tokenizer; on the first call that of `start`, whose weights are bound to it, or a new one."""
+    """The tokenizer in `runs`/tokenizer; on the first call that of `start`, whose weights know no other, or a new one."""
     folder = runs / "tokenizer"
     if not folder.exists() and start:
         PreTrainedTokenizerFast.from_pretrained(start).save_pretrained(folder)
