@@ -156,7 +156,7 @@ def test_a_document_that_was_read_is_asked_without_its_file(checkpoint: Path, do
 def test_ask_says_what_a_pdf_leaves_out(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf_file(["Text.", RED_SQUARE]))
     result = ask(checkpoint, tmp_path / "a.pdf", "-q", "What?", "--json")
-    assert re.fullmatch(r"warning: .*a.pdf: pages 1 hold text, and are shown as pictures [^\n]+\n", result.stderr)
+    assert re.fullmatch(r"warning: .*a.pdf: pages 2 hold pictures .*; they are shown, [^\n]+\n", result.stderr)
     assert len(json.loads(result.stdout)) == 1
 
 
@@ -166,8 +166,8 @@ def test_pages_of_a_pdf_are_chosen_and_named(checkpoint: Path, tmp_path: Path) -
     (answer,) = json.loads(asked.stdout)
     first, second = answer["passages"]
     assert (first["text"].strip(), second["text"].strip()) == ("Two is second.", "Three is third.")
-    assert (first["page"], first["page_in_file"]) == (1, {"number": 2, "label": "2"})
-    assert (second["page"], second["page_in_file"]) == (2, {"number": 3, "label": "3"})
+    assert (first["page"], first["page_in_file"]) == (1, {"number": 2, "label": "2", "file": ""})
+    assert (second["page"], second["page_in_file"]) == (2, {"number": 3, "label": "3", "file": ""})
     told = refused("ask", tmp_path / "a.pdf", "-q", "?", "--pages", "4")
     assert told.startswith("--pages '4': ") and "has the pages 1 to 3" in told
 

@@ -13,10 +13,14 @@ from io import BytesIO
 
 import pytest
 from document_samples import RED_SQUARE, Annotation, SamplePage, lines, pdf_file, scan
+from paged_text_contract import check_paged_text
 from PIL import Image
 
 from transformers_hybridctx.documents.files import read_document_file
+from transformers_hybridctx.documents.joined_document import DocumentParts
+from transformers_hybridctx.documents.pdf_layouts import LAYOUTS
 from transformers_hybridctx.documents.scans import ScannedPages
+from transformers_hybridctx.documents.source_document import ShownPage, SourceDocument
 
 
 def picture(kind: str) -> bytes:
@@ -77,8 +81,11 @@ def test_a_damaged_file_is_read_or_refused_by_name(name: str) -> None:
         for seed in range(3 if name in SLOW else 25):
             data = damaged(SAMPLES[name], seed)
             try:
-                document = read_document_file(data, name=name)
-                if isinstance(document, ScannedPages):
+                document = read_document_file(data, name=name, layout=LAYOUTS[seed % len(LAYOUTS)])
+                if isinstance(document, DocumentParts):
+                    document = SourceDocument([part for part in document.parts if isinstance(part, ShownPage)])
+                    check_paged_text(document, 0.5, 0, min(60, len(document.text)))
+                if isinstance(document, (ScannedPages, SourceDocument)):
                     for page in document.draw_pages(0.5):
                         assert page.mode in ("L", "RGB")
                 outcomes["read"] += 1

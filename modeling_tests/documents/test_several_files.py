@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several files and folders as one document; files from the network only for those who ask."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from document_samples import RED_SQUARE, pdf_file
+from PIL import Image
+
+from transformers_hybridctx.documents.fetching import fetch
+from transformers_hybridctx.documents.joined_document import DocumentParts
+from transformers_hybridctx.documents.page_numbers import SourcePage, source_page
+from transformers_hybridctx.documents.several_files import read_documents
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "a.pdf").write_bytes(pdf_file(["One.", "Two is 4471."]))
+    (tmp_path / "sub" / "b.txt").write_text("The code is 4821.")
+    (tmp_path / ".hidden" / "c.txt").write_text("never read")
+    return tmp_path
+
+
+def test_the_parts_of_a_folder_keep_their_names_and_pages(folder: Path) -> None:
+    text = read_documents([folder])
+    assert text == "# a.pdf\n\nOne.\fTwo is 4471.\f# sub/b.txt\n\nThe code is 4821."
+    assert source_page(text, text.index("4471")) == SourcePage(2, "2", "a.pdf")
+    assert source_page(text, text.index("4821")) == SourcePage(1, "", "sub/b.txt")
+
+
+def test_pictures_stand_among_texts_under_their_names(folder: Path) -> None:
+    Image.new("L", (20, 10), 255).save(folder / "p.png")
+    parts = read_documents([folder / "sub" / "b.txt", folder / "p.png"])
+    assert isinstance(parts, DocumentParts)
+    assert [isinstance(part, str) for part in parts.parts] == [True, True, False]
+    assert parts.text == "# b.txt\n\nThe code is 4821.\f# p.png\n\n\f"
+    assert parts.layout_note == "p.png: 1 page as in the file, unknown text"
+
+
+def test_a_file_alone_is_itself(folder: Path) -> None:
+    assert read_documents([folder / "sub" / "b.txt"]) == "The code is 4821."
+    assert read_documents([BytesIO(b"from a pipe")]) == "from a pipe"
+
+
+def test_kinds_that_are_not_read_are_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "sub" / "x.zip").write_bytes(b"PK")
+    with pytest.warns(UserWarning, match=r"of no kind that is read: sub/x\.zip"):
+        read_documents([folder])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no file of a kind that is read"):
+        read_documents([tmp_path / "empty"])
+
+
+def test_what_is_of_one_file_is_refused_for_several(folder: Path) -> None:
+    with pytest.raises(ValueError, match="pages='2' is of one file, and 2 are read"):
+        read_documents([folder], pages="2")
+    (folder / "bad.pdf").write_bytes(pdf_file([RED_SQUARE])[:40])
+    with pytest.raises(ValueError, match=r"bad\.pdf cannot be read as a PDF"):
+        read_documents([folder])
+
+
+class _Site(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/away":
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/passwd")
+            self.end_headers()
+            return
+        self.send_response(200 if self.path != "/none" else 404)
+        self.send_header("Content-Type", "application/pdf" if self.path == "/report" else "text/html")
+        self.end_headers()
+        self.wfile.write(pdf_file(["Fetched."]) if self.path == "/report" else b"<h1>A page</h1>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Site)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_addresses_are_fetched_when_asked_and_never_else(site: str) -> None:
+    assert read_documents([f"{site}/report"], may_fetch=True) == "Fetched."
+    assert read_documents([f"{site}/a"], may_fetch=True) == "# A page"
+    with pytest.raises(ValueError, match="nothing is fetched from the network unasked"):
+        read_documents([f"{site}/report"])
+
+
+@pytest.mark.parametrize(("path", "reason"), [("none", "404"), ("away", "redirects to file:///etc/passwd|403|302")])
+def test_what_cannot_be_fetched_is_said(site: str, path: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"cannot be fetched: .*({reason})"):
+        fetch(f"{site}/{path}", 1000)
+    with pytest.raises(ValueError, match="has more than the 5 bytes"):
+        fetch(f"{site}/a", 5)
+    with pytest.raises(ValueError, match="is no http or https address"):
+        fetch("file:///etc/passwd", 1000)
