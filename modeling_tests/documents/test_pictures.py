@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,17 @@ def test_tones_of_odd_ranges_are_stretched() -> None:
     assert eight_bits(np.array([0, 2**40], dtype=np.int64)).tolist() == [0, 255]
     assert eight_bits(np.zeros((2, 2), dtype=np.float32)).tolist() == [[0, 0], [0, 0]]
     assert eight_bits(np.array([0, 65535], dtype=np.uint16), inverted=True).tolist() == [255, 0]
+
+
+def test_a_large_picture_is_toned_by_what_all_of_it_holds_in_little_more_memory_than_its_own() -> None:
+    values = np.full((3000, 2000), 100, dtype=np.uint16)
+    values[-1, -1] = 60_000  # in the last rows, so that 16 bits are meant throughout
+    tracemalloc.start()
+    grey = eight_bits(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (grey[0, 0], grey[-1, -1]) == (0, 233)
+    assert peak < 6 * values.nbytes  # 16 times in double precision
 
 
 # Frames

@@ -32,6 +32,7 @@ _DAMAGE = (
     ),
     *(struct.error, Image.DecompressionBombError),
 )
+_TONED_AT_ONCE = 2**20  # values
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that exchange height and width
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
@@ -151,12 +152,25 @@ def eight_bits(values: np.ndarray, inverted: bool = False) -> np.ndarray:
     0 to 2**bits - 1 for 8, 12, 16 and 32 bits (cameras and scanners leave 12 bits in 16). Negative values have no
     range that is meant by them: what there is from the smallest to the largest is stretched.
     """
-    real = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = float(real.min(initial=0.0)), float(real.max(initial=0.0))
+    # some rows at a time: in double precision a page would take eight times what it takes in the end
+    rows = values.reshape(len(values), -1)
+    step = max(1, _TONED_AT_ONCE // max(1, rows.shape[1]))
+    blocks = [slice(start, start + step) for start in range(0, len(rows), step)]
+    low, high = 0.0, 0.0
+    for block in blocks:
+        real = _real(rows[block])
+        low, high = min(low, float(real.min(initial=0.0))), max(high, float(real.max(initial=0.0)))
     ranges = [2.0**bits - 1 for bits in (8, 12, 16, 32)]
     if values.dtype.kind == "f":
         ranges.insert(0, 1.0)
     white = next((top for top in ranges if high <= top), high) if low >= 0 else high
-    tones = (real - low if low < 0 else real) * (255.0 / max(white - min(low, 0.0), 1e-300))
-    grey = np.rint(tones).clip(0, 255).astype(np.uint8)
-    return 255 - grey if inverted else grey
+    times = 255.0 / max(white - min(low, 0.0), 1e-300)
+    grey = np.empty(rows.shape, dtype=np.uint8)
+    for block in blocks:
+        grey[block] = np.rint((_real(rows[block]) - low) * times).clip(0, 255)
+    return (255 - grey if inverted else grey).reshape(values.shape)
+
+
+def _real(values: np.ndarray) -> np.ndarray:
+    """In double precision; what is no number, or has no end, is black."""
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
