@@ -10,17 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.hybridctx_tiny.reference import RENDER_CONFIG
+from transformers_hybridctx import HybridCtxProcessor
+from transformers_hybridctx.bundled_checkpoint import BUNDLED_CHECKPOINT
 from transformers_hybridctx.rendering.rasterizing import PageRenderer
 from transformers_hybridctx.rendering.settings import BUNDLED_SANS, RenderConfig
-from transformers_hybridctx.rendering.styles import StyleSampler, contrast_ratio, patch_aligned_config
+from transformers_hybridctx.rendering.styles import (
+    StyleSampler,
+    cell_aligned_config,
+    contrast_ratio,
+    patch_aligned_config,
+)
 from transformers_hybridctx.rendering.typesetting import Typesetter
 
 PROSE = "A plain sentence of some words (and 42 figures), then another; it goes on.\n" * 60
 
 
-def test_the_reference_checkpoints_config_is_patch_aligned():
+def test_the_bundled_checkpoints_config_is_patch_aligned():
+    shipped = HybridCtxProcessor.from_pretrained(BUNDLED_CHECKPOINT).render_config
     made = patch_aligned_config(newline_markup="¶", auto_crop_last_page=True)
-    assert replace(made, column_gap=RenderConfig.column_gap) == RenderConfig(**RENDER_CONFIG)
+    here = {name: getattr(shipped, name) for name in ("column_gap", "font_path", "fallback_font_paths")}
+    assert replace(made, **here) == shipped
+
+
+def test_the_recipes_config_is_cell_aligned():
+    assert cell_aligned_config(hinted=True, baseline=16) == RENDER_CONFIG
 
 
 @given(
