@@ -70,7 +70,7 @@ def create_app(pipe: LongDocQAPipeline, settings: ServerSettings) -> FastAPI:
 
         if not body.stream:
             answer = await _unless_hung_up(request, cancelled, _in_turn(queue, work))
-            return _json(completion.whole(answer, answer["reasoning"], answer["answer"]))
+            return JSONResponse(completion.whole(answer, answer["reasoning"], answer["answer"]))
         events = _events(
             queue, work, pipe.processor.tokenizer, cancelled, completion, body.stream_options.include_usage
         )
@@ -90,13 +90,13 @@ def create_app(pipe: LongDocQAPipeline, settings: ServerSettings) -> FastAPI:
 
     @app.get("/v1/models", dependencies=guarded)
     async def models() -> Response:
-        return _json({"object": "list", "data": [_model(settings.model_name)]})
+        return JSONResponse({"object": "list", "data": [_model(settings.model_name)]})
 
     @app.get("/v1/models/{name:path}", dependencies=guarded)
     async def model(name: str) -> Response:
         if name != settings.model_name:
             raise HTTPException(404, f"there is no model {name!r:.80} here; there is {settings.model_name!r}")
-        return _json(_model(name))
+        return JSONResponse(_model(name))
 
     @app.post("/v1/files", dependencies=guarded)
     async def upload(file: UploadFile, purpose: Annotated[str, Form(max_length=64)] = "user_data") -> Response:
@@ -106,22 +106,22 @@ def create_app(pipe: LongDocQAPipeline, settings: ServerSettings) -> FastAPI:
             return files.add(data, file.filename or "document.txt", purpose)
 
         stored = await _in_turn(queue, work)
-        return _json(stored.model_dump(mode="json"))
+        return JSONResponse(stored.model_dump(mode="json"))
 
     @app.get("/v1/files", dependencies=guarded)
     async def list_files() -> Response:
-        return _json(
+        return JSONResponse(
             {"object": "list", "data": [one.model_dump(mode="json") for one in files.all()], "has_more": False}
         )
 
     @app.get("/v1/files/{file_id}", dependencies=guarded)
     async def file(file_id: str) -> Response:
-        return _json(files.listed(file_id).model_dump(mode="json"))
+        return JSONResponse(files.listed(file_id).model_dump(mode="json"))
 
     @app.delete("/v1/files/{file_id}", dependencies=guarded)
     async def delete_file(file_id: str) -> Response:
         files.delete(file_id)
-        return _json(FileDeleted(id=file_id, deleted=True, object="file").model_dump(mode="json"))
+        return JSONResponse(FileDeleted(id=file_id, deleted=True, object="file").model_dump(mode="json"))
 
     @app.get("/health")
     async def health() -> Response:
@@ -136,10 +136,6 @@ def create_app(pipe: LongDocQAPipeline, settings: ServerSettings) -> FastAPI:
 
 def _model(name: str) -> dict[str, Any]:
     return Model(id=name, created=0, object="model", owned_by="hybridctx").model_dump(mode="json", exclude_none=True)
-
-
-def _json(content: dict[str, Any]) -> Response:
-    return JSONResponse(content)
 
 
 async def _in_turn(queue: WorkQueue, work: Callable[[], Any]) -> Any:

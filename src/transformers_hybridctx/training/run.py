@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from transformers import AutoModelForImageTextToText, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
+from ..caching.model_lock import base_model
 from ..modules.quantization import four_bit_config
 from ..planning.budget import ContextBudget
 from ..planning.policies.registry import resolve_text_policy
@@ -25,7 +25,7 @@ from .examples import CHANNELS, TrainingExamples
 from .objectives import Example, ExampleMaker
 from .packing import DataCollatorWithPacking
 from .readers.registry import DataSource
-from .records import ReadCount, UnusableRow
+from .records import ReadCount
 from .trainer import HybridCtxTrainer, WeightedPacking, mean_loss, part_of
 
 _LANGUAGE_TEXTS = 32
@@ -92,7 +92,7 @@ def run_training(config: TrainingConfig) -> TrainingReport:
         styles=StyleSampler(base=processor.render_config) if config.styles else None,
         unused_path=folder / "unused_records.jsonl",
     )
-    pack = WeightedPacking(DataCollatorWithPacking(model_config(model), config.max_tokens), config.loss_weights)
+    pack = WeightedPacking(DataCollatorWithPacking(base_model(model).config, config.max_tokens), config.loss_weights)
     trainer = HybridCtxTrainer(
         model,
         arguments,
@@ -119,11 +119,6 @@ def run_training(config: TrainingConfig) -> TrainingReport:
         processor.save_pretrained(folder)
         report.write(folder)
     return report
-
-
-def model_config(model: Any) -> Any:
-    """The config of a model, also of one that adapters are around."""
-    return model.get_base_model().config if hasattr(model, "get_base_model") else model.config
 
 
 def _table(source: DataSource, folder: Path, report: TrainingReport) -> Any:
@@ -173,7 +168,7 @@ def _model(config: TrainingConfig) -> Any:
 
 
 def _maker(config: TrainingConfig, processor: HybridCtxProcessor, model: Any) -> ExampleMaker:
-    settings = model_config(model)
+    settings = base_model(model).config
     budget = ContextBudget.of(dict(config.budget)).filled_from(ContextBudget.of(processor.default_budget))
     policy = processor.default_text_policy if config.text_policy is None else config.text_policy
     ends = settings.text_config.eos_token_id
@@ -208,7 +203,7 @@ def _figures(
             length=config.evaluation_examples,
             seed=config.seed + 1,
         )
-        batches = [pack([example]) for example in islice(_tried(found), config.evaluation_examples)]
+        batches = [pack([example]) for example in _tried(found)]
         if batches:
             losses[channel] = mean_loss(model, batches, config.chunk_tokens)
     texts = [text for row in rows if (text := row["context"] or " ".join(turn["answer"] for turn in row["turns"]))]
@@ -222,7 +217,7 @@ def _tried(examples: TrainingExamples) -> Iterator[Example]:
     for index in range(len(examples)):
         try:
             yield examples[index]
-        except (UnusableRow, ValueError):
+        except ValueError:
             return  # none of the held-out records can be used for this
 
 
