@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from tiny_checkpoints import TEXT_TOWER, VISION_TOWER
 from tiny_models import make_model
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -22,6 +23,11 @@ from transformers_hybridctx import (
     LongDocQAPipeline,
 )
 from transformers_hybridctx.planning.policies.registry import TEXT_POLICIES
+
+# The suite tries the same cases everywhere; new ones come by `pytest --hypothesis-profile=explore`.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile("repeatable")
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",
