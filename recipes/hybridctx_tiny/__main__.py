@@ -31,14 +31,22 @@ Corpus = Annotated[Path, typer.Option(help="Folder that the command corpus wrote
 
 @app.command()
 def stage(
-    stage: Annotated[str, typer.Argument(help="recall, read (needs recall) or answer (needs append, or --start).")],
+    stage: Annotated[
+        str,
+        typer.Argument(
+            help="recall, read (needs recall), answer (needs append, or --start) or lengthen (needs answer, or --start)."
+        ),
+    ],
     corpus: Corpus,
     runs: Annotated[Path, typer.Option(help="Folder of all stages; an interrupted stage goes on from here.")],
     steps: Annotated[int, typer.Option(min=10, help="Optimiser steps of the whole stage.")],
     learning_rate: Annotated[float | None, typer.Option(help="Its peak; the stage's own if not given.")] = None,
-    start: Annotated[Path | None, typer.Option(help="A checkpoint for answer to start from.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A checkpoint for answer or lengthen to start from.")] = None,
     seed: Annotated[int, typer.Option(help="Of the batches.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice if not given.")] = None,
+    bf16: Annotated[
+        bool, typer.Option(help="Compute in half precision, where the processor is faster in it.")
+    ] = False,
 ) -> None:
     """Run one stage of the training, or go on with it."""
     with clear_errors():
@@ -56,6 +64,7 @@ def stage(
             threads=threads,
             start=start,
             seed=seed,
+            bf16=bf16,
         )
 
 

@@ -35,7 +35,7 @@ from .tasks import FIELD_QUERIES, Document, Question, TaskMixture, draw_passages
 Row = tuple[list[int], list[int], RenderedDocument | None]
 """Tokens, labels and document of one conversation; None where its pages are not shown."""
 
-KINDS = {"pages": 0.19, "choice": 0.09, "hybrid": 0.19, "records": 0.27, "long": 0.06, "text": 0.2}
+KINDS = {"pages": 0.2, "choice": 0.15, "hybrid": 0.2, "records": 0.25, "text": 0.2}
 """How often a batch is of each kind, see [`AnswerBatches`]."""
 PAGE_TOKEN_WEIGHT, FIRST_DIGIT_WEIGHT = 0.8, 3.0
 """Loss weights of what an answer from pages says beside a number's digits, and of the digit that chooses a number."""
@@ -100,6 +100,35 @@ def _as_asked(rng: Random, label: str) -> str:
     return label.lower() if rng.random() < 0.5 else label
 
 
+class LossWeights:
+    """How much each token of an answer weighs."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._think, self._close = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+        self._colons = frozenset(id for piece, id in tokenizer.get_vocab().items() if piece.endswith(":"))
+        self._digits = frozenset(tokenizer.convert_tokens_to_ids(list(string.digits)))
+
+    def __call__(self, ids: list[int]) -> list[float]:
+        """Of answers from passages: what stands right behind a key decides between its values, the rest is copied."""
+        weights, is_quoting, behind = [], False, CHOOSING_TOKENS
+        for token in ids:
+            is_quoting = (is_quoting or token == self._think) and token != self._close
+            weights.append(CHOOSING_WEIGHT if is_quoting and behind < CHOOSING_TOKENS else 1.0)
+            behind = 0 if token in self._colons else behind + 1
+        return weights
+
+    def of_pages(self, ids: list[int], choice: bool) -> list[float]:
+        """Of answers from pages alone, with or without a `choice` among several values."""
+        weights, is_quoting, before = [], False, -1
+        for token in ids:
+            is_quoting = (is_quoting or token == self._think) and token != self._close
+            is_digit = is_quoting and token in self._digits
+            first = choice and is_digit and before not in self._digits
+            weights.append((FIRST_DIGIT_WEIGHT if first else 1.0) if is_digit else PAGE_TOKEN_WEIGHT)
+            before = token
+        return weights
+
+
 class AnswerBatches(Dataset[dict[str, Any]]):
     """
     Item i is the whole batch of step i: all of its rows are of one kind.
@@ -107,9 +136,8 @@ class AnswerBatches(Dataset[dict[str, Any]]):
     Args:
         prose: as [`TaskMixture`] takes it.
         kinds: weights of `pages` (one fact), `choice` (one of several facts, on pages alone), `hybrid`, `records`
-            (hybrid, of countries that have the same fields), `long` (records, far longer than the others) and `text`.
-        num_chars: of documents, at the start and at the end of the stage.
-        long_chars: of the kind `long`.
+            (hybrid, of countries that have the same fields) and `text`.
+        num_chars: of documents, at least and at most.
         tokens_per_batch: bound on padded tokens; a longer document makes a batch of its own.
     """
 
@@ -120,8 +148,7 @@ class AnswerBatches(Dataset[dict[str, Any]]):
         *,
         steps: int,
         kinds: dict[str, float] = KINDS,
-        num_chars: tuple[int, int] = (300, 7600),
-        long_chars: tuple[int, int] = (12_000, 50_000),
+        num_chars: tuple[int, int] = (60, 7600),
         tokens_per_batch: int = 2600,
         seed: int = 0,
     ) -> None:
@@ -132,10 +159,8 @@ class AnswerBatches(Dataset[dict[str, Any]]):
         )
         self._records = RecordsOfCountries(prose)
         self._steps, self._tokens, self._seed = steps, tokens_per_batch, seed
-        self._kinds, self._num_chars, self._long_chars = kinds, num_chars, long_chars
-        self._think, self._close = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
-        self._colons = frozenset(id for piece, id in tokenizer.get_vocab().items() if piece.endswith(":"))
-        self._digits = frozenset(tokenizer.convert_tokens_to_ids(list(string.digits)))
+        self._kinds, self._num_chars = kinds, num_chars
+        self._weights = LossWeights(tokenizer)
 
     def __len__(self) -> int:
         return self._steps
@@ -152,7 +177,7 @@ class AnswerBatches(Dataset[dict[str, Any]]):
     def _rows(self, step: int) -> tuple[list[Row], str]:
         rng = Random(f"answer {self._seed} {step}")
         kind = rng.choices(list(self._kinds), list(self._kinds.values()))[0]
-        least, most = self._long_chars if kind == "long" else self._num_chars
+        least, most = self._num_chars
         num_chars = round(least + (most - least) * rng.random() ** 0.7)
         rows: list[Row] = []
         while not rows or (len(rows) + 1) * max(len(ids) for ids, _, _ in rows) <= self._tokens:
@@ -161,10 +186,8 @@ class AnswerBatches(Dataset[dict[str, Any]]):
 
     def _row(self, rng: Random, kind: str, num_chars: int) -> Row:
         decoys: tuple[tuple[int, int], ...] = ()
-        if kind in ("records", "long") or (kind == "text" and rng.random() < 0.65):
-            document, decoys = self._records.draw(
-                rng, num_chars if kind == "long" else min(num_chars, 5000), rng.randint(3, 8)
-            )
+        if kind == "records" or (kind == "text" and rng.random() < 0.65):
+            document, decoys = self._records.draw(rng, min(max(num_chars, 600), 5000), rng.randint(3, 8))
         elif kind in ("pages", "choice"):
             several = kind == "choice"
             document = self._facts(
@@ -174,7 +197,7 @@ class AnswerBatches(Dataset[dict[str, Any]]):
             document = self._mixture.draw(
                 rng, min(num_chars, 4500) if kind == "text" else num_chars, rng.randint(3, 10)
             )
-        document = _quoted_with_a_blank(document)
+        document = quoted_with_a_blank(document)
         with_decoys = Document(document.text, (*document.questions, Question("", "", decoys)))
         if kind == "text":
             passages = draw_passages(rng, with_decoys, rng.randint(400, 4500))
@@ -193,7 +216,7 @@ class AnswerBatches(Dataset[dict[str, Any]]):
         """Needles of one kind, each asked for."""
         kind, draw = rng.choices(
             (("numbers", draw_number), ("numbers", _short_number), ("words", _word), ("uuids", draw_uuid)),
-            (64, 8, 18, 10),
+            (54, 10, 18, 18),
         )[0]
         keys = list(dict.fromkeys(draw_key(rng, held_out=False) for _ in range(count)))
         pairs = [(key, draw(rng)) for key in keys]
@@ -213,33 +236,16 @@ class AnswerBatches(Dataset[dict[str, Any]]):
         batch["weights"] = torch.ones(batch["labels"].shape)
         batch["kind"] = kind
         for row, (ids, _, _) in enumerate(rows):
-            weights = self._page_weights(ids, kind == "choice") if kind in ("pages", "choice") else self._weights(ids)
+            weights = (
+                self._weights.of_pages(ids, kind == "choice") if kind in ("pages", "choice") else self._weights(ids)
+            )
             batch["weights"][row, : len(ids)] = torch.tensor(weights)
         if pages := [page for _, _, drawn in rows if drawn for page in drawn.pages]:
             batch |= self._reader.pixels(pages)
         return batch
 
-    def _weights(self, ids: list[int]) -> list[float]:
-        """What stands right behind a key decides between its values; the rest is copied from there."""
-        weights, is_quoting, behind = [], False, CHOOSING_TOKENS
-        for token in ids:
-            is_quoting = (is_quoting or token == self._think) and token != self._close
-            weights.append(CHOOSING_WEIGHT if is_quoting and behind < CHOOSING_TOKENS else 1.0)
-            behind = 0 if token in self._colons else behind + 1
-        return weights
 
-    def _page_weights(self, ids: list[int], choice: bool) -> list[float]:
-        weights, is_quoting, before = [], False, -1
-        for token in ids:
-            is_quoting = (is_quoting or token == self._think) and token != self._close
-            is_digit = is_quoting and token in self._digits
-            first = choice and is_digit and before not in self._digits
-            weights.append((FIRST_DIGIT_WEIGHT if first else 1.0) if is_digit else PAGE_TOKEN_WEIGHT)
-            before = token
-        return weights
-
-
-def _quoted_with_a_blank(document: Document) -> Document:
+def quoted_with_a_blank(document: Document) -> Document:
     """With a blank before each quotation, a key has the tokens there that it has in the question and in the text."""
     return Document(
         document.text,

@@ -59,9 +59,7 @@ class SequenceEncoder:
             page_tokens: Visual tokens of each page; empty where the pages are not shown.
         """
         user, assistant = self._id("<|user|>"), self._id("<|assistant|>")
-        ids = [self._id("[gMASK]"), self._id("<sop>"), user, *self._newline]
-        for count in page_tokens:
-            ids += [self._id("<|begin_of_image|>"), *[self._id("<|image|>")] * count, self._id("<|end_of_image|>")]
+        ids = self.opening(page_tokens)
         for start, end in passages:
             number = next(n for n, (first, last) in enumerate(pages, 1) if first <= start < last or n == len(pages))
             ids += self.text(f"[page {number}] {document.text[start:end]}\n")
@@ -73,6 +71,13 @@ class SequenceEncoder:
             ids += prompt + answer
             labels += [IGNORE] * len(prompt) + answer
         return ids, labels
+
+    def opening(self, page_tokens: list[int]) -> list[int]:
+        """What a conversation begins with, up to the end of its pages."""
+        ids = [self._id("[gMASK]"), self._id("<sop>"), self._id("<|user|>"), *self._newline]
+        for count in page_tokens:
+            ids += [self._id("<|begin_of_image|>"), *[self._id("<|image|>")] * count, self._id("<|end_of_image|>")]
+        return ids
 
     def page_tokens(self, input_ids: Tensor) -> Tensor:
         """mm_token_type_ids of `input_ids`: 1 where a visual embedding goes, else 0."""

@@ -21,6 +21,7 @@ from .answer_batches import AnswerBatches
 from .appended_layers import set_appended_layers
 from .batches import RecallBatches
 from .corpus import load_prose
+from .long_batches import LongBatches
 from .pages import ReadBatches
 from .reference import (
     DEFAULT_BUDGET,
@@ -36,9 +37,14 @@ from .reference import (
 from .stages import HybridCtxForReading
 from .tasks import TaskMixture
 
-Stage = Literal["recall", "read", "answer"]
-BATCHES: dict[Stage, Any] = {"recall": RecallBatches, "read": ReadBatches, "answer": AnswerBatches}
-LEARNING_RATES: dict[Stage, float] = {"recall": 1.5e-3, "read": 2e-3, "answer": 2.5e-4}
+Stage = Literal["recall", "read", "answer", "lengthen"]
+BATCHES: dict[Stage, Any] = {
+    "recall": RecallBatches,
+    "read": ReadBatches,
+    "answer": AnswerBatches,
+    "lengthen": LongBatches,
+}
+LEARNING_RATES: dict[Stage, float] = {"recall": 1.5e-3, "read": 2e-3, "answer": 2.5e-4, "lengthen": 2e-4}
 """Peaks of the stages."""
 _TYPICAL_SIZE = 0.0625
 """Root mean square of a weight that is drawn at random."""
@@ -99,11 +105,12 @@ def train_stage(
     threads: int | None = None,
     start: Path | None = None,
     seed: int = 0,
+    bf16: bool = False,
 ) -> Path:
     """Run (or go on with) a stage and return the folder of its weights, `runs`/`stage`.
 
     `recall` starts from random weights; `read` from `runs`/recall, whose token embeddings it needs; `answer` from
-    `runs`/append, which [`append_layers`] makes.
+    `runs`/append, which [`append_layers`] makes; `lengthen` from `runs`/answer.
 
     Args:
         corpus: folder of .txt files, see `corpus.fetch_corpus`.
@@ -111,8 +118,9 @@ def train_stage(
         learning_rate: its peak; each stage has its own default.
         tokens_per_batch: bound on the (padded or visual) tokens of a step; each stage has its own default.
         threads: CPU threads; torch's choice if None.
-        start: folder of other weights for `answer` to start from.
+        start: folder of other weights for `answer` or `lengthen` to start from.
         seed: of the batches.
+        bf16: compute in half precision; worth it on processors that multiply faster in it.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -122,7 +130,7 @@ def train_stage(
     size = {} if tokens_per_batch is None else {"tokens_per_batch": tokens_per_batch}
     batches = BATCHES[stage](tokenizer, prose, steps=steps, seed=seed, **size)
     model = HybridCtxForReading(
-        HybridCtxConfig(**config_fields(tokenizer, *(() if stage == "answer" else (RECALL_LAYERS,))))
+        HybridCtxConfig(**config_fields(tokenizer, *(() if stage in ("answer", "lengthen") else (RECALL_LAYERS,))))
     )
     initialise(model)
     model.tie_weights()
@@ -132,8 +140,8 @@ def train_stage(
         model.model.visual.requires_grad_(True)
         model.reading.requires_grad_(True)
         initialise_tower(model, batches[0]["pixel_values"])
-    elif stage == "answer":
-        _take_over(model, start or runs / "append", "model.")
+    elif stage in ("answer", "lengthen"):
+        _take_over(model, start or runs / ("append" if stage == "answer" else "answer"), "model.")
         model.model.visual.requires_grad_(False)
         model.reading.requires_grad_(False)
     folder = runs / stage
@@ -156,6 +164,7 @@ def train_stage(
         label_names=[],
         disable_tqdm=True,
         seed=0,
+        bf16=bf16,
     )
     trainer = StageTrainer(model, arguments, train_dataset=batches, data_collator=lambda found: found[0])
     trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))

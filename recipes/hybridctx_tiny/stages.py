@@ -5,9 +5,12 @@
 `read`: the tower learns to read its pages, in terms of the token embeddings that `recall` made.
 `append` (no training): two more decoder layers that copy digits from pages, set in closed form.
 `answer`: the decoder learns to answer from pages, from passages and from both.
+`lengthen`: it learns to do so behind long documents, which are read once for many questions.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -117,19 +120,23 @@ class HybridCtxForReading(HybridCtxForCausalLM):
         pieces_before: Tensor | None = None,
         labels: Tensor | None = None,
         weights: Tensor | None = None,
+        shared_ids: Tensor | None = None,
         kind: str = "answers",
-        **inputs: Tensor,
+        **inputs: Any,
     ) -> dict[str, Tensor]:
         """
         Args:
             characters, pieces, pieces_before: what stands in the visual tokens, as [`ReadingHeads`] takes it.
             labels: [batch, sequence], not shifted.
             weights: [batch, sequence] of the labels; the first of each answer weighs most unless given.
+            shared_ids: [1, shared sequence], what all rows begin with, its pages included; it is read without gradients.
             kind: what the averages of this batch are called.
         """
         loss = torch.zeros(())
         pages = None
-        if pixel_values is not None:
+        if shared_ids is not None:
+            inputs |= self._read_shared(shared_ids, pixel_values, image_grid_thw, inputs["attention_mask"])
+        elif pixel_values is not None:
             pages = self.model.get_image_features(pixel_values, image_grid_thw, return_dict=True)
             if characters is not None:
                 embeddings = self.model.language_model.embed_tokens.weight.detach()
@@ -137,10 +144,9 @@ class HybridCtxForReading(HybridCtxForCausalLM):
                 loss, scores = self.reading(visual, embeddings, characters, pieces, pieces_before)
                 self._average(scores)
         if labels is not None:
-            encoded = {"image": pages} if pages is not None else None
-            hidden = self.model(
-                **inputs, image_grid_thw=image_grid_thw, mm_encoder_outputs=encoded, use_cache=False
-            ).last_hidden_state
+            if pages is not None:
+                inputs |= {"mm_encoder_outputs": {"image": pages}, "image_grid_thw": image_grid_thw}
+            hidden = self.model(**inputs, use_cache=False).last_hidden_state
             asked = labels[:, 1:] != IGNORE
             begins = asked & (labels[:, :-1] == IGNORE)
             shifted = torch.where(begins, FIRST_TOKEN_WEIGHT, 1.0) if weights is None else weights[:, 1:]
@@ -150,6 +156,32 @@ class HybridCtxForReading(HybridCtxForCausalLM):
             self._average({f"{kind}_loss": answers, f"{kind}_accuracy": right})
             loss = loss + answers
         return {"loss": loss}
+
+    def _read_shared(
+        self, shared_ids: Tensor, pixel_values: Tensor | None, grid: Tensor | None, attention_mask: Tensor
+    ) -> dict[str, Any]:
+        """What `forward` needs to go on, in each row, behind what all of them begin with."""
+        is_page = (shared_ids == self.config.image_token_id).int()
+        with torch.no_grad():
+            positions, _ = self.model.get_rope_index(shared_ids, is_page, image_grid_thw=grid)
+            cache = self.model(
+                input_ids=shared_ids,
+                position_ids=positions,
+                pixel_values=pixel_values,
+                image_grid_thw=grid,
+                mm_token_type_ids=is_page,
+                use_cache=True,
+            ).past_key_values
+        torch.clear_autocast_cache()  # whose weights have no gradients
+        rows, length = attention_mask.shape
+        cache.batch_repeat_interleave(rows)
+        following = positions.max() + 1 + torch.arange(length)
+        before = attention_mask.new_ones(rows, shared_ids.shape[1])
+        return {
+            "past_key_values": cache,
+            "position_ids": following.expand(3, rows, length),
+            "attention_mask": torch.cat([before, attention_mask], dim=1),
+        }
 
     def _average(self, scores: dict[str, Tensor]) -> None:
         for name, score in scores.items():

@@ -71,6 +71,47 @@ QUERIES = (
     "{key} {attribute}?",
     'What is the {attribute} of "{key}"?',
 )
+THINGS = (
+    "account", "access", "backup", "booking", "branch", "building", "client", "contract", "customer", "delivery", "door",
+    "emergency", "entry", "exit", "first", "flight", "gate", "guest", "helpdesk", "home", "insurance", "invoice", "last",
+    "main", "meeting", "member", "office", "order", "parking", "project", "purchase", "release", "rental", "return",
+    "safe", "server", "shipping", "site", "support", "tax", "team", "test", "ticket", "travel", "user", "visitor", "work",
+)  # fmt: skip
+KINDS_OF_VALUE = (
+    "address", "amount", "area", "code", "colour", "contact", "cost", "date", "deadline", "fee", "limit", "line", "name",
+    "number", "PIN", "place", "price", "rate", "reference", "room", "size", "street", "temperature", "term", "time", "weight",
+)  # fmt: skip
+PLAIN_STATEMENTS = (
+    "The {what} is {value}.",
+    "the {what} is {value}",
+    "The {what}: {value}",
+    "{What}: {value}",
+    "{What} = {value}",
+    "{What} is {value}.",
+    "Your {what} is {value}.",
+    "Our {what} is now {value}.",
+    "My {what} was {value}.",
+    "Please note that the {what} is {value}.",
+    "Note: {what} {value}.",
+    "As of today the {what} is {value}.",
+    "We agreed on {value} as the {what}.",
+    "{value} is the {what}.",
+    "The new {what} will be {value}.",
+    "The {what} was changed to {value}.",
+    "They set the {what} to {value}.",
+    "For the {what}, use {value}.",
+)
+PLAIN_QUERIES = (
+    "What is the {what}?",
+    "What's the {what}?",
+    "what is the {what}",
+    "What is my {what}?",
+    "What was the {what}?",
+    "Which {what} is given?",
+    "Tell me the {what}.",
+    "{What}?",
+    "Which is the {what}?",
+)
 FIELD_QUERIES = (
     "What is the {label} of {country}?",
     "What is the {label} for {country}?",
@@ -111,7 +152,8 @@ class TaskMixture:
             longest_answer: questions with longer answers, in characters, are left out.
         """
         while True:
-            kind = rng.choices((self._ruler, self._worded, self._fields, self._quotations), (40, 25, 25, 10))[0]
+            kinds = (self._ruler, self._worded, self._plain, self._fields, self._quotations)
+            kind = rng.choices(kinds, (38, 20, 14, 20, 8))[0]
             document = kind(rng, num_chars, num_facts)
             questions = tuple(question for question in document.questions if len(question.answer) <= longest_answer)
             if questions:
@@ -170,6 +212,33 @@ class TaskMixture:
         rng.shuffle(questions)
         return Document(text, tuple(questions))
 
+    def _plain(self, rng: Random, num_chars: int, num_facts: int) -> Document:
+        """Facts as people write them down, with no other key than what they are about; a third without prose around."""
+        facts: dict[str, str] = {}
+        for _ in range(num_facts):
+            attribute = rng.choice(KINDS_OF_VALUE) if rng.random() < 0.5 else rng.choice(ATTRIBUTES)
+            facts[attribute if rng.random() < 0.3 else f"{rng.choice(THINGS)} {attribute}"] = rng.choice(VALUES)(rng)
+        sentences = [_worded(rng.choice(PLAIN_STATEMENTS), what, value) for what, value in facts.items()]
+        if rng.random() < 0.33:
+            text, spans, end = "", [], rng.choice((" ", "\n"))
+            for sentence in sentences:
+                spans.append((len(text), len(text) + len(sentence)))
+                text += sentence + end
+            text = text.rstrip()
+        else:
+            text, spans = self._hide(rng, num_chars, sentences)
+        questions = [
+            Question(
+                _worded(rng.choice(PLAIN_QUERIES), what),
+                value,
+                (span,),
+                (text[slice(*span)].strip().removesuffix("."),),
+            )
+            for (what, value), span in zip(facts.items(), spans, strict=True)
+        ]
+        rng.shuffle(questions)
+        return Document(text, tuple(questions))
+
     def _fields(self, rng: Random, num_chars: int, num_facts: int) -> Document:
         text = rng.choice(self._factbook)
         start = text.find("\n", rng.randrange(max(1, len(text) - num_chars))) + 1
@@ -212,6 +281,10 @@ class TaskMixture:
         room = max(40, num_chars - sum(map(len, sentences)))
         text, starts = hide(rng, self.draw_prose(rng, room), sentences)
         return text, [(start, start + len(s)) for start, s in zip(starts, sentences, strict=True)]
+
+
+def _worded(template: str, what: str, value: str = "") -> str:
+    return template.format(what=what, What=what[0].upper() + what[1:], value=value)
 
 
 def draw_passages(rng: Random, document: Document, num_chars: int) -> list[tuple[int, int]]:
