@@ -79,7 +79,8 @@ THINGS = (
 )  # fmt: skip
 KINDS_OF_VALUE = (
     "address", "amount", "area", "code", "colour", "contact", "cost", "date", "deadline", "fee", "limit", "line", "name",
-    "number", "PIN", "place", "price", "rate", "reference", "room", "size", "street", "temperature", "term", "time", "weight",
+    "number", "PIN", "place", "price", "rate", "reference", "room", "size", "street", "temperature", "term", "time",
+    "weight",
 )  # fmt: skip
 PLAIN_STATEMENTS = (
     "The {what} is {value}.",
