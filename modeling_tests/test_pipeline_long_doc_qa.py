@@ -428,6 +428,7 @@ pipe(question="What?", document="A short document.", budget={{"visual_share": 0}
         ({"budget": 7}, TypeError, "budget must be a ContextBudget, a dict of its fields, or None, not 7"),
         ({"budget": {"visual_share": 2}}, ValueError, "visual_share=2 must be between 0 and 1"),
         ({"max_new_tokens": 0}, ValueError, "max_new_tokens=0 must be a whole number of tokens .*: 1 or more"),
+        ({"generate_kwargs": True}, TypeError, "generate_kwargs is a dict, not bool: True"),
         ({"policy": "bm25"}, TypeError, "unknown arguments for long-doc-qa: policy; it takes question, document"),
     ],
 )

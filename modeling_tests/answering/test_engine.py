@@ -211,7 +211,7 @@ def test_more_questions_are_no_more_work_on_the_document(
         ({"prefill_chunk_size": 0}, "prefill_chunk_size=0 must be"),
         ({"prompt_lookup_num_tokens": -1}, "prompt_lookup_num_tokens=-1 must be"),
         ({"early_stopping": "often"}, "cannot be used: `early_stopping` must be"),
-        ({"pad_token_id": "x"}, "cannot be used: "),
+        ({"pad_token_id": "x"}, "pad_token_id='x' must be a token id"),
     ],
     ids=str,
 )

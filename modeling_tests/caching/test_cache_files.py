@@ -64,6 +64,9 @@ def test_what_is_not_a_cache_is_refused(pipe: LongDocQAPipeline, tmp_path: Path)
     path = tmp_path / "read.safetensors"
     with pytest.raises(FileNotFoundError, match="no document cache at"):
         DocumentCache.load(path)
+    for no_path in (5, None, b"read.safetensors"):
+        with pytest.raises(TypeError, match="a document cache is read from a file's path, not from"):
+            DocumentCache.load(no_path)
     for content in (b"", b"text", b"\0" * 64, b"\xff" * 64):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="not a document cache, or a damaged one"):

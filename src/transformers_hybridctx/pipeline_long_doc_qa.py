@@ -13,7 +13,8 @@ from transformers.pipelines.base import Pipeline
 from transformers.utils import logging
 
 from .answering.engine import AnsweringEngine, GeneratedAnswer
-from .answering.generate_options import GENERATE_ARGUMENTS, GenerateOptions, check_generate_parameters
+from .answering.generate_options import GENERATE_ARGUMENTS, GenerateOptions
+from .answering.generate_parameters import check_generate_parameters
 from .answering.results import LongDocAnswer, result_of
 from .bundled_checkpoint import BUNDLED_CHECKPOINT
 from .caching.document_cache import DocumentCache
@@ -123,11 +124,12 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
                 "text_policy, fusion_order, system, history, chat_template_kwargs, file_options, grounding, repair, "
                 "abstain, return_pages, generation parameters, and others for generate in generate_kwargs"
             )
-        check_generate_parameters({**generation_parameters, **(generate_kwargs or {})})
-        kinds = {"system": str, "chat_template_kwargs": dict, "file_options": dict}
-        for (name, kind), value in zip(kinds.items(), (system, chat_template_kwargs, file_options), strict=True):
+        kinds = {"system": str, "chat_template_kwargs": dict, "file_options": dict, "generate_kwargs": dict}
+        values = (system, chat_template_kwargs, file_options, generate_kwargs)
+        for (name, kind), value in zip(kinds.items(), values, strict=True):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}: {shown(value)}")
+        check_generate_parameters({**generation_parameters, **(generate_kwargs or {})})
         given = {
             "budget": None if budget is None else ContextBudget.of(budget),
             "text_policy": None if text_policy is None else resolve_text_policy(text_policy),

@@ -6,26 +6,15 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from transformers import GenerationConfig
 from transformers.generation.utils import GenerationMixin
 
 from ..caching.model_lock import base_model
 from ..caching.prefix import empty_cache
 from ..grounding.grounded import Grounding
-from ..planning.knobs import shown, whole_number
+from ..planning.knobs import whole_number
+from .generate_parameters import GENERATION_FIELDS, check_generate_parameters
 
-# The smallest whole number that makes sense, and of what.
-_WHOLE = {
-    "max_new_tokens": (1, "tokens (leave it out for the pipeline's or the model's own)"),
-    "min_new_tokens": (0, "tokens"),
-    "max_length": (1, "tokens"),
-    "num_beams": (1, "beams"),
-    "num_return_sequences": (1, "sequences"),
-    "prefill_chunk_size": (1, "tokens, or None for all at once"),
-    "prompt_lookup_num_tokens": (1, "tokens, or None for no drafts"),
-}
-_FIELDS = frozenset(vars(GenerationConfig()))
-GENERATE_ARGUMENTS = _FIELDS | {
+GENERATE_ARGUMENTS = GENERATION_FIELDS | {
     *("generation_config", "streamer", "logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn"),
     *("assistant_model", "assistant_tokenizer"),
 }
@@ -58,7 +47,7 @@ class GenerateOptions:
         self.grounding = Grounding.of(grounding)
         self.batch_size = whole_number("batch_size", batch_size, 1, "questions at a time")
         check_generate_parameters(given)
-        known = _FIELDS | inspect.signature(GenerationMixin.generate).parameters.keys()
+        known = GENERATION_FIELDS | inspect.signature(GenerationMixin.generate).parameters.keys()
         known |= inspect.signature(base_model(model).forward).parameters.keys() | {"tokenizer", "assistant_tokenizer"}
         if unknown := sorted(given.keys() - known):
             raise TypeError(f"generate does not know {', '.join(unknown)}: take it out of generate_kwargs")
@@ -129,16 +118,4 @@ class GenerateOptions:
         return empty_cache(self._model.config, implementation, self.get("cache_config"), max_length)
 
 
-def check_generate_parameters(given: dict[str, Any]) -> None:
-    """Raises `ValueError` where a generation parameter makes no sense, and names it."""
-    parameters = {name: value for name, value in given.items() if name in _FIELDS}
-    for name in _WHOLE:
-        if name in parameters and (parameters[name] is not None or name == "max_new_tokens"):
-            whole_number(name, parameters[name], *_WHOLE[name])
-    try:
-        GenerationConfig(**parameters).validate(strict=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"generation parameters {shown(parameters, 200)} cannot be used: {error}") from error
-
-
-__all__ = ["GENERATE_ARGUMENTS", "GenerateOptions", "check_generate_parameters"]
+__all__ = ["GENERATE_ARGUMENTS", "GenerateOptions"]

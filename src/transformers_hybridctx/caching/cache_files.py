@@ -14,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..planning.knobs import shown
+
 FORMAT = "hybridctx document cache 3"
 _NO_DIGEST = "0" * 64
 # The header is JSON within safetensors' JSON, so only its own quotes are escaped once.
@@ -50,8 +52,12 @@ def read_cache_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
 
     Raises:
         FileNotFoundError, ValueError: no such file, another kind of file or a damaged one.
+        TypeError: something that is not a path.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError as error:
+        raise TypeError(f"a document cache is read from a file's path, not from {shown(path)}") from error
     if not path.is_file():
         raise FileNotFoundError(f"there is no document cache at {str(path)!r}")
     try:
