@@ -89,7 +89,7 @@ class LongBatches(Dataset[dict[str, Any]]):
         document = quoted_with_a_blank(document)
         drawn = self._reader.draw(document.text)
         policy = BM25Policy(passage_chars=rng.choice(PASSAGE_CHARS), top_k=rng.choice(PASSAGES))
-        asked = []
+        asked: list[tuple[Document, list[tuple[int, int]]]] = []
         for question in document.questions:
             one = Document(document.text, (question,))
             if kind == "facts" and rng.random() < WITHOUT_PASSAGES:
