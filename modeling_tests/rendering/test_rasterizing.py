@@ -19,7 +19,7 @@ from transformers_hybridctx.rendering import rasterizing
 from transformers_hybridctx.rendering.atlas import PHASES, GlyphAtlas, fill_outlines
 from transformers_hybridctx.rendering.characters import MISSING_GLYPH, NO_GLYPH
 from transformers_hybridctx.rendering.fonts import FontChain
-from transformers_hybridctx.rendering.rasterizing import PageRenderer, mark_boxes
+from transformers_hybridctx.rendering.rasterizing import PageRenderer, mark_boxes, unroll_strip
 from transformers_hybridctx.rendering.settings import BUNDLED_MONO, BUNDLED_SANS, RenderConfig
 from transformers_hybridctx.rendering.typesetting import Typesetter
 
@@ -443,3 +443,19 @@ def test_mistakes_are_refused_before_anything_is_drawn():
     with pytest.raises(ValueError, match="empty document"):
         renderer.render(" \n")
     assert Typesetter(SMALL).typeset("word").num_pages == renderer.render("word").num_pages == 1
+
+
+def test_a_page_that_is_a_strip_is_shown_as_columns_and_nothing_of_it_is_lost() -> None:
+    shades = np.arange(1, 22, dtype=np.uint8).repeat(48)[: 20 * 48 + 12]  # 21 cells, the last of them a quarter
+    sheet = unroll_strip(Image.fromarray(np.repeat(shades[:, None], 48, axis=1)).convert("RGB"))
+    assert sheet.width < sheet.height < 4 * sheet.width
+    columns = [
+        np.asarray(sheet.resize((sheet.width // 2, sheet.height // 2)))[:, left + 24, 0] for left in (0, 60, 120, 180)
+    ]
+    read = [int(shade) for column in columns for shade in column[24::48]]
+    assert [shade for shade in read if shade != 255][:20] == list(range(1, 21))
+
+
+def test_a_page_of_usual_shape_is_shown_as_it_is() -> None:
+    page = Image.new("RGB", (100, 400))
+    assert unroll_strip(page) is page

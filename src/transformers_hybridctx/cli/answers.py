@@ -47,13 +47,15 @@ def save_evidence(answers: Sequence[LongDocAnswer], folder: Path | None) -> list
     """Write the pages that hold the evidence of each answer, in place of those that an earlier call left there."""
     if folder is None:
         return [[] for _ in answers]
+    from ..rendering.rasterizing import unroll_strip
+
     folder.mkdir(parents=True, exist_ok=True)
     saved: list[list[Path]] = []
     for number, answer in enumerate(answers, start=1):
         saved.append([folder / f"question-{number}-page-{page + 1}.png" for page in answer["pages"]])
         for path, picture in zip(saved[-1], answer["pages"].values(), strict=True):
             with written_whole(path) as unfinished:
-                picture.save(unfinished)
+                unroll_strip(picture).save(unfinished)
     written = {path for paths in saved for path in paths}
     for path in folder.iterdir():
         if _PICTURE.fullmatch(path.name) and path not in written:

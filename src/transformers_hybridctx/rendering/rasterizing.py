@@ -295,3 +295,29 @@ def mark_boxes(page_array: np.ndarray, boxes: Iterable[Box]) -> Image.Image:
     for outline in outlines:
         draw.rectangle(outline, outline=_OUTLINE)
     return picture
+
+
+# A page of this many times its width is a strip; about this high for its width, a sheet is easy to look at.
+_STRIP, _SHEET = 4, 1.4
+
+
+def unroll_strip(picture: Image.Image) -> Image.Image:
+    """A page that is one narrow strip as columns side by side, twice as large, for people to look at; others as they are.
+
+    Cuts are at multiples of the strip's width, where a page of cells (`cell_aligned_config`) has borders between them.
+    """
+    width, height = picture.size
+    if height <= _STRIP * width:
+        return picture
+    cells = -(-height // width)
+    rows = -(-cells // max(1, round((cells / _SHEET) ** 0.5)))
+    gap, columns = width // 4, -(-cells // rows)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * width), "white")
+    for column in range(columns):
+        top = column * rows * width
+        sheet.paste(picture.crop((0, top, width, min(height, top + rows * width))), (column * (width + gap), 0))
+    draw = ImageDraw.Draw(sheet)
+    for column in range(1, columns):
+        middle = column * (width + gap) - gap // 2
+        draw.line((middle, 0, middle, sheet.height), fill="lightgrey")
+    return sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.LANCZOS)
