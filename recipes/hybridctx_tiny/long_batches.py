@@ -73,7 +73,7 @@ class LongBatches(Dataset[dict[str, Any]]):
         if kind == "answers":
             return self._answers[step]
         least, most = self._num_chars
-        num_chars = round(least * (most / least) ** rng.random() ** 0.8)
+        num_chars = round(least * (most / least) ** rng.random() ** 1.3)
         while not (found := self._questions(rng, kind, num_chars))[1]:
             num_chars = round(num_chars * 0.8)
         return self._collated(kind, *found)
