@@ -6,6 +6,7 @@ Every batch is a function of (seed, step) alone: a training that stops and resum
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -44,6 +45,9 @@ class SequenceEncoder:
 
     def text(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    def texts(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.text(text) for text in texts]
 
     def __call__(
         self, document: Document, passages: list[tuple[int, int]], pages: list[tuple[int, int]], page_tokens: list[int]

@@ -16,11 +16,13 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from transformers_hybridctx.planning.policies.bm25 import BM25Policy
+from transformers_hybridctx.planning.span_tokens import SpanTokens
 from transformers_hybridctx.rendering.rendered_document import RenderedDocument
 
 from .answer_batches import AnswerBatches, LossWeights, RecordsOfCountries, quoted_with_a_blank
 from .batches import SequenceEncoder
 from .pages import PageReader
+from .reference import DEFAULT_BUDGET
 from .tasks import Document, Question, TaskMixture
 
 KINDS = {"answers": 0.3, "records": 0.28, "passages": 0.22, "facts": 0.2}
@@ -95,11 +97,13 @@ class LongBatches(Dataset[dict[str, Any]]):
             if kind == "facts" and rng.random() < WITHOUT_PASSAGES:
                 asked.append((one, []))
                 continue
-            passages = sorted(policy.rank(drawn, question.text))
+            passages = policy.select(
+                SpanTokens(drawn, question.text, self._encode.texts), DEFAULT_BUDGET["max_text_tokens"]
+            ).chosen
             if _is_answered(
                 question, passages
             ):  # else the pages alone would have to answer, which is another question
-                asked.append((one, [_trimmed(document.text, *passage) for passage in passages]))
+                asked.append((one, passages))
         return drawn, asked
 
     def _collated(
@@ -125,7 +129,3 @@ class LongBatches(Dataset[dict[str, Any]]):
 
 def _is_answered(question: Question, passages: list[tuple[int, int]]) -> bool:
     return all(any(a <= start and end <= b for a, b in passages) for start, end in question.places)
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    return start, start + len(text[start:end].rstrip())

@@ -25,7 +25,12 @@ RENDER_CONFIG = cell_aligned_config(
 )
 """Pages of cells: no word that fits into a visual token straddles two, and words with digits begin one."""
 
-DEFAULT_BUDGET = {"max_context_tokens": 32768, "min_scale": 1.0, "max_scale": 1.0, "max_text_tokens": 1024}
+DEFAULT_BUDGET: dict[str, Any] = {
+    "max_context_tokens": 32768,
+    "min_scale": 1.0,
+    "max_scale": 1.0,
+    "max_text_tokens": 1024,
+}
 """What the checkpoint was trained for: pages as they are, and no more copied text than training showed it."""
 DEFAULT_TEXT_POLICY = {"name": "bm25", "top_k": 4}
 """Few passages: among many alike, a model of this size picks the wrong one more often than a passage is missed."""
