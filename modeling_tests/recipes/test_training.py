@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 from recipes.hybridctx_tiny.__main__ import app
 from recipes.hybridctx_tiny.answer_batches import CHOOSING_WEIGHT, AnswerBatches, RecordsOfCountries
 from recipes.hybridctx_tiny.batches import IGNORE, RecallBatches, SequenceEncoder
+from recipes.hybridctx_tiny.long_batches import LongBatches
 from recipes.hybridctx_tiny.pages import CHARACTERS, PageReader, ReadBatches
 from recipes.hybridctx_tiny.reference import config_fields, initialise, train_tokenizer
 from recipes.hybridctx_tiny.run import append_layers, pack_checkpoint, reference_tokenizer, train_stage
+from recipes.hybridctx_tiny.stages import HybridCtxForReading
 from recipes.hybridctx_tiny.tasks import Document, Question, TaskMixture, draw_passages
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
 
@@ -69,7 +71,7 @@ def test_passages_hold_what_the_questions_need_and_do_not_overlap(mixture: TaskM
                 assert covered >= len(document.text[start:end].rstrip()) - document.text[start:end].count("\n\n") * 2
 
 
-@pytest.mark.parametrize("batches", [RecallBatches, ReadBatches, AnswerBatches])
+@pytest.mark.parametrize("batches", [RecallBatches, ReadBatches, AnswerBatches, LongBatches])
 def test_a_batch_depends_on_its_step_alone(batches: type, tokenizer: PreTrainedTokenizerFast) -> None:
     one, other = (batches(tokenizer, PROSE, steps=50, tokens_per_batch=400) for _ in range(2))
     other[7]
@@ -100,6 +102,41 @@ def test_pages_alone_hold_no_text_of_the_document(tokenizer: PreTrainedTokenizer
     batch = AnswerBatches(tokenizer, PROSE, steps=9, kinds={"choice": 1.0}, tokens_per_batch=900)[1]
     assert "[page" not in tokenizer.decode(batch["input_ids"][0])
     assert (batch["weights"] > 1).any()
+
+
+@pytest.mark.parametrize("kind", ["records", "passages", "facts"])
+def test_questions_on_a_document_that_is_read_once_have_the_loss_of_whole_prompts(
+    kind: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    sizes = {"num_chars": (600, 900), "tokens_per_batch": 1200}
+    batch = LongBatches(tokenizer, PROSE, steps=9, kinds={kind: 1.0}, **sizes)[3]
+    assert len(batch["input_ids"]) > 1 and batch["kind"] == f"long_{kind}"
+    torch.manual_seed(0)
+    model = HybridCtxForReading(HybridCtxConfig(**config_fields(tokenizer))).eval()
+    shared = batch["shared_ids"].expand(len(batch["input_ids"]), -1)
+    assert tokenizer.decode(shared[0]).startswith("[gMASK]<sop><|user|>")
+    assert bool((shared == model.config.image_token_id).any()) == (kind != "passages")
+
+    def whole(name: str, before: torch.Tensor) -> torch.Tensor:
+        return torch.cat([before, batch[name]], dim=1)
+
+    prompt = {
+        "input_ids": whole("input_ids", shared),
+        "labels": whole("labels", torch.full_like(shared, IGNORE)),
+        "attention_mask": whole("attention_mask", torch.ones_like(shared)),
+        "weights": whole("weights", torch.ones(shared.shape)),
+    }
+    prompt["mm_token_type_ids"] = (prompt["input_ids"] == model.config.image_token_id).int()
+    for name in ("pixel_values", "image_grid_thw"):
+        if name in batch:
+            prompt[name] = torch.cat([batch[name]] * len(shared))
+    with torch.no_grad():
+        expected = model(**prompt)["loss"]
+    found = model(**batch)["loss"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    found.backward()
+    assert model.model.language_model.layers[0].self_attn.q_proj.weight.grad is not None
+    assert model.model.visual.downsample.weight.grad is None
 
 
 def test_only_quotes_and_answers_carry_loss(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -189,6 +226,7 @@ def test_the_stages_run_stop_and_go_on(corpus: Path, tmp_path: Path) -> None:
     assert (tmp_path / "answer" / "checkpoint-3").exists()
     moved = load_file(tmp_path / "answer" / "model.safetensors")
     assert any(not torch.equal(weights[name], moved[name]) for name in weights)
+    train_stage("lengthen", corpus, tmp_path, steps=2, tokens_per_batch=300)
     pack_checkpoint(tmp_path / "answer", tmp_path, tmp_path / "packed")
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "packed")
     assert model.dtype == torch.float32
@@ -208,7 +246,7 @@ def test_answer_goes_on_from_a_checkpoint_with_its_tokenizer(corpus: Path, tmp_p
         train_stage("answer", corpus, other, steps=1, tokens_per_batch=300, start=weights)
 
 
-@pytest.mark.parametrize(("stage", "missing"), [("read", "recall"), ("answer", "append")])
+@pytest.mark.parametrize(("stage", "missing"), [("read", "recall"), ("answer", "append"), ("lengthen", "answer")])
 def test_a_stage_before_the_one_it_needs_is_refused(stage: Any, missing: str, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"run the stage '{missing}' first"):
         train_stage(stage, corpus, tmp_path, steps=2, tokens_per_batch=300)
