@@ -157,7 +157,7 @@ class SupportChecker:
         Args:
             places: characters [start, end) of the document; the best of them counts.
         """
-        asked = {word.lower() for word in RUN.findall(question)} - _function_words()
+        asked = {word.lower() for word in RUN.findall(question)} - function_words()
         weights = {word: 1 / (1 + self._frequency[word]) for word in asked}
         text, best = self.index.folded.raw, 0.0
         for start, end in places:
@@ -274,7 +274,8 @@ class SupportChecker:
 
 
 @lru_cache(maxsize=1)
-def _function_words() -> frozenset[str]:
+def function_words() -> frozenset[str]:
+    """English words that say nothing of what a text is about ("the", "what"), in lower case."""
     try:
         from bm25s.tokenization import STOPWORDS_EN_PLUS
     except ImportError:
@@ -308,4 +309,4 @@ def _reach(text: str) -> int:
     return 0 if len(text) < _SHORTEST_NEAR else max(1, len(text) // _CHARACTERS_AN_EDIT)
 
 
-__all__ = ["AnswerSupport", "Support", "SupportChecker", "strings_that_matter"]
+__all__ = ["AnswerSupport", "Support", "SupportChecker", "function_words", "strings_that_matter"]
