@@ -22,6 +22,7 @@ from transformers_hybridctx.modeling_hybridctx import HybridCtxForCausalLM
 
 PATCH, MERGE, VOCAB = 6, 2, 97
 IMAGE, IMAGE_START, IMAGE_END, PAD = 3, 4, 5, 0
+LATENT, NUM_LATENTS = 2, 3
 FACTOR = PATCH * MERGE
 IMAGE_SETTINGS = {"patch_size": PATCH, "size": {"shortest_edge": FACTOR**2, "longest_edge": 2 * 30 * FACTOR**2}}
 FAMILIES = {**tiny_checkpoints.FAMILIES, "glm4v_moe": (Glm4vMoeConfig, Glm4vMoeForConditionalGeneration, "glm4v_moe")}
@@ -53,6 +54,33 @@ def make_model(towers: str = "glm4v", **kwargs) -> HybridCtxForCausalLM:
     return randomize(HybridCtxForCausalLM(HybridCtxConfig(**tower_configs(towers), **kwargs)))
 
 
+def latent_options(encoder: str = "qwen2") -> dict[str, Any]:
+    """What to add to a tiny config for a latent encoder of another width than the decoder's."""
+    sizes = {"vocab_size": VOCAB, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64}
+    latent = {"model_type": encoder, **sizes, **heads, "pad_token_id": PAD}
+    if encoder == "bert":
+        del latent["num_key_value_heads"]
+        latent |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    if encoder == "glm4v_text":
+        latent |= {"rope_parameters": {**TEXT_TOWER["rope_parameters"], "mrope_section": [2, 2, 2]}, "head_dim": 12}
+    return {"latent_config": latent, "latent_token_id": LATENT, "num_latent_tokens": NUM_LATENTS}
+
+
+def latent_inputs(rows: list[list[Any]]) -> dict[str, Any]:
+    """Inputs as of `make_inputs`, for rows that also hold chunks: "c9" is one of nine tokens."""
+    generator = torch.Generator().manual_seed(1)
+    sizes = [int(part[1:]) for row in rows for part in row if isinstance(part, str)]
+    placeholders = [LATENT] * NUM_LATENTS
+    inputs = make_inputs([[placeholders if isinstance(part, str) else part for part in row] for row in rows])
+    chunks = [torch.randint(6, VOCAB, (size,), generator=generator) for size in sizes]
+    pad = torch.nn.utils.rnn.pad_sequence
+    return inputs | {
+        "latent_input_ids": pad(chunks, batch_first=True),
+        "latent_attention_mask": pad([torch.ones_like(chunk) for chunk in chunks], batch_first=True),
+    }
+
+
 def make_pages(sizes: list[tuple[int, int]], colour: bool = False, seed: int = 0) -> list[np.ndarray]:
     """Noise pages of the given heights and widths in merge blocks, a few pixels off, so that they are resized."""
     rng = np.random.default_rng(seed)
@@ -62,8 +90,8 @@ def make_pages(sizes: list[tuple[int, int]], colour: bool = False, seed: int = 0
 
 def make_inputs(rows: list[list], pixels: dict | BatchFeature | None = None, seed: int = 0, **kwargs) -> dict:
     """
-    Model inputs for rows that list page sizes `(height, width)` in merge blocks and numbers of text tokens, in any
-    order. Padded on the left. Pixels are those of `pixels`, where given, or our image processor's.
+    Model inputs for rows that list page sizes `(height, width)` in merge blocks, numbers of text tokens and lists of
+    tokens, in any order. Padded on the left. Pixels are those of `pixels`, where given, or our image processor's.
     """
     sizes = [part for row in rows for part in row if isinstance(part, tuple)]
     if pixels is None:
@@ -76,6 +104,8 @@ def make_inputs(rows: list[list], pixels: dict | BatchFeature | None = None, see
             if isinstance(part, tuple):
                 _, height, width = next(grids)
                 ids += [IMAGE_START, *[IMAGE] * (height * width // MERGE**2), IMAGE_END]
+            elif isinstance(part, list):
+                ids += part
             else:
                 ids += torch.randint(6, VOCAB, (part,), generator=generator).tolist()
         sequences.append(ids)

@@ -51,6 +51,16 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
         retrieval_heads (`list[list[int]]`, *optional*):
             `[layer, head]` of the text tower's attention heads that find what a question asks for, best first. The text
             policy `"attention"` listens to them; to all heads when `None`.
+        latent_config (`dict` or `PreTrainedConfig`, *optional*):
+            The latent encoder: any text model of transformers, decoder or encoder but not both, named by its `model_type`
+            (`"qwen2"` unless said). It reads the text tower's own tokens. `None`: no latents, and no parameters for them.
+        num_latent_tokens (`int`, *optional*, defaults to 64):
+            Latents of each chunk of text, and learned queries of the latent encoder.
+        latent_token_id (`int`, *optional*):
+            The token that stands for a latent in a prompt. Needed with `latent_config`.
+        latent_batch_tokens (`int`, *optional*, defaults to 16384):
+            Tokens, padding and queries included, that go through the latent encoder at a time; chunks beyond them wait
+            for the next batch. A chunk that alone has more is an error.
 
     Example:
     ```python
@@ -65,6 +75,7 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
     sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="glm4v_vision"),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="glm4v_text"),
+        "latent_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2", optional=True),
     }
 
     # a dict or a PreTrainedConfig goes in, a PreTrainedConfig of the named type comes out
@@ -79,6 +90,10 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
     rescale_factor: float = 1 / 255
     vision_batch_bytes: int = 1 << 30
     retrieval_heads: list[list[int]] | None = None
+    latent_config: Any = None
+    num_latent_tokens: int = 64
+    latent_token_id: int | None = None
+    latent_batch_tokens: int = 1 << 14
 
     def __post_init__(self, **kwargs: Any) -> None:
         # Both name code of the repository that a config was loaded from. They are for the copy of this class that lies
@@ -87,6 +102,11 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
             for name in ("auto_map", "custom_pipelines"):
                 kwargs.pop(name, None)
         super().__post_init__(**kwargs)
+
+    @property
+    def placeholder_token_ids(self) -> list[int]:
+        """Tokens that stand for what an encoder makes: a visual embedding, and a latent where there are any."""
+        return [self.image_token_id, *([] if self.latent_token_id is None else [self.latent_token_id])]
 
     def validate_towers(self) -> None:
         """Part of `@strict`-powered validation: the towers fit each other and the pages' normalisation."""
@@ -105,10 +125,41 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
         if not all(std > 0 for std in self.image_std):
             raise ValueError(f"image_std={list(self.image_std)} must be positive.")
 
+    def validate_latents(self) -> None:
+        """Part of `@strict`-powered validation: the latent encoder reads the text tower's tokens, and has a place."""
+        encoder, text, token = self.latent_config, self.text_config, self.latent_token_id
+        if encoder is None:
+            return
+        if encoder.is_encoder_decoder:
+            raise ValueError(
+                f"latent_config.model_type={encoder.model_type!r} is an encoder-decoder, whose two sequences have no one "
+                "place for queries: name a decoder or an encoder."
+            )
+        if encoder.sub_configs:
+            raise ValueError(
+                f"latent_config.model_type={encoder.model_type!r} is a model of several towers: name its text model."
+            )
+        if encoder.vocab_size < text.vocab_size:
+            raise ValueError(
+                f"latent_config.vocab_size={encoder.vocab_size} is less than text_config.vocab_size={text.vocab_size}: "
+                "the latent encoder reads the text tower's own tokens, so it needs an embedding for each."
+            )
+        if token is None or not 0 <= token < text.vocab_size or token in (self.image_token_id, self.video_token_id):
+            raise ValueError(
+                f"latent_token_id={token} must be a token of its own, 0 to {text.vocab_size - 1} and neither "
+                f"image_token_id={self.image_token_id} nor video_token_id={self.video_token_id}: latents stand there."
+            )
+        for name in ("num_latent_tokens", "latent_batch_tokens"):
+            if not 1 <= getattr(self, name) <= _MAX_SIZE:
+                raise ValueError(f"{name}={getattr(self, name)} is not between 1 and {_MAX_SIZE}.")
+
     def validate_sizes(self) -> None:
         """Part of `@strict`-powered validation: no tower is so large that building it is out of the question."""
         total = 0
-        for name, tower in (("text_config", self.text_config), ("vision_config", self.vision_config)):
+        towers = {name: getattr(self, name) for name in ("text_config", "vision_config", "latent_config")}
+        for name, tower in towers.items():
+            if tower is None:
+                continue
             layers = tower.num_hidden_layers
             if not 0 <= layers <= _MAX_LAYERS:
                 raise ValueError(f"{name} asks for {layers} layers; {_MAX_LAYERS} is the most.")

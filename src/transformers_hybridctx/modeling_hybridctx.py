@@ -15,13 +15,11 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
-    GenerationMixin,
     PreTrainedModel,
 )
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
-from transformers.generation.configuration_utils import GenerationMode
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     BaseModelOutputWithPooling,
@@ -39,9 +37,11 @@ from transformers.utils.generic import accepts_precomputed_kwargs
 from transformers.vision_utils import get_vision_position_ids
 
 from .configuration_hybridctx import HybridCtxConfig
+from .modules.generation import GeneratesFromFusedContext
 from .modules.input_checks import check_image_tokens, check_pixels
+from .modules.latent_encoder import HybridCtxLatentEncoder, ReadsLatents
 from .modules.loading import CompleteLoading
-from .modules.positions import keep_rope_deltas, positions_behind_cache, rope_deltas_of, rope_index
+from .modules.positions import keep_rope_deltas, positions_of_embeddings, rope_index
 from .modules.vision_tower import HybridCtxVisionPatchEmbed, in_page_order, page_batches, reads_pages
 from .remote_code import TravelsWithCode
 
@@ -63,11 +63,12 @@ class HybridCtxResidualAdapter(nn.Module):
         return hidden_states + self.up(self.act_fn(self.down(self.norm(hidden_states))))
 
 
-class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
+class HybridCtxModel(CompleteLoading, TravelsWithCode, ReadsLatents, Glm4vModel):
     """
-    Vision tower, phi and text tower: the fused context's hidden states.
+    Vision tower, phi, latent encoder and text tower: the fused context's hidden states.
 
-    Pages and tokens may stand in any order; each page's visual embeddings go where its image tokens are.
+    Pages, latents and tokens may stand in any order; each page's visual embeddings go where its image tokens are, each
+    chunk's latents where its latent tokens are.
     """
 
     config: HybridCtxConfig
@@ -85,6 +86,7 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
             block.attn = reads_pages(block.attn)
         self.language_model: Any = AutoModel.from_config(config.text_config)
         self.phi = HybridCtxResidualAdapter(config) if config.phi == "residual_adapter" else nn.Identity()
+        self.latent = None if config.latent_config is None else HybridCtxLatentEncoder(config)
         # rows as in mm_token_type_ids: text, page
         self.modality_embedding = (
             nn.Embedding(2, config.text_config.hidden_size) if config.modality_embedding else None
@@ -227,25 +229,16 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
         Raises:
             `ValueError`: pages among embeddings, of which only `mm_token_type_ids` can say where they are.
         """
-        batch_size, length, _ = inputs_embeds.shape
-        types, has_pages = mm_token_type_ids, image_grid_thw is not None or video_grid_thw is not None
-        if types is None and input_ids is not None:
-            types = (input_ids == self.config.image_token_id).int()
-        elif types is None and has_pages:
-            raise ValueError("inputs_embeds with pages need mm_token_type_ids, 1 where a visual embedding goes.")
-        elif types is None:
-            types = torch.zeros(batch_size, length, dtype=torch.int, device=inputs_embeds.device)
-        types = types[:, -length:]
-        past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
-        if past_length:
-            is_page_new = image_grid_thw is not None and bool(types.any())
-            new_grids = image_grid_thw if is_page_new else None
-            return positions_behind_cache(self.config, types, past_key_values, new_grids, attention_mask)
-        mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
-        if not has_pages and mask is None:
-            return None
-        positions, _ = rope_index(self.config, types, image_grid_thw, video_grid_thw, mask)
-        return positions
+        return positions_of_embeddings(
+            self.config,
+            input_ids,
+            inputs_embeds,
+            image_grid_thw,
+            video_grid_thw,
+            attention_mask,
+            past_key_values,
+            mm_token_type_ids,
+        )
 
     @can_return_tuple
     def forward(
@@ -259,12 +252,14 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
         image_grid_thw: torch.Tensor | None = None,
         mm_token_type_ids: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        latent_input_ids: torch.Tensor | None = None,
+        latent_attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPast:
         """
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                The prompt, with `image_token_id` wherever a visual embedding goes.
+                The prompt, with `image_token_id` wherever a visual embedding goes, `latent_token_id` for latents.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 0 on padding.
             position_ids (`torch.LongTensor` of shape `(3 or 4, batch_size, sequence_length)`, *optional*):
@@ -278,9 +273,12 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
             image_grid_thw (`torch.LongTensor` of shape `(num_pages, 3)`, *optional*):
                 Each page's frames, height and width in patches.
             mm_token_type_ids (`torch.IntTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                0 text, 1 page. Needed with `image_grid_thw`.
+                0 text or latent, 1 page. Needed with `image_grid_thw`.
             mm_encoder_outputs (`dict[str, BaseModelOutputWithPooling]`, *optional*):
-                What `get_image_features` returned, under `"image"`, instead of `pixel_values`.
+                What `get_image_features` returned, under `"image"`, instead of `pixel_values`; what
+                `get_latent_features` returned, under `"latent"`, instead of `latent_input_ids`.
+            latent_input_ids, latent_attention_mask (`torch.LongTensor` of shape `(num_chunks, longest)`, *optional*):
+                Chunks of text, see [`~HybridCtxModel.get_latent_features`], in the order of their latent tokens.
 
         Returns:
             `BaseModelOutputWithPast`: hidden states `[batch_size, sequence_length, hidden_size]` and the cache.
@@ -288,12 +286,13 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         image_outputs: Any = (mm_encoder_outputs or {}).get("image")
+        chunks = (latent_input_ids, latent_attention_mask, (mm_encoder_outputs or {}).get("latent"))
         if pixel_values is not None and image_outputs is not None:
             raise ValueError("You cannot specify both pixel_values and mm_encoder_outputs at the same time")
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
 
-        # everything that can be wrong is found before the vision tower runs
+        # everything that can be wrong is found before an encoder runs
         image_token_id = self.config.image_token_id
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         has_pages = pixel_values is not None or image_outputs is not None
@@ -311,6 +310,7 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
             check_pixels(pixel_values, image_grid_thw, self.config.vision_config)
             num_embeddings = pixel_values.shape[0] // self.visual.spatial_merge_size**2
             check_image_tokens(len(where[0]), num_embeddings, image_token_id)
+        latent_places = self.find_latents(input_ids, *chunks, is_continued=bool(past_length))
         if position_ids is None:
             if has_pages and image_grid_thw is None:
                 raise ValueError("mm_encoder_outputs need image_grid_thw, or position_ids that were found with it.")
@@ -331,6 +331,8 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
             visual_embeds = torch.cat(tuple(pooled)).to(inputs_embeds.device, inputs_embeds.dtype)
             check_image_tokens(len(where[0]), len(visual_embeds), image_token_id)
             inputs_embeds = inputs_embeds.index_put(where, visual_embeds)
+        if latent_places is not None:
+            inputs_embeds = self.put_latents(inputs_embeds, latent_places, *chunks)
         if self.modality_embedding is not None:
             text = torch.zeros(1, dtype=torch.long, device=inputs_embeds.device)
             inputs_embeds = inputs_embeds + self.modality_embedding(text)
@@ -348,7 +350,7 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, Glm4vModel):
         return outputs
 
 
-class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditionalGeneration):
+class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, GeneratesFromFusedContext, Glm4vForConditionalGeneration):
     """The fused context, and the answer's tokens: [`HybridCtxModel`] with a language-modelling head."""
 
     config: HybridCtxConfig
@@ -360,9 +362,6 @@ class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditional
         self.model = HybridCtxModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
-
-    # GLM-4V's own repeats page by page for beams (A, A, B, B), where each beam needs all pages in order (A, B, A, B).
-    _expand_multimodal_outputs = GenerationMixin._expand_multimodal_outputs
 
     @can_return_tuple
     def forward(
@@ -378,6 +377,8 @@ class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditional
         mm_token_type_ids: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        latent_input_ids: torch.Tensor | None = None,
+        latent_attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | CausalLMOutputWithPast:
         """
@@ -403,6 +404,8 @@ class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditional
             image_grid_thw=image_grid_thw,
             mm_token_type_ids=mm_token_type_ids,
             mm_encoder_outputs=mm_encoder_outputs,
+            latent_input_ids=latent_input_ids,
+            latent_attention_mask=latent_attention_mask,
             **kwargs,
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
@@ -417,65 +420,6 @@ class HybridCtxForCausalLM(CompleteLoading, TravelsWithCode, Glm4vForConditional
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def _prepare_cache_for_generation(
-        self, generation_config: Any, model_kwargs: dict[str, Any], generation_mode: Any, *args: Any
-    ) -> Any:
-        cache, is_assisted = model_kwargs.get("past_key_values"), generation_mode == GenerationMode.ASSISTED_GENERATION
-        # both would read the whole prompt again behind what the cache holds, and answer wrongly without a word
-        if cache is not None and cache.get_seq_length():
-            if is_assisted:
-                raise ValueError(
-                    "transformers' assisted generation (prompt_lookup_num_tokens, assistant_model) cannot begin from "
-                    f"past_key_values, which hold {int(cache.get_seq_length())} tokens: leave out one of them."
-                )
-            if generation_config.use_cache is False:
-                raise ValueError(
-                    "use_cache=False contradicts past_key_values that hold tokens: leave out one of them."
-                )
-        if is_assisted:  # what is looked up in a prompt may be a page's tokens, which nobody can say
-            suppressed = {*(generation_config.suppress_tokens or ()), self.config.image_token_id}
-            generation_config.suppress_tokens = sorted(suppressed)
-        return super()._prepare_cache_for_generation(generation_config, model_kwargs, generation_mode, *args)
-
-    def _prepare_position_ids_for_generation(
-        self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]
-    ) -> torch.Tensor:
-        """
-        Text positions and M-RoPE positions `[4, batch, all tokens]`. They come from the prompt, not from whichever the
-        model saw last; where only what follows a cache's tokens is given, from the cache.
-        """
-        text = GenerationMixin._prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs)
-        ids = model_kwargs.get("input_ids")
-        ids = inputs_tensor if ids is None or not ids.shape[1] else ids
-        types, cache = model_kwargs.get("mm_token_type_ids"), model_kwargs.get("past_key_values")
-        grids = {name: model_kwargs.get(name) for name in ("image_grid_thw", "video_grid_thw")}
-        has_grids = any(grid is not None for grid in grids.values())
-        if not ids.is_floating_point():
-            found = (ids == self.config.image_token_id).int()
-            # those of an earlier prompt, that this one goes on from, are not all that there are
-            types = found if types is None else torch.cat([types.to(found), found[:, types.shape[1] :]], dim=1)
-            if "mm_token_type_ids" in model_kwargs:
-                model_kwargs["mm_token_type_ids"] = types
-        elif types is None and has_grids:
-            raise ValueError("inputs_embeds with pages need mm_token_type_ids, 1 where a visual embedding goes.")
-
-        num_tokens = 0 if types is None else int(types.count_nonzero())
-        is_whole = types is None or types.shape[1] == text.shape[1]
-        if types is not None and is_whole and has_grids:
-            positions, _ = rope_index(self.config, types, **grids, attention_mask=model_kwargs.get("attention_mask"))
-        elif is_whole and not num_tokens:
-            positions = text.expand(3, *text.shape)
-        else:
-            if cache is None or not cache.get_seq_length():
-                check_image_tokens(num_tokens, 0, self.config.image_token_id)
-            if not is_whole and num_tokens:
-                raise ValueError(
-                    "a prompt that goes on from past_key_values with new pages has to be given whole: pass all "
-                    "input_ids and the image_grid_thw of all pages."
-                )
-            positions = (text + rope_deltas_of(cache, len(text), text.device)).expand(3, *text.shape)
-        return torch.cat([text.expand_as(positions[0])[None], positions])
 
 
 AutoModel.register(HybridCtxConfig, HybridCtxModel, exist_ok=True)

@@ -26,6 +26,7 @@ _INCIDENTAL = frozenset(
         "auto_map",
         "custom_pipelines",
         "vision_batch_bytes",
+        "latent_batch_tokens",
         "retrieval_heads",
     )
 )

@@ -270,6 +270,8 @@ class DocumentCache:
             "question_tokens": self._request.question_tokens,
             **self._request.options,
         }
+        if self.prefix.latent_token_id is not None:
+            header["latent_token_id"] = self.prefix.latent_token_id
         if isinstance(self._document, PagedText) and self._document.text.strip():
             tensors["index"] = torch.from_numpy(document_index(self._document).order)
         elif self._index_order is not None:
@@ -304,6 +306,7 @@ class DocumentCache:
             entry("image_token_id", int),
             tensors.get("image_grid_thw"),
             tuple((tensors[f"keys.{index}"], tensors[f"values.{index}"]) for index in range(layers)),
+            header.get("latent_token_id"),
         )
         request = ReadingRequest(
             ContextBudget.of(entry("budget", dict)),

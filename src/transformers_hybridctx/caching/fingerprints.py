@@ -76,14 +76,19 @@ class ModelFingerprint:
 
 
 def probe_states(model: Any) -> torch.Tensor:
-    """Keys and values of a fixed prompt: a few words' tokens around a page of four visual tokens."""
+    """Keys and values of a fixed prompt: a few words' tokens around a page of four visual tokens, and latents of them."""
     ours = base_model(model)
     config = ours.config
     merge_size, patch_size = config.vision_config.spatial_merge_size, config.vision_config.patch_size
     vocabulary = config.text_config.vocab_size
-    special = {config.image_token_id, getattr(config, "video_token_id", None)}
+    special = {*config.placeholder_token_ids, getattr(config, "video_token_id", None)}
     words = [token for token in (vocabulary * step // 9 for step in range(1, 9)) if token not in special]
-    ids = torch.tensor([[*words[:3], *[config.image_token_id] * 4, *words[3:]]], device=ours.device)
+    chunks: dict[str, torch.Tensor] = {}
+    latents: list[int] = []
+    if config.latent_config is not None:
+        chunks = {"latent_input_ids": torch.tensor([words], device=ours.device)}
+        latents = [config.latent_token_id] * config.num_latent_tokens
+    ids = torch.tensor([[*words[:3], *latents, *[config.image_token_id] * 4, *words[3:]]], device=ours.device)
     types = (ids == config.image_token_id).long()
     grid = torch.tensor([[1, 2 * merge_size, 2 * merge_size]], device=ours.device)
     count = 4 * merge_size**2 * patch_size**2
@@ -96,6 +101,7 @@ def probe_states(model: Any) -> torch.Tensor:
             position_ids=positions,
             pixel_values=pixels,
             image_grid_thw=grid,
+            **chunks,
             use_cache=True,
             logits_to_keep=1,
         )
@@ -113,7 +119,8 @@ def _largest_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def _way_of(model: Any) -> str:
     config = base_model(model).config
-    attention = [part._attn_implementation for part in (config.text_config, config.vision_config)]
+    parts = (config.text_config, config.vision_config, config.latent_config)
+    attention = [part._attn_implementation for part in parts if part is not None]
     return f"torch {torch.__version__}, {base_model(model).device.type}, {' and '.join(map(str, attention))}"
 
 

@@ -96,12 +96,14 @@ class PrefixCache:
         image_token_id: stands for a visual token among them.
         image_grid_thw: int64 `[pages, 3]`, the grids of its pages; None without pages.
         states: keys and values of each layer, `[1, heads, length, head_dim]` each.
+        latent_token_id: stands for a latent among them; None in a model without.
     """
 
     input_ids: torch.Tensor
     image_token_id: int
     image_grid_thw: torch.Tensor | None
     states: tuple[KeysAndValues, ...]
+    latent_token_id: int | None = None
 
     @classmethod
     def read(cls, model: Any, features: dict[str, Any], prefill_chunk_size: int | None = None) -> PrefixCache:
@@ -110,7 +112,7 @@ class PrefixCache:
 
         Args:
             model ([`HybridCtxForCausalLM`]): an adapter around it is as good.
-            features: what `generate` takes, one row; pages as `pixel_values`, or as `mm_encoder_outputs`.
+            features: what `generate` takes, one row; pages as `pixel_values`, or as `mm_encoder_outputs`, latents alike.
             prefill_chunk_size: tokens that go through the decoder at a time; None: all at once.
 
         Raises:
@@ -143,6 +145,7 @@ class PrefixCache:
             image_token_id=model.config.image_token_id,
             image_grid_thw=features.get("image_grid_thw"),
             states=states,
+            latent_token_id=model.config.latent_token_id,
         )
 
     def __len__(self) -> int:
@@ -160,10 +163,15 @@ class PrefixCache:
         return replace(self, states=tuple((keys.to(device), values.to(device)) for keys, values in self.states))
 
     def shared_length(self, input_ids: Sequence[int]) -> int:
-        """How many tokens of a prompt are already read: 0 where a page is not among them, as pages go all or none."""
+        """
+        How many tokens of a prompt are already read: 0 where a page or a chunk's latents are not all among them, as what
+        encoders make goes all or none.
+        """
         length = common_length([self.input_ids.numpy(), input_ids])
         length = min(length, len(input_ids) - 1)  # something has to be left to predict the next token from
-        return 0 if (self.input_ids[length:] == self.image_token_id).any() else length
+        rest = self.input_ids[length:]
+        is_cut = any(token in rest for token in (self.image_token_id, self.latent_token_id) if token is not None)
+        return 0 if is_cut else length
 
     def past_key_values(self, length: int | None = None, rows: int = 1, into: Cache | None = None) -> Cache:
         """

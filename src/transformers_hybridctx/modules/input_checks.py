@@ -79,3 +79,69 @@ def check_image_tokens(num_tokens: int, num_embeddings: int, image_token_id: int
         "embeddings: write t * h * w / spatial_merge_size**2 image tokens for each row of image_grid_thw, as the "
         "processor does, and truncate neither."
     )
+
+
+def check_latent_chunks(
+    config: PreTrainedConfig, latent_input_ids: torch.Tensor, latent_attention_mask: torch.Tensor | None
+) -> None:
+    """
+    Raises `ValueError` where chunks do not fit the latent encoder.
+
+    Args:
+        config: the model's.
+        latent_input_ids: int64 `[chunks, longest]`.
+        latent_attention_mask: of the same shape, 0 on padding.
+    """
+    if config.latent_config is None:
+        raise ValueError(
+            "chunks for latents are given, but the model has no latent encoder (latent_config=None): leave "
+            "latent_input_ids out, or load a checkpoint that has one."
+        )
+    if latent_input_ids.ndim != 2 or not len(latent_input_ids):
+        raise ValueError(
+            f"latent_input_ids has shape {list(latent_input_ids.shape)}: pass [chunks, longest], a row for each chunk; "
+            "leave it out where a prompt has no latents."
+        )
+    if latent_attention_mask is None:
+        lengths = [latent_input_ids.shape[1]] * len(latent_input_ids)
+    elif latent_attention_mask.shape != latent_input_ids.shape:
+        raise ValueError(
+            f"latent_attention_mask has shape {list(latent_attention_mask.shape)}, latent_input_ids "
+            f"{list(latent_input_ids.shape)}: pass one value for each token."
+        )
+    else:
+        lengths = latent_attention_mask.count_nonzero(dim=1).tolist()
+    positions = getattr(config.latent_config, "max_position_embeddings", None)
+    for chunk, length in enumerate(lengths):
+        needed = length + config.num_latent_tokens
+        if not length:
+            raise ValueError(f"chunk {chunk} of latent_input_ids has no tokens: leave it out.")
+        for name, most in (
+            ("max_position_embeddings", positions),
+            ("latent_batch_tokens", config.latent_batch_tokens),
+        ):
+            if most is not None and needed > most:
+                raise ValueError(
+                    f"chunk {chunk} of latent_input_ids has {length} tokens, with {config.num_latent_tokens} queries "
+                    f"{needed}, more than the latent encoder's {name}={most}: cut the text into shorter chunks."
+                )
+
+
+def check_latent_tokens(config: PreTrainedConfig, input_ids: torch.Tensor, num_latents: int) -> None:
+    """Raises `ValueError` where latent tokens and latents cannot be paired."""
+    if input_ids.is_meta or torch.compiler.is_compiling():
+        return
+    found = int((input_ids == config.latent_token_id).count_nonzero())
+    if found == num_latents:
+        return
+    tokens = f"The prompt has {found} latent tokens (id {config.latent_token_id}), but"
+    if not num_latents:
+        raise ValueError(
+            f"{tokens} no chunks came with it, so nothing would stand where they do: pass latent_input_ids and "
+            "latent_attention_mask, as the processor returns them. (Data collators that know nothing of latents lose "
+            "them, DataCollatorWithPacking among them: train on latents in padded batches.)"
+        )
+    raise ValueError(
+        f"{tokens} its chunks make {num_latents} latents: write num_latent_tokens={config.num_latent_tokens} latent "
+        "tokens for each row of latent_input_ids, as the processor does, and truncate neither."
+    )

@@ -119,3 +119,35 @@ def rope_deltas_of(cache: Any, batch_size: int, device: torch.device) -> torch.T
         return torch.zeros(batch_size, 1, dtype=torch.long, device=device)
     # beams and returned sequences are rows that stand beside those that they come from
     return deltas.to(device).repeat_interleave(batch_size // len(deltas)).unsqueeze(1)
+
+
+def positions_of_embeddings(
+    config: PreTrainedConfig,
+    input_ids: torch.Tensor | None,
+    inputs_embeds: torch.Tensor,
+    image_grid_thw: torch.Tensor | None,
+    video_grid_thw: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    past_key_values: Any,
+    mm_token_type_ids: torch.Tensor | None,
+) -> torch.Tensor | None:
+    """As `HybridCtxModel.compute_3d_position_ids`, for the model of a config."""
+    batch_size, length, _ = inputs_embeds.shape
+    types, has_pages = mm_token_type_ids, image_grid_thw is not None or video_grid_thw is not None
+    if types is None and input_ids is not None:
+        types = (input_ids == config.image_token_id).int()
+    elif types is None and has_pages:
+        raise ValueError("inputs_embeds with pages need mm_token_type_ids, 1 where a visual embedding goes.")
+    elif types is None:
+        types = torch.zeros(batch_size, length, dtype=torch.int, device=inputs_embeds.device)
+    types = types[:, -length:]
+    past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
+    if past_length:
+        is_page_new = image_grid_thw is not None and bool(types.any())
+        new_grids = image_grid_thw if is_page_new else None
+        return positions_behind_cache(config, types, past_key_values, new_grids, attention_mask)
+    mask = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
+    if not has_pages and mask is None:
+        return None
+    positions, _ = rope_index(config, types, image_grid_thw, video_grid_thw, mask)
+    return positions

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """4-bit weights (bitsandbytes' nf4): which layers take them, and what a CPU has to be told about them.
 
-The decoder's linear layers take 4 bits. The vision tower, phi and the head stay as they are: they are a small part of
-the weights, and the tower's errors would be in every visual token that the decoder reads.
+The decoder's linear layers take 4 bits. The vision tower, phi, the latent encoder and the head stay as they are: they
+are a small part of the weights, and the encoders' errors would be in all that the decoder reads of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, BitsAndBytesConfig, PreTrainedCo
 
 BLOCK_SIZE = 64
 """Weights that share one scale. Blocks go along a layer's rows."""
-FULL_PRECISION = ("model.visual", "visual", "model.phi", "phi", "lm_head")
+FULL_PRECISION = ("model.visual", "visual", "model.phi", "phi", "model.latent", "latent", "lm_head")
 """Modules that take no 4 bits, by the paths that they have with a language-modelling head and without one."""
 _DECODER = "language_model"
 _NATIVE_INSTRUCTIONS = {
