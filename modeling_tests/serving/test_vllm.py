@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vLLM says token for token what transformers says, and never one document's answer to another's question."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from itertools import chain, permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_checkpoints import randomize
+from tiny_models import IMAGE_SETTINGS, tower_configs
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from vllm_worker import run_in_vllm
+
+from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM, HybridCtxImageProcessor, HybridCtxProcessor
+from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
+from transformers_hybridctx.serving.engine_prompts import EnginePrompt
+
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed (docs/serving.md)")
+
+NEW_TOKENS = 20
+PLACES = ["harbour", "lantern", "meadow", "orchard", "quarry", "river", "steeple", "tunnel"]
+QUESTION = "What is the special magic number for {} mentioned in the provided text?"
+
+
+def document_of(shift: int) -> str:
+    """Documents of one layout, whose numbers differ."""
+    numbers = [1000003 * (place + 1) + 7919 * shift for place in range(len(PLACES))]
+    return "\n".join(
+        f"One of the special magic numbers for {place} is: {number % 10**7:07d}. The grass is green."
+        for place, number in zip(PLACES, numbers)
+    )
+
+
+class Asked:
+    """A question as vLLM takes it, and what transformers answers."""
+
+    def __init__(self, processor: Any, model: Any, document: Any, question: str, **context: Any) -> None:
+        prompt = EnginePrompt.of(processor, document, question, **context)
+        self.visual_tokens = prompt.plan.visual_tokens
+        self.total_tokens = prompt.plan.total_tokens
+        self.request = {"prompt": prompt.for_vllm(), "sampling": {"max_tokens": NEW_TOKENS}}
+        inputs = processor(document=document, question=question, return_tensors="pt", **context)
+        with torch.no_grad():
+            output = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
+        self.expected = output[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+@pytest.fixture(scope="module")
+def asked() -> Any:
+    processor = AutoProcessor.from_pretrained(BUNDLED_CHECKPOINT)
+    model = AutoModelForImageTextToText.from_pretrained(BUNDLED_CHECKPOINT, dtype=torch.float32).eval()
+
+    def ask(*args: Any, **context: Any) -> Asked:
+        return Asked(processor, model, *args, **context)
+
+    return ask
+
+
+def colour_pages(seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (180 + 36 * page, 288, 3), dtype=np.uint8) for page in range(2)]
+
+
+def test_the_bundled_checkpoint_answers_as_in_transformers(asked: Any, tmp_path: Path) -> None:
+    one, two = document_of(1), document_of(2)
+    first, second = QUESTION.format("harbour"), QUESTION.format("quarry")
+    kinds = [
+        asked(one, first),  # grey pages, and passages by bm25
+        asked(one, first, text_policy="none"),
+        asked(one, first, budget={"visual_share": 0}, text_policy="full"),  # no page at all
+        asked(one, second, history=[(first, "7")], system="Be brief.", text_policy="anchors"),
+        asked(colour_pages(0), "What?"),
+        asked([page[..., 0] for page in colour_pages(1)], "What?"),
+        asked(one, second, fusion_order="tokens_first", text_policy="tail", budget={"max_text_tokens": 80}),
+    ]
+    again = asked(one, second)
+    orders = [[asked(document, first) for document in order] for order in permutations((one, two, document_of(3)))]
+    rounds = [[kind] for kind in kinds] + [kinds, [kinds[0]], [again], *orders, list(chain(*orders))]
+    # one at a time, all at once, one again, another question, and documents of equal layout in every order and at once
+    answers = run_in_vllm(
+        tmp_path,
+        model=str(BUNDLED_CHECKPOINT),
+        rounds=[[one.request for one in requests] for requests in rounds],
+        options={"limit_mm_per_prompt": {"image": 16}},
+    )
+    for requests, found in zip(rounds, answers, strict=True):
+        assert [one["token_ids"] for one in found] == [one.expected for one in requests]
+    assert len({tuple(one.expected) for one in orders[0]}) == 3  # so that a mix-up would show
+    repeated, further = answers[len(kinds) + 1][0], answers[len(kinds) + 2][0]
+    block = 128
+    assert repeated["cached"] >= kinds[0].total_tokens - block  # all but the last block
+    assert further["cached"] >= again.visual_tokens // block * block  # the pages, whichever the question
+
+
+@pytest.mark.parametrize("towers", ["glm4v", "glm_ocr", "glm4v_moe"])
+def test_any_towers_with_all_optional_parts_answer_as_in_transformers(
+    processor: Any, tmp_path: Path, towers: str
+) -> None:
+
+    ids = processor.tokenizer.convert_tokens_to_ids
+    configs = tower_configs(towers)
+    configs["text_config"] |= {"vocab_size": len(processor.tokenizer), "hidden_size": 128, "head_dim": 32}
+    configs["text_config"]["rope_parameters"] |= {"mrope_section": [4, 6, 6]}
+    configs["vision_config"] |= {"out_hidden_size": 128}
+    names = ("image_token_id", "image_start_token_id", "image_end_token_id")
+    tokens = dict(zip(names, ids(["<|image|>", "<|begin_of_image|>", "<|end_of_image|>"]), strict=True))
+    end = processor.tokenizer.eos_token_id
+    configs["text_config"] |= {"pad_token_id": end, "eos_token_id": end}
+    config = HybridCtxConfig(
+        **{**configs, **tokens}, phi="residual_adapter", modality_embedding=True, eos_token_id=end
+    )
+    model = randomize(HybridCtxForCausalLM(config))
+    own = HybridCtxProcessor(
+        HybridCtxImageProcessor(**IMAGE_SETTINGS), processor.tokenizer, render_config=processor.render_config
+    )
+    folder = tmp_path / "checkpoint"
+    model.save_pretrained(folder)
+    own.save_pretrained(folder)
+    requests = [
+        Asked(own, model, "The number is 482193. Remember it. " * 3, "What is the number?", text_policy=policy)
+        for policy in ("none", "anchors")
+    ]
+    answers = run_in_vllm(tmp_path, model=str(folder), rounds=[[one.request for one in requests]])
+    assert [one["token_ids"] for one in answers[0]] == [one.expected for one in requests]
