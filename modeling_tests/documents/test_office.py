@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from office_samples import cells, workbook
 
 from transformers_hybridctx.documents import office
 from transformers_hybridctx.documents.files import read_document_file
@@ -34,9 +35,6 @@ The sum is 485,000 EUR. See [list](https://x.org/l).
 | Cost | 3 | 4 |
 - one
 - two"""
-MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +79,65 @@ def test_empty_rows_and_columns_before_a_table_move_no_merged_cell() -> None:
 
 def test_a_sheet_of_thousands_of_millions_of_cells_is_refused() -> None:
     rows = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
-    with pytest.raises(ValueError, match=r"a.xlsx cannot be read as a workbook"):
+    with pytest.raises(
+        ValueError, match=r"a.xlsx cannot be read as a workbook: it takes more than 2,147,483,648 bytes"
+    ):
         read_document_file(workbook({"S": rows}), name="a.xlsx")
+
+
+def test_a_damaged_sheet_is_named_and_the_others_are_read() -> None:
+    sheets = {"Good": [["Item", "2023"]], "Bad": cells([["x"]]).replace('r="A1"', 'r="??"')}
+    with pytest.warns(UserWarning, match=r"a\.xlsx: the damaged sheets Bad are left out"):
+        assert read_document_file(workbook(sheets), name="a.xlsx") == "# Good\n| Item | 2023 |"
+    with pytest.raises(ValueError, match=r"a\.xlsx cannot be read as a workbook: it is damaged, or of another kind"):
+        read_document_file(workbook({"Bad": sheets["Bad"]}), name="a.xlsx")
+
+
+def archive(**files: str) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as written:
+        for name, content in files.items():
+            written.writestr(name, content)
+    return buffer.getvalue()
+
+
+BEFORE_2007 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
+PROTECTED = "is protected with a password or by rights management; save it without$"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.docx", BEFORE_2007 + "EncryptedPackage".encode("utf-16-le"), PROTECTED),
+        ("a.xlsx", BEFORE_2007 + "EncryptedPackage".encode("utf-16-le"), PROTECTED),
+        ("a.odt", archive(**{"META-INF/manifest.xml": "<manifest:encryption-data>"}), PROTECTED),
+        ("a.epub", archive(**{"META-INF/rights.xml": "<rights/>"}), PROTECTED),
+        ("a.docx", BEFORE_2007, "is an Office file of before 2007 under another name; save it as .docx"),
+        (
+            "a.xls",
+            BEFORE_2007,
+            "cannot be read as a workbook: it is damaged, or of another kind; save it again",
+        ),
+        ("a.xls", b"<html><table><tr><td>1", "is no .xls file: it looks like HTML or XML; name it .html$"),
+        ("a.xlsx", b"x", "is no .xlsx file: it is damaged, or of another kind$"),
+        ("a.xlsx", archive(a="x"), "cannot be read as a workbook: it is damaged, or of another kind; save it again"),
+        ("a.ods", archive(a="x"), "cannot be read as a workbook: it is damaged, or of another kind; save it again"),
+        *(
+            (
+                f"a.{kind}",
+                archive(a="x"),
+                f"cannot be read as .{kind}: it is damaged, or of another kind; save it again",
+            )
+            for kind in ("docx", "pptx", "odt", "epub")
+        ),
+        ("a.fb2", b"<a>", "cannot be read as .fb2: it is damaged, or of another kind; save it again, or as PDF$"),
+        ("a.ipynb", b"{}x", "cannot be read as .ipynb: it is damaged, or of another kind; save it again, or as PDF$"),
+    ],
+)
+def test_what_is_wrong_with_an_office_file_is_said_in_a_sentence(name: str, data: bytes, reason: str) -> None:
+    pytest.importorskip("pypandoc")
+    with pytest.raises(ValueError, match=rf"^{name} {reason}"):
+        read_document_file(data, name=name)
 
 
 def test_without_pandoc_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,47 +170,3 @@ def test_an_email_of_html_alone_is_what_its_reader_sees() -> None:
     headers = "Subject: x\nContent-Type: text/html; charset=cp1252\nContent-Transfer-Encoding: 8bit"
     data = f"{headers}\n\n<p hidden>no</p><p>naïve"
     assert read_document_file(data.encode("cp1252"), name="a.eml") == "Subject: x\n\nnaïve"
-
-
-def workbook(sheets: dict[str, list[list[str]] | str], more: str = "") -> bytes:
-    """A small .xlsx file."""
-    numbers = range(1, len(sheets) + 1)
-    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-    overrides = "".join(
-        f'<Override PartName="/xl/worksheets/s{n}.xml" ContentType="{kind}.worksheet+xml"/>' for n in numbers
-    )
-    related = "".join(
-        f'<Relationship Id="r{n}" Type="{OFFICE}/worksheet" Target="worksheets/s{n}.xml"/>' for n in numbers
-    )
-    named = "".join(
-        f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in zip(numbers, sheets, strict=True)
-    )
-    files = {
-        "[Content_Types].xml": f'<Types xmlns="{PACKAGE}/content-types"><Default Extension="rels" ContentType='
-        '"application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" '
-        f'ContentType="{kind}.sheet.main+xml"/>{overrides}</Types>',
-        "_rels/.rels": f'<Relationships xmlns="{PACKAGE}/relationships"><Relationship Id="r1" '
-        f'Type="{OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}"><sheets>{named}</sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{PACKAGE}/relationships">{related}</Relationships>',
-    }
-    for n, rows in zip(numbers, sheets.values(), strict=True):
-        files[f"xl/worksheets/s{n}.xml"] = (
-            f'<worksheet xmlns="{MAIN}"><sheetData>{cells(rows)}</sheetData>{more}</worksheet>'
-        )
-    buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, '<?xml version="1.0" encoding="UTF-8"?>' + content)
-    return buffer.getvalue()
-
-
-def cells(rows: list[list[str]] | str) -> str:
-    if isinstance(rows, str):
-        return rows
-    written = ""
-    for y, row in enumerate(rows, start=1):
-        filled = enumerate(row, start=ord("A"))
-        inner = "".join(f'<c r="{chr(x)}{y}" t="inlineStr"><is><t>{cell}</t></is></c>' for x, cell in filled)
-        written += f'<row r="{y}">{inner}</row>'
-    return written

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import struct
 import tracemalloc
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from transformers_hybridctx.documents import pictures
 from transformers_hybridctx.documents.files import read_document_file
@@ -136,12 +139,57 @@ def test_pictures_and_frames_beyond_the_bounds_are_refused(tmp_path: Path, monke
     frames = [Image.new("L", (20, 10), shade) for shade in (0, 100, 200)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     monkeypatch.setattr(pictures, "MAX_FRAMES", 2)
-    with pytest.raises(ValueError, match="it has 3 frames, more than 2; split it up"):
+    with pytest.raises(ValueError, match=r"a\.gif has 3 frames, more than 2; split it up$"):
         read_document_file(tmp_path / "a.gif")
     monkeypatch.setattr(pictures, "MAX_FRAMES", 3)
     monkeypatch.setattr(pictures, "MAX_PICTURE_PIXELS", 199)
-    with pytest.raises(ValueError, match="it has 20 x 10 pixels, more than 199; make it smaller"):
+    with pytest.raises(ValueError, match=r"a\.gif has 20 x 10 pixels, more than 199; make it smaller"):
         read_document_file(tmp_path / "a.gif")
+
+
+def tiled_tiff(side: int) -> bytes:
+    """A picture of 64 x 64 pixels in one tile of `side` x `side`."""
+    data = zlib.compress(bytes(side))
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 134, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"])
+def test_small_files_of_large_pictures_are_refused_before_they_are_decoded(kind: str, monkeypatch) -> None:
+    file = BytesIO()
+    Image.new("L", (300, 200)).save(file, kind)
+    monkeypatch.setattr(pictures, "MAX_WEBP_PIXELS" if kind == "WEBP" else "MAX_PICTURE_PIXELS", 59_999)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match=r"^x\.png has 300 x 200 pixels, more than 59,999; make it smaller"):
+        read_document_file(file.getvalue(), name="x.png")
+
+
+def test_a_tile_larger_than_its_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a\.tif has 20000 x 20000 pixels in a tile, more than"):
+        read_document_file(tiled_tiff(20_000), name="a.tif")
+
+
+def test_kinds_that_pillow_hands_to_programs_are_not_read() -> None:
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with pytest.raises(ValueError, match=r"a\.png is not a picture that can be read"):
+        read_document_file(postscript, name="a.png")
+
+
+def test_a_given_picture_is_not_changed_by_what_is_drawn_of_it() -> None:
+    given = Image.new("L", (20, 10), 100)
+    (page,) = ScannedPages([given]).draw_pages(1)
+    page.paste(0, (0, 0, 20, 10))
+    assert given.getpixel((0, 0)) == 100
+
+
+def test_transparency_is_laid_on_paper_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_AT_ONCE", 60)  # three rows of 20 pixels at a time
+    values = np.random.default_rng(0).integers(0, 256, (10, 20, 4), dtype=np.uint8)
+    (page,) = pixels(ScannedPages([Image.fromarray(values)]))
+    shown = values[:, :, :3] * (values[:, :, 3:] / 255) + 255 - values[:, :, 3:]
+    assert np.abs(page - shown).max() <= 1
 
 
 def test_a_large_photograph_is_decoded_no_larger_than_it_is_drawn(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from .containers import check_container
 from .encodings import decode
 from .html import html_text
 from .joined_document import DocumentParts
@@ -149,6 +150,8 @@ def _pictures(
 
 
 def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
+    if suffix in PANDOC_FORMATS or suffix in SHEET_SUFFIXES:
+        check_container(data, suffix, name)
     if suffix in PANDOC_FORMATS:
         return office_text(data, suffix, name)
     if suffix in SHEET_SUFFIXES:

@@ -20,6 +20,7 @@ PANDOC_SECONDS = 120
 PANDOC_BYTES = 2**30
 """Most memory that pandoc may take."""
 
+_HEAP_EXHAUSTED = 251  # GHC's own exit code
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 
 
@@ -49,8 +50,12 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"{name} takes pandoc more than {PANDOC_SECONDS} seconds; split it up") from error
     if done.returncode:
-        reason = " ".join(done.stderr.decode("utf-8", "replace").split())[:200] or f"exit code {done.returncode}"
-        raise ValueError(f"{name} cannot be read as {suffix} ({reason}); save it again, or as PDF")
+        said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
+        if done.returncode == _HEAP_EXHAUSTED:
+            reason = f"it takes pandoc more than {PANDOC_BYTES:,} bytes of memory; split it up"
+        else:
+            reason = "it is damaged, or of another kind; save it again, or as PDF"
+        raise ValueError(f"{name} cannot be read as {suffix}: {reason}") from RuntimeError(said)
     return html_text(done.stdout.decode("utf-8", "replace"))
 
 

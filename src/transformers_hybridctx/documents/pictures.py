@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 MAX_PICTURE_PIXELS = 2**27
-"""Most pixels of a picture in a file; decoding one of them takes up to 4 bytes for each."""
+"""Most pixels of a picture in a file, and of a tile of it; showing one takes up to 12 bytes for each."""
+MAX_WEBP_PIXELS = 2**26
+"""Most pixels of a WebP picture, whose decoder takes up to 20 bytes for each."""
 MAX_FRAMES = 20_000
 """Most frames of a picture file."""
 
@@ -32,10 +34,17 @@ _DAMAGE = (
     ),
     *(struct.error, Image.DecompressionBombError),
 )
-_TONED_AT_ONCE = 2**20  # values
+_AT_ONCE = 2**20  # pixels
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that exchange height and width
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_TILE_SIDES = (322, 323)  # of TIFF; a tile may be larger than its picture
+# By what they hold, not by their names: Pillow would hand others to programs, or to readers that hardly anyone tries.
+_KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # MPO is read by the name of JPEG
+
+
+class _BeyondBoundsError(ValueError):
+    """A picture that could be read, but is too large."""
 
 
 class _Frames:
@@ -52,12 +61,12 @@ class _Frames:
         with self._lock:
             try:
                 if isinstance(self._source, Image.Image):
-                    return _frame_of(self._source, frame, several)
+                    return _frame_of(self._source, frame, several, is_kept=True)
                 if self._open is None:
                     self._open = open_picture(self._source)
                 if not several:  # a JPEG far larger than it is wanted is decoded smaller
                     self._open.draft(None, size if _is_turned(self._open) else size[::-1])
-                page = _frame_of(self._open, frame, several)
+                page = _frame_of(self._open, frame, several, is_kept=several)
                 if not several or frame + 1 == getattr(self._open, "n_frames", 1):
                     self._open = None  # its pixels with it
                 return page
@@ -65,10 +74,17 @@ class _Frames:
                 raise damaged(self.name, error) from error
 
 
-def _frame_of(picture: Image.Image, frame: int, several: bool) -> Image.Image:
+def _frame_of(picture: Image.Image, frame: int, several: bool, is_kept: bool) -> Image.Image:
+    """A frame upright and on paper; of a picture that is kept, pixels of its own."""
     if several:
         picture.seek(frame)  # frames of a GIF build on the ones before: the next one costs least
-    return on_paper(ImageOps.exif_transpose(picture))
+    page = on_paper(ImageOps.exif_transpose(picture) if _ORIENTATION in picture.getexif() else picture)
+    if page is not picture:
+        return page
+    if is_kept:  # and changed by its next frame, or by who gave it
+        return picture.copy()
+    picture.load()
+    return picture
 
 
 class GivenPicture:
@@ -87,24 +103,23 @@ class GivenPicture:
         """A page for each frame of a file, or of a picture that is in memory.
 
         Raises:
-            ValueError: it is not a picture, damaged, larger than `MAX_PICTURE_PIXELS` or has more than `MAX_FRAMES`.
+            ValueError: it is not a picture, damaged, larger than `MAX_PICTURE_PIXELS` (`MAX_WEBP_PIXELS`) or has more
+                frames than `MAX_FRAMES`, which is told before anything is decoded.
         """
         try:
             picture = source if isinstance(source, Image.Image) else open_picture(source)
             # The other pictures of an MPO, as phones write them, are previews and depth maps of the first.
             count = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
             if count > MAX_FRAMES:
-                raise ValueError(f"it has {count:,} frames, more than {MAX_FRAMES:,}; split it up")
+                raise _BeyondBoundsError(f"{name} has {count:,} frames, more than {MAX_FRAMES:,}; split it up")
             sizes = []
             for frame in range(count if picture.format == "TIFF" else 1):  # of other kinds all frames are alike
                 if count > 1:
                     picture.seek(frame)
-                sizes.append(_upright_size(picture))
-                if picture.width * picture.height > MAX_PICTURE_PIXELS:
-                    raise ValueError(
-                        f"it has {picture.width} x {picture.height} pixels, more than {MAX_PICTURE_PIXELS:,}; "
-                        "make it smaller or cut it into pages"
-                    )
+                _check_pixels(picture, name)
+                sizes.append(_upright_size(picture))  # whoever asks a PNG for its EXIF has it decoded
+        except _BeyondBoundsError:
+            raise
         except _DAMAGE as error:
             raise damaged(name, error) from error
         frames = _Frames(source, name)
@@ -112,7 +127,18 @@ class GivenPicture:
 
 
 def open_picture(source: Path | bytes) -> Image.Image:
-    return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    return Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_KINDS)
+
+
+def _check_pixels(picture: Image.Image, name: str) -> None:
+    most = MAX_WEBP_PIXELS if picture.format == "WEBP" else MAX_PICTURE_PIXELS
+    tags = getattr(picture, "tag_v2", {})
+    tile = [tags.get(side, 0) for side in _TILE_SIDES]
+    for what, (width, height) in (("", picture.size), (" in a tile", tile)):
+        if width * height > most:
+            raise _BeyondBoundsError(
+                f"{name} has {width} x {height} pixels{what}, more than {most:,}; make it smaller or cut it into pages"
+            )
 
 
 def damaged(name: str, error: Exception) -> ValueError:
@@ -134,10 +160,15 @@ def on_paper(picture: Image.Image) -> Image.Image:
     """The picture in 8 bits, as grey ("L") or "RGB", on white paper where it is transparent."""
     if picture.mode[0] in "IF":
         return Image.fromarray(eight_bits(np.asarray(picture), _white_is_zero(picture)))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    if not picture.has_transparency_data:
+        mode = "L" if picture.mode in ("1", "L") else "RGB"
+        return picture if picture.mode == mode else picture.convert(mode)
+    paper = Image.new("RGB", picture.size, "white")
+    step = max(1, _AT_ONCE // picture.width)  # some rows at a time: all at once take three times the memory
+    for top in range(0, picture.height, step):
+        rows = picture.crop((0, top, picture.width, min(top + step, picture.height))).convert("RGBA")
+        paper.paste(rows, (0, top), rows)
+    return paper
 
 
 def _white_is_zero(picture: Image.Image) -> bool:
@@ -154,7 +185,7 @@ def eight_bits(values: np.ndarray, inverted: bool = False) -> np.ndarray:
     """
     # some rows at a time: in double precision a page would take eight times what it takes in the end
     rows = values.reshape(len(values), -1)
-    step = max(1, _TONED_AT_ONCE // max(1, rows.shape[1]))
+    step = max(1, _AT_ONCE // max(1, rows.shape[1]))
     blocks = [slice(start, start + step) for start in range(0, len(rows), step)]
     low, high = 0.0, 0.0
     for block in blocks:

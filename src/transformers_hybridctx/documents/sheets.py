@@ -16,7 +16,11 @@ SHEET_SECONDS = 120
 SHEET_BYTES = 2**31
 """Most memory that a workbook may take: one cell in the last row and column makes a sheet of 17 thousand million."""
 
-# Runs in a process of its own, which a workbook may kill. Prints [[name, is visible, rows, merged ranges], ...] as JSON.
+# Exit codes of the process, beside that of running out of memory (by a signal).
+_PROTECTED, _DAMAGED, _NO_MEMORY = 3, 4, 5
+
+# Runs in a process of its own, which a workbook may kill. Prints as JSON the sheets, each [name, is visible, rows, merged
+# ranges, place of the first cell], and the names of those that cannot be read, and of those that hold no cells.
 _READ = """
 import json, sys
 from io import BytesIO
@@ -25,24 +29,38 @@ try:
     resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 except (ImportError, ValueError, OSError):
     pass
-from python_calamine import CalamineWorkbook, SheetVisibleEnum
+from python_calamine import CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
 def shown(value):
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value).upper() if isinstance(value, bool) else str(value)
 
-workbook = CalamineWorkbook.from_filelike(BytesIO(sys.stdin.buffer.read()))
-sheets = []
+try:
+    workbook = CalamineWorkbook.from_filelike(BytesIO(sys.stdin.buffer.read()))
+except MemoryError:
+    sys.exit(5)
+except PasswordError:
+    sys.exit(3)
+except BaseException as error:  # the library's panics are no Exception
+    sys.stderr.write(str(error))
+    sys.exit(4)
+sheets, lost, other = [], [], []
 for seen in workbook.sheets_metadata:
+    if seen.typ != SheetTypeEnum.WorkSheet:
+        other.append(seen.name)
+        continue
     try:
         sheet = workbook.get_sheet_by_name(seen.name)
-    except Exception:  # a sheet of charts
+        rows = [[shown(value) for value in row] for row in sheet.to_python()]
+        merged = sheet.merged_cell_ranges or []
+    except MemoryError:
+        sys.exit(5)
+    except BaseException:
+        lost.append(seen.name)
         continue
-    rows = [[shown(value) for value in row] for row in sheet.to_python()]
-    merged = sheet.merged_cell_ranges or []
     sheets.append([seen.name, seen.visible == SheetVisibleEnum.Visible, rows, merged, sheet.start or [0, 0]])
-sys.stdout.buffer.write(json.dumps(sheets).encode("utf-8", "surrogatepass"))
+sys.stdout.buffer.write(json.dumps([sheets, lost, other]).encode("utf-8", "surrogatepass"))
 """
 
 
@@ -53,7 +71,7 @@ def workbook_text(data: bytes, name: str) -> str:
         ValueError: calamine is not installed, or cannot read the file within `SHEET_SECONDS` and `SHEET_BYTES`.
 
     Warns:
-        UserWarning: hidden sheets are left out.
+        UserWarning: hidden sheets, sheets without cells (charts) and damaged sheets are left out.
     """
     try:
         import python_calamine  # noqa: F401
@@ -68,14 +86,28 @@ def workbook_text(data: bytes, name: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"{name} takes more than {SHEET_SECONDS} seconds to read; split it up") from error
     if done.returncode:
-        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise ValueError(f"{name} cannot be read as a workbook ({reason[0][:200]}); save it again, or as CSV")
-    sheets = json.loads(done.stdout)
+        said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
+        raise ValueError(f"{name} cannot be read as a workbook: {_reason(done.returncode)}") from RuntimeError(said)
+    sheets, damaged, without_cells = json.loads(done.stdout)
+    if damaged and not sheets:
+        raise ValueError(f"{name} cannot be read as a workbook: {_reason(_DAMAGED)}")
     hidden = [title for title, is_visible, *_ in sheets if not is_visible]
-    if hidden:
-        warnings.warn(f"{name}: the hidden sheets {', '.join(hidden)} are left out", stacklevel=4)
+    for what, titles in (("hidden", hidden), ("damaged", damaged), ("cell-less", without_cells)):
+        if titles:
+            warnings.warn(f"{name}: the {what} sheets {', '.join(titles)} are left out", stacklevel=4)
     shown = (_sheet_text(title, rows, merged, start) for title, seen, rows, merged, start in sheets if seen)
     return "\n\n".join(text for text in shown if text)
+
+
+def _reason(exit_code: int) -> str:
+    if exit_code == _PROTECTED:
+        return "it is protected with a password; save it without"
+    if exit_code < 0 or exit_code == _NO_MEMORY:
+        return (
+            f"it takes more than {SHEET_BYTES:,} bytes of memory, as a cell far from the others makes it; delete what "
+            "stands far off, or save it as CSV"
+        )
+    return "it is damaged, or of another kind; save it again, or as CSV"
 
 
 def _sheet_text(title: str, rows: list[list[str]], merged: list[list[tuple[int, int]]], start: tuple[int, int]) -> str:

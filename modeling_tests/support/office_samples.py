@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small office files, written by hand."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+
+MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+
+
+def workbook(sheets: Mapping[str, Sequence[Sequence[str]] | str], more: str = "") -> bytes:
+    """A small .xlsx file."""
+    numbers = range(1, len(sheets) + 1)
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    overrides = "".join(
+        f'<Override PartName="/xl/worksheets/s{n}.xml" ContentType="{kind}.worksheet+xml"/>' for n in numbers
+    )
+    related = "".join(
+        f'<Relationship Id="r{n}" Type="{OFFICE}/worksheet" Target="worksheets/s{n}.xml"/>' for n in numbers
+    )
+    named = "".join(
+        f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in zip(numbers, sheets, strict=True)
+    )
+    files = {
+        "[Content_Types].xml": f'<Types xmlns="{PACKAGE}/content-types"><Default Extension="rels" ContentType='
+        '"application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" '
+        f'ContentType="{kind}.sheet.main+xml"/>{overrides}</Types>',
+        "_rels/.rels": f'<Relationships xmlns="{PACKAGE}/relationships"><Relationship Id="r1" '
+        f'Type="{OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}"><sheets>{named}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{PACKAGE}/relationships">{related}</Relationships>',
+    }
+    for n, rows in zip(numbers, sheets.values(), strict=True):
+        files[f"xl/worksheets/s{n}.xml"] = (
+            f'<worksheet xmlns="{MAIN}"><sheetData>{cells(rows)}</sheetData>{more}</worksheet>'
+        )
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, '<?xml version="1.0" encoding="UTF-8"?>' + content)
+    return buffer.getvalue()
+
+
+def cells(rows: Sequence[Sequence[str]] | str) -> str:
+    if isinstance(rows, str):
+        return rows
+    written = ""
+    for y, row in enumerate(rows, start=1):
+        filled = enumerate(row, start=ord("A"))
+        inner = "".join(f'<c r="{chr(x)}{y}" t="inlineStr"><is><t>{cell}</t></is></c>' for x, cell in filled)
+        written += f'<row r="{y}">{inner}</row>'
+    return written
