@@ -16,7 +16,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedT
 from typer.testing import CliRunner
 
 from recipes.hybridctx_tiny.__main__ import app
-from recipes.hybridctx_tiny.answer_batches import CHOOSING_WEIGHT, AnswerBatches, RecordsOfCountries
+from recipes.hybridctx_tiny.answer_batches import (
+    BEGINNING_WEIGHT,
+    CHOOSING_WEIGHT,
+    AnswerBatches,
+    RecordsOfCountries,
+)
 from recipes.hybridctx_tiny.batches import IGNORE, RecallBatches, SequenceEncoder
 from recipes.hybridctx_tiny.long_batches import LongBatches
 from recipes.hybridctx_tiny.pages import CHARACTERS, PageReader, ReadBatches
@@ -95,6 +100,8 @@ def test_what_chooses_between_values_weighs_most(tokenizer: PreTrainedTokenizerF
     ids, weights = batch["input_ids"][0], batch["weights"][0]
     heavy = tokenizer.decode(ids[weights == CHOOSING_WEIGHT])
     assert heavy and not set(heavy) & set("ABCDEFGHIJKLMNOPQRSTUVWXYZ-"), "values only, no key"
+    begins = torch.nonzero(ids == tokenizer.convert_tokens_to_ids("<think>"))[:, 0] + 1
+    assert len(begins) and (weights[begins] == BEGINNING_WEIGHT).all()
     assert batch["kind"] == "records" and "pixel_values" in batch
 
 

@@ -42,6 +42,9 @@ PAGE_TOKEN_WEIGHT, FIRST_DIGIT_WEIGHT = 0.8, 3.0
 CHOOSING_WEIGHT, CHOOSING_TOKENS = 3.0, 3
 """Loss weight of what stands right behind a colon in a quotation, where a value begins, and how many tokens that is."""
 
+BEGINNING_WEIGHT, BEGINNING_TOKENS = 2.0, 2
+"""Loss weight of the words that a quotation begins with, which choose its place, and how many tokens they are."""
+
 
 class RecordsOfCountries:
     """Documents of several countries that have the same fields: what is asked of one stands there for the others, too.
@@ -107,25 +110,30 @@ class LossWeights:
         self._think, self._close = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
         self._colons = frozenset(id for piece, id in tokenizer.get_vocab().items() if piece.endswith(":"))
         self._digits = frozenset(tokenizer.convert_tokens_to_ids(list(string.digits)))
+        self._borders = {self._think, *tokenizer.encode("\n", add_special_tokens=False)}
 
     def __call__(self, ids: list[int]) -> list[float]:
         """Of answers from passages: what stands right behind a key decides between its values, the rest is copied."""
-        weights, is_quoting, behind = [], False, CHOOSING_TOKENS
+        weights, is_quoting, behind, begun = [], False, CHOOSING_TOKENS, BEGINNING_TOKENS
         for token in ids:
             is_quoting = (is_quoting or token == self._think) and token != self._close
-            weights.append(CHOOSING_WEIGHT if is_quoting and behind < CHOOSING_TOKENS else 1.0)
+            heavy = [CHOOSING_WEIGHT] * (behind < CHOOSING_TOKENS) + [BEGINNING_WEIGHT] * (begun < BEGINNING_TOKENS)
+            weights.append(max(heavy, default=1.0) if is_quoting else 1.0)
             behind = 0 if token in self._colons else behind + 1
+            begun = 0 if token in self._borders else begun + 1
         return weights
 
     def of_pages(self, ids: list[int], choice: bool) -> list[float]:
         """Of answers from pages alone, with or without a `choice` among several values."""
-        weights, is_quoting, before = [], False, -1
+        weights, is_quoting, before, begun = [], False, -1, BEGINNING_TOKENS
         for token in ids:
             is_quoting = (is_quoting or token == self._think) and token != self._close
             is_digit = is_quoting and token in self._digits
             first = choice and is_digit and before not in self._digits
-            weights.append((FIRST_DIGIT_WEIGHT if first else 1.0) if is_digit else PAGE_TOKEN_WEIGHT)
+            weight = (FIRST_DIGIT_WEIGHT if first else 1.0) if is_digit else PAGE_TOKEN_WEIGHT
+            weights.append(max(weight, BEGINNING_WEIGHT) if is_quoting and begun < BEGINNING_TOKENS else weight)
             before = token
+            begun = 0 if token in self._borders else begun + 1
         return weights
 
 
