@@ -47,6 +47,7 @@ def test_help_lists_users_commands_before_developers() -> None:
         "plan",
         "render",
         "chat",
+        "web",
         "batch",
         "serve",
         "convert",

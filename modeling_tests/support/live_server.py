@@ -18,10 +18,16 @@ from transformers_hybridctx.serving.settings import ServerSettings
 
 @contextmanager
 def served(pipe: Any, **settings: Any) -> Iterator[str]:
-    """The server's address, while it runs."""
+    """The address of the OpenAI-compatible server, while it runs."""
+    with running(create_app(pipe, ServerSettings(**{"model_name": "tiny", "draw_over": 40} | settings))) as address:
+        yield address
+
+
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """The address of an ASGI application, while it runs."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    app = create_app(pipe, ServerSettings(**{"model_name": "tiny", "draw_over": 40} | settings))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

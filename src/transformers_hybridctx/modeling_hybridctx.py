@@ -43,6 +43,7 @@ from .modules.latent_encoder import HybridCtxLatentEncoder, ReadsLatents
 from .modules.loading import CompleteLoading
 from .modules.positions import keep_rope_deltas, positions_of_embeddings, rope_index
 from .modules.vision_tower import HybridCtxVisionPatchEmbed, in_page_order, page_batches, reads_pages
+from .progress import tell
 from .remote_code import TravelsWithCode
 
 
@@ -347,6 +348,8 @@ class HybridCtxModel(CompleteLoading, TravelsWithCode, ReadsLatents, Glm4vModel)
         )
         if not torch.compiler.is_compiling():
             keep_rope_deltas(outputs.past_key_values, position_ids, attention_mask, past_length)
+            if inputs_embeds.shape[1] > 1:  # not an answer's next token
+                tell("tokens read", past_length + inputs_embeds.shape[1])
         return outputs
 
 

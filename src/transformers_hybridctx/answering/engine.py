@@ -17,6 +17,7 @@ from transformers.utils import logging
 from ..caching.attention_ranking import rank_by_attention
 from ..caching.document_cache import DocumentCache
 from ..caching.model_lock import model_lock
+from ..caching.page_reading import page_embeddings
 from ..caching.prefix import PrefixCache, common_length
 from ..grounding.grounded import Grounding
 from ..grounding.quote_processor import DocumentQuoteProcessor, Quotation
@@ -27,6 +28,7 @@ from ..planning.policies.attention import AttentionPolicy
 from ..planning.policies.base import TextPolicy
 from ..planning.policies.registry import resolve_text_policy
 from ..processing_hybridctx import HybridCtxProcessor
+from ..progress import tell
 from ..prompting.features import prompt_features
 from .generate_options import GenerateOptions
 from .generated import FinishReason, generated_rows
@@ -163,6 +165,7 @@ class AnsweringEngine:
         self, asked: list[AskedQuestion], document: PagedDocument | DocumentCache, options: GenerateOptions
     ) -> Iterator[tuple[AskedQuestion, GeneratedAnswer]]:
         """Each question and its answer, those that show the same pages after one another."""
+        answered = 0
         with logging.tqdm(desc="questions", unit="question", total=len(asked), disable=len(asked) < 2) as progress:
             for _, same_pages in groupby(sorted(asked, key=_pages_of), key=_pages_of):
                 group = list(same_pages)
@@ -175,6 +178,8 @@ class AnsweringEngine:
                     batch = group[start : start + step]
                     yield from zip(batch, self._generate(batch, shared, options), strict=True)
                     progress.update(len(batch))
+                    answered += len(batch)
+                    tell("questions answered", answered, len(asked))
 
     def _read_ahead(self, asked: list[AskedQuestion], options: GenerateOptions) -> _SharedPages:
         plan, seconds = asked[0].plan, asked[0].seconds
@@ -184,9 +189,7 @@ class AnsweringEngine:
             pages = self.processor.draw_pages(plan, return_tensors="pt").to(self.model.device)
             drawn = time.perf_counter()
             grids = pages["image_grid_thw"]
-            with torch.no_grad(), model_lock(self.model):
-                outputs = self.model.get_image_features(pages["pixel_values"], grids, return_dict=True)
-            shared = _SharedPages(grids, tuple(outputs.pooler_output))
+            shared = _SharedPages(grids, page_embeddings(self.model, pages))
             seconds |= {"draw": drawn - started, "vision": time.perf_counter() - drawn}
         length = common_length([one.input_ids for one in asked])
         prefix = asked[0].input_ids[:length]

@@ -22,7 +22,7 @@ from ..planning.policies.attention import AttentionPolicy
 from ..processing_hybridctx import HybridCtxProcessor
 from ..rendering.characters import CharRange
 from ..rendering.paged_text import PagedText
-from ..rendering.visual_token_maps import visual_tokens_of_characters
+from ..rendering.visual_token_maps import Grid, visual_tokens_of_characters
 from .document_cache import DocumentCache
 from .model_lock import base_model, model_lock
 from .prefix import PrefixCache
@@ -73,6 +73,34 @@ def passage_scores(
     Returns:
         float64 `[heads, passages]`.
     """
+    to_tokens, grids = question_attention(model, processor, cache, question, heads)
+    document: PagedText = cache.plan.document
+    firsts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
+    scores = [
+        to_tokens[:, _tokens_of(document, passage, grids, firsts, cache.plan.scale)].mean(1) for passage in passages
+    ]
+    return np.stack(scores, axis=1)
+
+
+def question_attention(
+    model: Any,
+    processor: HybridCtxProcessor,
+    cache: DocumentCache,
+    question: str,
+    heads: Sequence[Sequence[int]] | None,
+) -> tuple[np.ndarray, list[Grid]]:
+    """
+    What each head attends to on the pages because of a question: more than one that asks nothing pays each visual token.
+
+    Args:
+        heads: (layer, head) of those to listen to; None: all.
+
+    Returns:
+        float64 `[heads, visual tokens]`, page after page, and each page's (rows, columns) of visual tokens.
+
+    Raises:
+        ValueError: heads that the model does not have, or a document without pages in its prefix.
+    """
     grids_thw = cache.prefix.image_grid_thw
     if grids_thw is None:
         raise ValueError("the document was read without pages (visual_share=0): there is nothing to attend to")
@@ -81,14 +109,8 @@ def passage_scores(
         for words in (question, ASKS_NOTHING)
     )
     to_tokens = (asked - nothing)[_indices(heads, *asked.shape[:2])].double().numpy()
-    document: PagedText = cache.plan.document
     merge_size = processor.image_processor.merge_size
-    grids = [(h // merge_size, w // merge_size) for _, h, w in grids_thw.tolist()]
-    firsts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
-    scores = [
-        to_tokens[:, _tokens_of(document, passage, grids, firsts, cache.plan.scale)].mean(1) for passage in passages
-    ]
-    return np.stack(scores, axis=1)
+    return to_tokens, [(h // merge_size, w // merge_size) for _, h, w in grids_thw.tolist()]
 
 
 def attention_to_pages(model: Any, prefix: PrefixCache, input_ids: Sequence[int]) -> torch.Tensor:
@@ -176,11 +198,11 @@ def _indices(heads: Sequence[Sequence[int]] | None, layers: int, per_layer: int)
 
 
 def _tokens_of(
-    document: PagedText, passage: CharRange, grids: list[tuple[int, int]], firsts: np.ndarray, scale: float
+    document: PagedText, passage: CharRange, grids: list[Grid], firsts: np.ndarray, scale: float
 ) -> list[int]:
     """Numbers of a passage's visual tokens among all of the prompt's; one that shows nothing counts as the first."""
     tokens = visual_tokens_of_characters(document, *passage, grids, scale)
     return [int(firsts[page]) + token for page, token in tokens] or [0]
 
 
-__all__ = ["attention_to_pages", "attention_weights", "passage_scores", "rank_by_attention"]
+__all__ = ["attention_to_pages", "attention_weights", "passage_scores", "question_attention", "rank_by_attention"]

@@ -17,6 +17,7 @@ from weakref import ReferenceType, ref
 
 import torch
 from transformers import BatchFeature
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..documents.joined_document import DocumentParts, render_config_of
 from ..grounding.grounded import document_index, keep_order
@@ -33,6 +34,7 @@ from .cache_files import field_of, read_cache_file, write_cache_file
 from .document_tensors import document_of, tensors_of
 from .fingerprints import ModelFingerprint
 from .model_lock import model_lock
+from .page_reading import page_embeddings
 from .prefix import PrefixCache
 from .reading_request import QUESTION_TOKENS, KeptSpans, ReadingRequest
 
@@ -106,9 +108,11 @@ class DocumentCache:
         laid_out = processor.read_document(document)
         input_ids, plan = request.plan(processor, laid_out)
         features: dict[str, Any] = prompt_features([input_ids], model.config.image_token_id)
-        if plan.num_pages:
-            features |= processor.draw_pages(plan, return_tensors="pt")
         features = {name: value.to(model.device) for name, value in features.items()}
+        if plan.num_pages:
+            pages = processor.draw_pages(plan, return_tensors="pt").to(model.device)
+            outputs = BaseModelOutputWithPooling(pooler_output=page_embeddings(model, pages))
+            features |= {"image_grid_thw": pages["image_grid_thw"], "mm_encoder_outputs": {"image": outputs}}
         with model_lock(model):
             prefix = PrefixCache.read(model, features, prefill_chunk_size)
             fingerprint = ModelFingerprint.of(model)

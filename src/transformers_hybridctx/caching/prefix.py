@@ -16,6 +16,7 @@ import torch
 from transformers import BatchFeature, Cache, DynamicCache, QuantizedCache, StaticCache
 from transformers.cache_utils import DynamicLayer
 
+from ..progress import tell
 from ..prompting.features import prompt_features
 from .model_lock import model_lock
 
@@ -118,6 +119,7 @@ class PrefixCache:
         Raises:
             ValueError: the checkpoint computes NaN or infinity.
         """
+        tell("tokens read", 0, features["input_ids"].shape[1])
         # generate() knows how to prefill: encoders first, chunks, positions, devices. Its one new token is not kept.
         with model_lock(model):
             output = model.generate(

@@ -116,7 +116,7 @@ def _standing(text: str, near: StringSupport) -> Text:
     found = " or ".join(repr(_on_one_line(one)) for one in near["found"])
     edits = f"{near['distance']} edit{'s' * (near['distance'] != 1)}"
     (place, _), *others = near["places"]
-    where = f"{edits} away, at character {place:,}{_in_the_file(text, place)}"
+    where = f"{edits} away, at character {place:,}{in_the_file(text, place)}"
     where += f" and {len(others):,} other places" * bool(others)
     return Text(f"near: the document has {found}, not {near['text']!r} ({where})", style="bold yellow")
 
@@ -128,16 +128,16 @@ def _evidence_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
         start, end = item["start"], item["end"]
         box = ", ".join(f"{side:.0f}" for side in item["box"])
         place = (
-            f"page {item['page'] + 1}{_in_the_file(text, start)}, characters {start:,} to {end:,}, box ({box}) pixels"
+            f"page {item['page'] + 1}{in_the_file(text, start)}, characters {start:,} to {end:,}, box ({box}) pixels"
         )
-        rows += [("evidence", place), ("", _in_context(text, start, end))]
+        rows += [("evidence", place), ("", in_context(text, start, end))]
     if not rows:
         why = "none in the document" if text else "unknown: the text of these pages is not known"
         rows.append(("evidence", why))
     return rows
 
 
-def _in_the_file(text: str, position: int) -> str:
+def in_the_file(text: str, position: int) -> str:
     page = source_page(text, position)
     if page is None:
         return ""
@@ -192,7 +192,7 @@ def _excerpt(question: str, span: Any, proof: int | None) -> str:
     return "…" * bool(start) + _on_one_line(shown).strip() + "…" * (end < len(text))
 
 
-def _in_context(text: str, start: int, end: int) -> Text:
+def in_context(text: str, start: int, end: int) -> Text:
     """The evidence in bold, with the words around it, on one line."""
     before = text[max(0, start - _AROUND_EVIDENCE) : start].partition(" " if start > _AROUND_EVIDENCE else "\0")
     after = text[end : end + _AROUND_EVIDENCE]

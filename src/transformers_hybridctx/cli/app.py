@@ -20,6 +20,7 @@ from .plan import plan
 from .render import render
 from .serve import serve
 from .train import train
+from .web import web
 
 # Torch and transformers are imported by the commands that need them, so that --help and mistyped names are quick.
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Documents": (ask, read, plan, render, chat),
+    "Documents": (ask, read, plan, render, chat, web),
     "Many documents": (batch, serve),
     "Checkpoints": (convert, export, merge_lora, fill_card, train, heads, legibility),
 }

@@ -46,21 +46,17 @@ def write_page(
         ("checksum", checkpoint_checksum(model)),
         ("made", f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z} by hybridctx {__version__}"),
     ]
-    shown = [
-        {
-            "question": question,
-            "rows": [(name, _pieces(value)) for name, value in answer_rows(question, answer, all_passages=True)[1:]],
-            "pictures": _pictures(answer),
-        }
-        for question, answer in zip(questions, answers, strict=True)
-    ]
+    shown = []
+    for question, answer in zip(questions, answers, strict=True):
+        rows = [(name, styled_pieces(value)) for name, value in answer_rows(question, answer, all_passages=True)[1:]]
+        shown.append({"question": question, "rows": rows, "pictures": _pictures(answer)})
     template = files(__package__).joinpath("why.html.jinja").read_text(encoding="utf-8")
     page = Environment(autoescape=True).from_string(template).render(document=document, about=about, answers=shown)
     with written_whole(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
 
 
-def _pieces(value: Any) -> list[tuple[str, str]]:
+def styled_pieces(value: Any) -> list[tuple[str, str]]:
     """(text, names of its styles) of what the command line prints."""
     if not isinstance(value, Text):
         return [(str(value), "")]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from ..progress import tell
 from ..rendering.paged_text import Box, Line, PagedText
 from ..rendering.settings import RenderConfig
 from .page_numbers import PagedText as TextOfPages
@@ -151,7 +152,10 @@ class JoinedDocument(PagedText):
 
 def laid_out(document: str | DocumentParts, typeset: Typeset) -> PagedText:
     """A text, or parts of a document, on pages."""
-    return document.laid_out(typeset) if isinstance(document, DocumentParts) else typeset(document)
+    tell("pages typeset", 0)
+    found = document.laid_out(typeset) if isinstance(document, DocumentParts) else typeset(document)
+    tell("pages typeset", found.num_pages, found.num_pages)
+    return found
 
 
 def render_config_of(document: object) -> RenderConfig | None:

@@ -16,6 +16,7 @@ from ..documents.scans import ScannedPages
 from ..documents.source_document import SourceDocument
 from ..image_processing_hybridctx import HybridCtxImageProcessor
 from ..planning.plan import ContextPlan
+from ..progress import tell
 from ..rendering.rasterizing import PageRenderer
 from ..rendering.rendered_document import RenderedDocument
 from ..rendering.settings import RenderConfig
@@ -100,8 +101,11 @@ class PageCutter:
         """Patches of a plan's pages; they are drawn a few at a time, and only their patches are kept."""
         pages = iter(drawn_pages(plan.document, plan.scale))
         groups: list[Patches] = []
+        drawn = 0
+        tell("pages drawn", drawn, plan.num_pages)
         while group := list(islice(pages, _PAGES_AT_ONCE)):
             groups.append(self.cut(group))
+            tell("pages drawn", drawn := drawn + len(group), plan.num_pages)
         patches = Patches.joined(groups)
         if tuple(self.tokens_of(patches)) != plan.page_tokens:
             raise RuntimeError("the pages take other numbers of visual tokens than planned: page_size is wrong")

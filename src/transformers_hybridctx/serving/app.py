@@ -20,12 +20,13 @@ from transformers import AsyncTextIteratorStreamer
 
 from ..pipeline_long_doc_qa import LongDocQAPipeline
 from .chats import ChatAnswerer
+from .file_store import FileStore
 from .limits import BusyError, WorkQueue, error_response
 from .messages import MessageReader
 from .metrics import CountedResponses, Metrics
 from .settings import ServerSettings
 from .streaming import ReasoningSplitter
-from .uploads import FileStore, StorageFullError, UnknownFileError, UploadedDocument
+from .uploads import StorageFullError, UnknownFileError, UploadedDocument
 from .wire import ChatRequest, Completion
 
 _HANG_UP_SECONDS = 0.2  # between two looks at whether a client is still there

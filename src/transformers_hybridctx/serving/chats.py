@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from ..answering.json_answers import answer_as_json
@@ -27,26 +27,9 @@ from ..planning.policies.none import NonePolicy
 from .messages import AskedChat
 from .readings import Found, ReadingStore, reading_key
 from .settings import ServerSettings
+from .stopping import StopsEarly
 from .uploads import UploadedDocument
 from .wire import HybridOptions
-
-
-class StopsEarly(StoppingCriteria):
-    """
-    Ends generation after the token during which nobody waited for the answer any more, or its time was up.
-
-    Attributes:
-        has_cut: whether it ended an answer.
-    """
-
-    def __init__(self, cancelled: Event, seconds: float) -> None:
-        self._cancelled = cancelled
-        self._deadline = time.monotonic() + seconds
-        self.has_cut = False
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        self.has_cut |= self._cancelled.is_set() or time.monotonic() > self._deadline
-        return torch.full((len(input_ids),), self.has_cut, device=input_ids.device)
 
 
 class ChatAnswerer:

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every response of the page says to browsers, and which requests it does not take: those of other pages."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_HEADERS = {
+    # nothing from elsewhere, nothing to elsewhere, and in nobody else's frame
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class OwnPageOnly:
+    """
+    Middleware: refuses what another origin's page sends, and lets no response be used by one.
+
+    Args:
+        app: what it stands before.
+        max_bytes: of a request that says its length; of others, the application's own bound holds.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            refusal = JSONResponse({"error": "This page takes orders from itself only."}, 403)
+            await refusal(scope, receive, send_guarded)
+            return
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._max_bytes:
+            told = f"This is larger than the {self._max_bytes:,} bytes that this page takes at a time."
+            await JSONResponse({"error": told}, 413)(scope, receive, send_guarded)
+            return
+        await self._app(scope, receive, send_guarded)
+
+
+__all__ = ["OwnPageOnly"]

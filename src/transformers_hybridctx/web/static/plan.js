@@ -1,0 +1,116 @@
+// What each way of copying text would cost, as the budget's slider moves: before anything is paid for.
+
+import { byId, call, count, element, post } from "./api.js";
+
+const LEAST = 256; // tokens
+const STEPS = 1000; // of the slider, on a scale where each step is the same factor
+
+export class Plan {
+  #document = null;
+  #bound;
+  #policy;
+  #own;
+  #waiting = 0;
+  #asked = 0;
+  #failed;
+
+  /** bound: the checkpoint's own, or null; policy: its own choice. */
+  constructor(bound, policy, failed) {
+    [this.#bound, this.#policy, this.#own, this.#failed] = [bound, policy, policy, failed];
+    byId("budget").oninput = () => this.#changed();
+  }
+
+  get budget() {
+    const most = this.#most();
+    const share = Number(byId("budget").value) / STEPS;
+    return Math.round(LEAST * (most / LEAST) ** share);
+  }
+
+  get policy() {
+    return this.#policy;
+  }
+
+  show(opened) {
+    this.#document = opened;
+    this.refresh();
+  }
+
+  /** Plan anew, in a moment: the last of several wishes counts. */
+  refresh() {
+    clearTimeout(this.#waiting);
+    this.#waiting = setTimeout(() => this.#ask(), 120);
+  }
+
+  #most() {
+    return this.#bound ?? Math.max(4096, 2 * (this.#document?.tokens ?? 0));
+  }
+
+  #set(budget) {
+    const share = Math.log(budget / LEAST) / Math.log(this.#most() / LEAST);
+    byId("budget").value = Math.ceil(Math.min(1, Math.max(0, share)) * STEPS);
+    this.#changed();
+  }
+
+  #changed() {
+    byId("budget-shown").textContent = `${count(this.budget)} tokens`;
+    byId("budget").setAttribute("aria-valuetext", `${count(this.budget)} tokens`);
+    this.refresh();
+  }
+
+  async #ask() {
+    if (this.#document === null) return;
+    byId("budget-shown").textContent = `${count(this.budget)} tokens`;
+    const number = ++this.#asked;
+    const body = { question: byId("question").value, budget: this.budget };
+    try {
+      const { costs } = await (await post(`/api/documents/${this.#document.id}/plan`, body)).json();
+      if (number === this.#asked) this.#draw(costs);
+    } catch (error) {
+      if (number === this.#asked) this.#failed(error);
+    }
+  }
+
+  #draw(costs) {
+    const text = this.#document.tokens;
+    const widest = Math.max(text, ...costs.map((cost) => cost.prompt ?? 0));
+    byId("costs").tBodies[0].replaceChildren(...costs.map((cost) => this.#row(cost, widest)));
+    const chosen = costs.find((cost) => cost.policy === this.#policy);
+    byId("plan-headline").textContent = headline(chosen, text);
+  }
+
+  #row(cost, widest) {
+    const radio = element("input", { type: "radio", name: "policy", value: cost.policy, checked: cost.policy === this.#policy });
+    radio.onchange = () => {
+      this.#policy = cost.policy;
+      this.refresh();
+    };
+    const name = cost.policy === this.#own ? `${cost.policy} (its own choice)` : cost.policy;
+    const first = element("td", {}, element("label", {}, radio, ` ${name}`));
+    if (cost.error) {
+      const said = element("td", { className: "said", colSpan: 5 }, cost.error);
+      if (cost.smallest && cost.smallest <= this.#most())
+        said.append(" ", element("button", { type: "button", textContent: "Set it", onclick: () => this.#set(cost.smallest) }));
+      return element("tr", { className: "cannot" }, first, said);
+    }
+    const bar = element("div", { className: "bar", role: "img", "aria-label": "pages and copied text" });
+    for (const part of [cost.visual, cost.copied]) {
+      const piece = element("i");
+      piece.style.width = `${(100 * part) / widest}%`;
+      bar.append(piece);
+    }
+    const cells = [count(cost.prompt), `${count(cost.visual)}`, `${count(cost.copied)}`];
+    const ratio = cost.compression === null
+      ? "unknown"
+      : `${cost.compression.toFixed(2)} tokens, ${cost.characters.toFixed(1)} characters a token`;
+    return element("tr", {}, first, ...cells.map((cell) => element("td", {}, cell)),
+      element("td", { className: "said" }, ratio), element("td", { className: "wide" }, bar));
+  }
+}
+
+function headline(cost, text) {
+  if (!cost) return "What it costs";
+  if (cost.error) return `What it costs: ${cost.policy} cannot be met with this budget`;
+  const whole = text ? `, in place of ${count(text)} for the text` : "";
+  const out = cost.omitted ? `; ${count(cost.omitted)} characters are left out` : "";
+  return `What it costs: ${count(cost.prompt)} tokens${whole}${out}`;
+}
