@@ -91,7 +91,7 @@ def create_desk(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, max_body_size=settings.max_request_bytes)
     # a name that somebody else's server resolves to this machine is not this page's
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    app.add_middleware(OwnPageOnly, max_bytes=settings.max_request_bytes)
+    app.add_middleware(OwnPageOnly)
     _add_errors(app)
     static_files = {file.name: file for file in files(__package__).joinpath("static").iterdir()}
     desk, queue = Desk(pipe, settings), WorkQueue(settings.concurrency, settings.max_waiting)

@@ -22,16 +22,10 @@ _HEADERS = {
 
 
 class OwnPageOnly:
-    """
-    Middleware: refuses what another origin's page sends, and lets no response be used by one.
+    """Middleware: refuses what another origin's page sends, and lets no response be used by one."""
 
-    Args:
-        app: what it stands before.
-        max_bytes: of a request that says its length; of others, the application's own bound holds.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -49,11 +43,6 @@ class OwnPageOnly:
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
             refusal = JSONResponse({"error": "This page takes orders from itself only."}, 403)
             await refusal(scope, receive, send_guarded)
-            return
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._max_bytes:
-            told = f"This is larger than the {self._max_bytes:,} bytes that this page takes at a time."
-            await JSONResponse({"error": told}, 413)(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
 

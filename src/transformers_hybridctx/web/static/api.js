@@ -9,6 +9,7 @@ export async function call(path, options = {}) {
     throw new Error("The program does not answer: it may have been stopped in its terminal.");
   }
   if (!response.ok) {
+    if (response.status === 413) throw new Error("This is larger than what this page takes at a time.");
     const told = await response.json().catch(() => ({}));
     throw new Error(told.error ?? `The program answered with status ${response.status}.`);
   }
