@@ -169,6 +169,12 @@ def test_all_places_of_an_ambiguous_answer_are_evidence(pipe: LongDocQAPipeline)
         ({"begin": "So:", "end": None}, "I look. So: 4821930", "I look. So:", "4821930"),
         (WHOLE, "4821930", "", "4821930"),
         ({"begin": "[", "end": "]", "answer": "free"}, "It is [4821930], it is.", "", "It is [4821930], it is."),
+        (
+            {"max_quotations": 2},
+            "<think>4821930\n7750112</think>7750112, 4821930",
+            "4821930\n7750112",
+            "7750112, 4821930",
+        ),
         ({"max_quotations": 2}, "<think>4821930\n7750112</think>7750112", "4821930\n7750112", "7750112"),
     ],
     ids=str,

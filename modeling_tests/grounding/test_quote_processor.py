@@ -157,6 +157,46 @@ def test_a_quotation_comes_out_as_the_document_has_it(text: str, said: str, quot
     assert quotation.text == answer.text == quoted and quotation.is_complete and answer.is_answer
 
 
+TWICE = "Ada is 11, he said. Bob is 5. Later: Ada is 22, and Ada is 11 again. Ada is 22."
+
+
+@pytest.mark.parametrize(
+    ("text", "wish", "said"),
+    [
+        # another quotation is of another place
+        ("Ada is 11. Bob is 5. Ada is 22.", "Ada is 11\nAda is 11", ["Ada is 11", "Ada is 22"]),
+        ("Ada is 11. Bob is 5. Ada is 22.", "is 11\n11", ["is 11", ""]),
+        (TWICE, "Ada is 11\nAda is 11", ["Ada is 11", "Ada is 22"]),  # all of its places
+    ],
+)
+def test_each_of_several_quotations_is_of_its_own_place(text: str, wish: str, said: list[str]) -> None:
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor(text, tokenizer, max_quotations=3)
+    found = [one for one in processor.quotations(forced(processor, tokenizer, f"<think>{wish}")) if not one.is_answer]
+    assert found[0].text == said[0]
+    assert found[1].text.startswith(said[1])
+    assert not any(a <= start < b for a, b in found[0].places for start, _ in found[1].places)
+
+
+def test_an_answer_may_name_a_span_of_each_quotation() -> None:
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor("Ada is 11. Bob is 5. Cy is 7,5.", tokenizer, max_quotations=3)
+    wish = "<think>Ada is 11\nCy is 7,5</think>7,5, 11</s>"
+    tokens = forced(processor, tokenizer, wish)
+    assert tokenizer.decode(tokens) == wish
+    found = [(one.text, one.is_answer, one.places) for one in processor.quotations(tokens)]
+    assert found == [
+        ("Ada is 11", False, ((0, 9),)),
+        ("Cy is 7,5", False, ((21, 30),)),
+        ("7,5", True, ((27, 30),)),
+        ("11", True, ((7, 9),)),
+    ]
+    again = forced(processor, tokenizer, "<think>Ada is 11\nBob is 5</think>11, 11</s>")
+    assert tokenizer.decode(again).startswith("<think>Ada is 11\nBob is 5</think>11,")
+    *_, other = processor.quotations(again)
+    assert other.is_answer and other.places[0][0] >= 11, "the other quotation's"
+
+
 def test_all_places_of_an_ambiguous_quotation_are_known() -> None:
     text = "The fee is 10 EUR. The FEE is 10 USD. The\nfee is 10 EUR."
     tokenizer = tokenizer_of("byte level")
@@ -279,6 +319,9 @@ def test_the_index_does_what_the_plain_version_defines(
         assert fast.may_end(one) == plain.may_end(other)
         assert fast.places(one) == plain.places(other)
         assert fast.places(one, may_end=False) == plain.places(other, may_end=False)
+        assert fast.count(one) == plain.count(other) or one.fresh
+        starts = [start for start, _ in plain.places(other, may_end=False)][:3]
+        assert set(plain.tokens_at(other, starts)) <= set(fast.tokens_at(one, starts))
         if not allowed.any():
             break
         token = rng.choice(np.flatnonzero(allowed).tolist())

@@ -194,8 +194,10 @@ def spoken(generated: GeneratedAnswer, tokenizer: PreTrainedTokenizerBase) -> tu
     if is_free or not quotations:
         return split_reasoning(said(generated.token_ids))
     assert grounding is not None
-    answers = [one for one in quotations if one.is_answer or grounding.form.end is None]
-    start, end = answers[-1].tokens if answers else (len(generated.token_ids),) * 2
+    parts = [one.tokens for one in quotations if one.is_answer]
+    if grounding.form.end is None:
+        parts = [quotations[-1].tokens]
+    start, end = (parts[0][0], parts[-1][1]) if parts else (len(generated.token_ids),) * 2
     before = split_reasoning(said(generated.token_ids[:start]))
     return " ".join(filter(None, before)), said(generated.token_ids[start:end]).strip()
 

@@ -6,13 +6,14 @@ Two matchers do the same: [`PlainMatcher`] defines it with nothing but `bytes.fi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from .borders import word_borders
-from .span_index import BoundIndex, character_offsets
+from .span_index import BoundIndex, character_offsets, longest_pieces
 from .token_pieces import TokenPieces
 
 _FEW = 1 << 18
@@ -63,6 +64,14 @@ class Matcher(Protocol):
 
     def places(self, cursor: Cursor, may_end: bool = True) -> list[tuple[int, int]]:
         """Bytes [start, end) of the text at which the span stands (and, unless told otherwise, may end), in order."""
+        ...
+
+    def count(self, cursor: Cursor) -> int:
+        """At how many places the span stands."""
+        ...
+
+    def tokens_at(self, cursor: Cursor, starts: Sequence[int]) -> list[int]:
+        """The tokens that go on with the span where it begins at one of some bytes, if it stands there."""
         ...
 
 
@@ -141,6 +150,21 @@ class IndexMatcher:
         starts = np.sort(starts)
         return [(start, start + depth) for start in starts.tolist()]
 
+    def count(self, cursor: Cursor) -> int:
+        return cursor.high - cursor.low
+
+    def tokens_at(self, cursor: Cursor, starts: Sequence[int]) -> list[int]:
+        buffer, depth = self.bound.index.buffer, len(cursor.said)
+        ends = [start + depth for start in starts if buffer.startswith(cursor.said, start)]
+        windows = self.bound.index.windows(np.array(ends, np.int64))
+        found = np.zeros(len(self.bound.at_start), bool)
+        found[longest_pieces(windows, self.bound.pieces)] = True
+        if cursor.fresh:
+            windows = np.roll(windows, 1, axis=1)
+            windows[:, 0] = ord(" ")
+            found[longest_pieces(windows, self.bound.pieces)] = True
+        return np.flatnonzero(self.bound.pieces.tokens_of(self.bound.with_beginnings(found))).tolist()
+
 
 class PlainMatcher:
     """The same, defined: a token is allowed if what is said, and it, stand in the text from a word border on. Slow."""
@@ -171,6 +195,14 @@ class PlainMatcher:
     def places(self, cursor: Cursor, may_end: bool = True) -> list[tuple[int, int]]:
         found = [(start, start + len(cursor.spoken)) for start in self._starts(cursor.said)]
         return [(start, end) for start, end in found if not may_end or end in self._borders]
+
+    def count(self, cursor: Cursor) -> int:
+        return len(self._starts(cursor.said))
+
+    def tokens_at(self, cursor: Cursor, starts: Sequence[int]) -> list[int]:
+        said = [(token, self.extend(cursor, token)) for token in range(len(self._pieces))]
+        stands = [(token, after) for token, after in said if after is not None]
+        return [token for token, after in stands if any(self._text.startswith(after.said, start) for start in starts)]
 
     def _starts(self, said: bytes) -> list[int]:
         """Where a span that is said stands from a word border on."""

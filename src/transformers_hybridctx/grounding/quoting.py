@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from types import NoneType
@@ -15,6 +15,9 @@ from ..planning.knobs import whole_number
 from .matching import Cursor, Matcher
 from .token_pieces import TokenPieces
 
+_FEW_PLACES = 64
+"""A quotation that stands at more places than these says nothing of where; it may be said again."""
+
 
 @dataclass(frozen=True)
 class QuoteForm:
@@ -23,9 +26,10 @@ class QuoteForm:
 
     Attributes:
         begin, end: the marks around it; no `begin`: from the answer's first token; no `end`: to its last.
-        answer: what follows `end`: `"span"`, a span of a quotation, or `"free"`, anything, more quotations among it.
+        answer: what follows `end`: `"span"`, a span of a quotation, or spans of several of them, parted by commas; or
+            `"free"`, anything, more quotations among it.
         free_start: whether anything may be said before `begin`.
-        max_quotations: quotations in one pair of marks, each on a line of its own.
+        max_quotations: quotations in one pair of marks, each on a line of its own and of a place of its own.
     """
 
     begin: str | None
@@ -91,6 +95,7 @@ class QuoteState:
         marked: bytes of the mark that are said, in several tokens; `unmarked`: the cursor, and the tokens, before these.
         tail: before a quotation, the end of what was said, in which the opening mark may have begun.
         quotes: the quotations since the opening mark.
+        left: of an answer, the quotations that its next span may be of.
         said: all quotations and answers that have ended.
     """
 
@@ -102,6 +107,7 @@ class QuoteState:
     unmarked: tuple[Cursor, int] | None = None
     tail: bytes = b""
     quotes: tuple[Cursor, ...] = ()
+    left: tuple[Cursor, ...] = ()
     said: tuple[Said, ...] = ()
 
 
@@ -143,23 +149,28 @@ class QuoteGrammar:
 
     def matcher(self, state: QuoteState) -> Matcher:
         """Of what is being quoted, or answered."""
-        return self._answer_matcher(state.quotes) if state.phase == "answer" else self._document
+        return self._answer_matcher(state.left) if state.phase == "answer" else self._document
 
     def places(self, said: Said) -> list[tuple[int, int]]:
         """Bytes [start, end) of the folded document that a quotation or an answer may stand for, in order."""
         if not said.quotes:
             return self._document.places(said.cursor, said.is_complete)
         found = set()
-        for start, end in self._answer_matcher(said.quotes).places(said.cursor, said.is_complete):
-            offset = 0
-            for quote in said.quotes:
-                if offset <= start and end <= offset + len(whole_characters(quote.spoken)):
-                    shift = start - offset, end - offset
-                    # a quotation that was closed against the rules ends at none of its places
-                    places = self._document.places(quote) or self._document.places(quote, may_end=False)
-                    found |= {(place + shift[0], place + shift[1]) for place, _ in places}
-                offset += len(whole_characters(quote.spoken)) + 1
+        for quote, start, end in self._sources(said.quotes, said.cursor, said.is_complete):
+            # a quotation that was closed against the rules ends at none of its places
+            places = self._document.places(quote) or self._document.places(quote, may_end=False)
+            found |= {(place + start, place + end) for place, _ in places}
         return sorted(found)
+
+    def _sources(self, quotes: tuple[Cursor, ...], cursor: Cursor, may_end: bool) -> Iterator[tuple[Cursor, int, int]]:
+        """The quotations that a span of an answer may be of, and its bytes [start, end) in each."""
+        for start, end in self._answer_matcher(quotes).places(cursor, may_end):
+            offset = 0
+            for quote in quotes:
+                size = len(whole_characters(quote.spoken))
+                if offset <= start and end <= offset + size:
+                    yield quote, start - offset, end - offset
+                offset += size + 1
 
     # What may come next
 
@@ -196,13 +207,34 @@ class QuoteGrammar:
         matcher = self.matcher(state)
         tokens = matcher.allowed(cursor)[: len(allowed)]
         allowed[: len(tokens)] = tokens & ~self._breaks_line[: len(tokens)] if self._has_lines(state) else tokens
-        if matcher.may_end(cursor):
+        taken = self._taken(state)
+        for token in matcher.tokens_at(cursor, sorted(taken)) if taken else ():
+            after = matcher.extend(cursor, token)
+            if after is not None and token < len(allowed) and self._is_taken(after, taken, may_end=False):
+                allowed[token] = False
+        if matcher.may_end(cursor) and not self._is_taken(cursor, taken, may_end=True):
             if state.phase == "answer" or not self._end:
                 allowed[list(self._ends)] = True
             else:
                 self._allow_mark(allowed, self._end, self._end_token)
             if self._may_add(state):
                 allowed[: len(tokens)] |= self._is_line_break[: len(tokens)]
+            if state.phase == "answer" and len(state.left) > 1:
+                allowed[: len(tokens)] |= self._is_comma[: len(tokens)]
+
+    def _taken(self, state: QuoteState) -> frozenset[int]:
+        """Bytes of the document that were quoted since the opening mark: another quotation begins at none of them."""
+        if not self._has_lines(state):
+            return frozenset()
+        rare = (quote for quote in state.quotes if self._document.count(quote) <= _FEW_PLACES)
+        places = (place for quote in rare for place in self._document.places(quote, may_end=False))
+        return frozenset(byte for start, end in places for byte in range(start, end))
+
+    def _is_taken(self, cursor: Cursor, taken: frozenset[int], may_end: bool) -> bool:
+        """Whether a span begins at taken places alone."""
+        if not taken or self._document.count(cursor) > len(taken):
+            return False
+        return all(start in taken for start, _ in self._document.places(cursor, may_end))
 
     def _allow_mark(self, allowed: np.ndarray, rest: bytes, token: int | None) -> None:
         allowed[self._pieces.tokens_towards(rest) if token is None else token] = True
@@ -229,6 +261,11 @@ class QuoteGrammar:
     def _is_line_break(self) -> np.ndarray:
         """Bool `[vocabulary]`: tokens of nothing but a line break and other white space."""
         return np.array([b"\n" in (raw or b"") and not (raw or b"").strip() for raw in self._pieces.raw])
+
+    @cached_property
+    def _is_comma(self) -> np.ndarray:
+        """Bool `[vocabulary]`: tokens of nothing but a comma and white space behind it."""
+        return np.array([(raw or b"").rstrip() == b"," for raw in self._pieces.raw])
 
     # What came
 
@@ -275,6 +312,8 @@ class QuoteGrammar:
         following = None
         if cursor is not None and not (self._has_lines(state) and b"\n" in raw):
             following = self.matcher(state).extend(cursor, token)
+        if following is None and cursor is not None and self._parts(state, cursor, token):
+            return self._next_part(state, cursor)
         if following is None and not marked:
             ended = self.finish(state)
             return replace(ended, phase="done", length=length + 1)
@@ -282,6 +321,27 @@ class QuoteGrammar:
         if marked and not state.marked and cursor is not None:
             unmarked = cursor, length
         return replace(state, length=length + 1, cursor=following, marked=marked, unmarked=unmarked)
+
+    def _parts(self, state: QuoteState, cursor: Cursor, token: int) -> bool:
+        """Whether a token parts the spans of an answer."""
+        may_part = state.phase == "answer" and len(state.left) > 1 and token < len(self._pieces)
+        return bool(may_part and self._is_comma[token] and self.matcher(state).may_end(cursor))
+
+    def _next_part(self, state: QuoteState, cursor: Cursor) -> QuoteState:
+        """The state after a comma: what follows is of the other quotations."""
+        used = next(quote for quote, _, _ in self._sources(state.left, cursor, True))
+        left = list(state.left)
+        left.remove(used)
+        length = state.length + 1
+        noted = self._noted(state, cursor, state.length, self._are_complete(state))
+        state = replace(noted, length=length, start=length, left=tuple(left))
+        return replace(state, cursor=self.matcher(state).start())
+
+    @staticmethod
+    def _are_complete(state: QuoteState) -> bool:
+        """Whether the quotations of an answer are: what was cut short has no end at which a span of it may end."""
+        quotations = [one for one in state.said if not one.quotes]
+        return all(one.is_complete for one in quotations[-len(state.quotes) :])
 
     def _goes_on_only(self, cursor: Cursor, token: int) -> bool:
         """Whether a token that begins like the closing mark is the document's: it cannot end here, and goes on so."""
@@ -321,7 +381,7 @@ class QuoteGrammar:
             return replace(state, phase="before")
         if not state.quotes:
             return replace(state, phase="done")
-        state = replace(state, phase="answer")
+        state = replace(state, phase="answer", left=state.quotes)
         return replace(state, cursor=self.matcher(state).start())
 
     def _finished(self, state: QuoteState) -> QuoteState:
@@ -330,15 +390,15 @@ class QuoteGrammar:
         if state.phase in ("quote", "answer") and cursor is not None:
             ends_here = state.phase == "answer" or not self._end
             is_complete = ends_here and self.matcher(state).may_end(cursor)
-            if state.phase == "answer":  # what was cut short has no end at which another may end
-                is_complete &= all(quotation.is_complete for quotation in state.said[-len(state.quotes) :])
+            if state.phase == "answer":
+                is_complete &= self._are_complete(state)
             state = self._noted(state, cursor, state.length, is_complete)
         return replace(state, phase="done", length=state.length + 1)
 
     def _noted(self, state: QuoteState, cursor: Cursor, end: int, is_complete: bool) -> QuoteState:
         if not cursor.spoken:
             return state
-        quotes = state.quotes if state.phase == "answer" else ()
+        quotes = state.left if state.phase == "answer" else ()
         said = (*state.said, Said(state.start, end, cursor, quotes, is_complete))
         return replace(state, said=said, quotes=state.quotes if quotes else (*state.quotes, cursor))
 
