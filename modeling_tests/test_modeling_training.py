@@ -45,7 +45,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(towers):
     inputs = make_inputs(TOKENS_FIRST)
     plain = gradients(ours, inputs)
     assert {name for name, _ in ours.named_parameters()} == set(plain)
-    ours.gradient_checkpointing_enable()
+    ours.activation_checkpointing_enable()
     checkpointed = gradients(ours, inputs)
     for name, gradient in plain.items():
         torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-4, atol=1e-5)
@@ -69,7 +69,7 @@ def test_gradients_equal_the_family_s():
 def test_lora_trains_one_step_and_comes_back_from_disk(targets, tmp_path):
     ours = get_peft_model(make_model(), LoraConfig(r=2, target_modules=targets))
     ours.enable_input_require_grads()
-    ours.gradient_checkpointing_enable()
+    ours.activation_checkpointing_enable()
     inputs = make_inputs(PAGES_FIRST)
     with torch.no_grad():
         before = ours.eval()(**inputs).logits
@@ -100,7 +100,7 @@ def test_adapters_in_the_tower_learn_under_gradient_checkpointing(use_reentrant)
         return {name: p.grad.clone() for name, p in ours.named_parameters() if p.requires_grad}
 
     expected = gradients_of_adapters()
-    ours.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+    ours.activation_checkpointing_enable({"use_reentrant": use_reentrant})
     ours.enable_input_require_grads()
     found = gradients_of_adapters()
     assert any("visual" in name for name in found)

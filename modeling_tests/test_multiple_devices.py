@@ -18,7 +18,13 @@ from tiny_models import IMAGE, MERGE, PAGES_FIRST, PATCH, make_examples, make_in
 from torch import nn
 from transformers import AttentionInterface, AutoModel
 
-from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM, HybridCtxModel, HybridCtxProcessor
+from transformers_hybridctx import (
+    DataCollatorWithPacking,
+    HybridCtxConfig,
+    HybridCtxForCausalLM,
+    HybridCtxModel,
+    HybridCtxProcessor,
+)
 
 SECONDS = 900
 """How long the two processes may take in all, on a busy machine, before they are ended."""
@@ -136,6 +142,18 @@ def test_fsdp_gives_each_process_half_of_every_parameter(found, model, check):
     for name, shape in found[check]["shares"].items():
         whole = parameters[name].shape
         assert shape == (-(-whole[0] // 2), *whole[1:]), name  # the first process has the larger half
+
+
+def test_the_loss_in_chunks_of_a_model_that_is_whole_only_while_it_is_called(found, folder):
+    alone = HybridCtxForCausalLM.from_pretrained(folder / "checkpoint").train()
+    batch = DataCollatorWithPacking(alone.config)(torch.load(folder / "data.pt")["examples"])
+    loss = alone(**batch).loss * int((batch["labels"] != -100).sum())
+    loss.backward()
+    two = found["loss_in_chunks"]
+    torch.testing.assert_close(two["loss"], loss.detach())
+    for name, parameter in alone.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(two["gradients"][name], parameter.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("check", ["ddp", "fsdp"])

@@ -16,11 +16,14 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainingArguments
 from transformers.distributed import DistributedConfig
 
 from transformers_hybridctx import HybridCtxForCausalLM
+from transformers_hybridctx.training.losses import chunked_loss
 from transformers_hybridctx.training.packing import DataCollatorWithPacking
 
 Found = dict[str, Any]
@@ -87,7 +90,7 @@ def ddp(folder: Path, data: Found) -> Found:
 
 
 def ddp_with_gradient_checkpointing(folder: Path, data: Found) -> Found:
-    return train(load(folder), data["few_pages"], folder / "ddp_checkpointing", gradient_checkpointing=True)
+    return train(load(folder), data["few_pages"], folder / "ddp_checkpointing", activation_checkpointing=True)
 
 
 def fsdp(folder: Path, data: Found) -> Found:
@@ -100,12 +103,28 @@ def fsdp_with_few_pages(folder: Path, data: Found) -> Found:
     return {"shares": shares(model)} | train(model, data["few_pages"], folder / "fsdp_few_pages")
 
 
+def loss_in_chunks(folder: Path, data: Found) -> Found:
+    """Of a model whose parts, the head among them, are whole only while they are called, as `trainer.fsdp` has them."""
+    model = load(folder).train()
+    batch = DataCollatorWithPacking(model.config)(data["examples"])
+    mesh = init_device_mesh("cpu", (2,))
+    for layer in model.model.language_model.layers:
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    labels = batch.pop("labels")
+    loss = chunked_loss(model, model, batch, labels, torch.ones_like(labels).float(), 3)
+    loss.backward()
+    gradients = {name: one.grad.full_tensor() for name, one in model.named_parameters() if one.grad is not None}
+    return {"loss": loss.detach(), "gradients": gradients}
+
+
 CHECKS: tuple[Callable[[Path, Found], Found], ...] = (
     tensor_parallel,
     ddp,
     ddp_with_gradient_checkpointing,
     fsdp,
     fsdp_with_few_pages,
+    loss_in_chunks,
 )
 
 

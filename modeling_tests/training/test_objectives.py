@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -136,6 +138,44 @@ def test_a_dialogue_is_drawn_only_where_it_is_too_long(maker: ExampleMaker) -> N
     long = TrainingRecord("", (TrainingTurn("Tell me.", "It was the best of times. " * 90), *short.turns[1:]))
     example = made(maker, "chat", long, channel="pages")
     assert "pixel_values" in example and learned(maker, example) == ["Two.<|endoftext|>"]
+
+
+def test_of_many_questions_some_are_learned_where_all_are_too_long(maker: ExampleMaker) -> None:
+    turns = tuple(TrainingTurn(f"Which code, {number}?", f"42 and {number} " * 8) for number in range(12))
+    example = made(maker, "answer", TrainingRecord(CONTEXT, turns))
+    said = learned(maker, example)
+    right = [f"{turn.answer}<|endoftext|>" for turn in turns]
+    assert 1 <= len(said) < 12 and len(example["input_ids"]) <= maker.max_tokens
+    places = [right.index(answer) for answer in said]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("channel", ["both", "tokens"])
+def test_a_budget_that_leaves_the_document_less_after_each_answer(maker: ExampleMaker, channel: str) -> None:
+    text = "".join(f"The code of room {number} is {number * 37}. " for number in range(40))
+    turns = tuple(TrainingTurn(f"Which code has {number}?", f"{number * 37}") for number in range(4))
+    tight = replace(maker, budget=ContextBudget(max_context_tokens=260))
+    example = made(tight, "answer", TrainingRecord(text, turns), channel)
+    said = [answer.removesuffix("<|endoftext|>") for answer in learned(tight, example)]
+    assert said and set(said) <= {turn.answer for turn in turns}
+
+
+def test_a_template_that_leaves_earlier_reasoning_out(processor: HybridCtxProcessor, maker: ExampleMaker) -> None:
+    """As those of reasoning models do: one answer is learned, as it is said."""
+    other = copy(processor)
+    other.chat_template = processor.chat_template.replace(
+        "{% generation %}{{ message.content if", "{% generation %}{{ message.content.split('</think>')[-1] if"
+    )
+    forgetful = replace(maker, processor=other)
+    (said,) = learned(forgetful, made(forgetful, "quote"))
+    assert said in (
+        "<think>The code of room 7 is 42</think>42<|endoftext|>",
+        "<think>room 7</think>room 7<|endoftext|>",
+    )
+    dialogue = TrainingRecord(
+        "", (TrainingTurn("One?", "<think>a</think>b"), TrainingTurn("Two?", "<think>c</think>d"))
+    )
+    assert learned(forgetful, made(forgetful, "chat", dialogue)) == ["<think>c</think>d<|endoftext|>"]
 
 
 def test_what_does_not_fit_is_not_used(maker: ExampleMaker) -> None:

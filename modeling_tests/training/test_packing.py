@@ -113,7 +113,7 @@ def test_gradient_checkpointing_packs_alike(attention):
     examples = make_examples()
     _, loss = separately(model, examples)
     expected = gradients(model, loss)
-    in_attention(model, attention).gradient_checkpointing_enable()
+    in_attention(model, attention).activation_checkpointing_enable()
     found = gradients(model, model(**DataCollatorWithPacking(model.config)(examples)).loss)
     for name, gradient in expected.items():
         assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-6, name
@@ -305,7 +305,7 @@ def test_trainer_learns_from_packed_documents_what_it_learns_from_separate_ones(
         optim="sgd",
         lr_scheduler_type="constant",
         max_grad_norm=0,
-        gradient_checkpointing=gradient_checkpointing,
+        activation_checkpointing=gradient_checkpointing,
         dataloader_num_workers=1,
         use_cpu=True,
         report_to="none",

@@ -55,10 +55,12 @@ def test_squad(tmp_path: Path) -> None:
         row | {"answers": {"text": [], "answer_start": []}},
         row | {"answers": {"text": ["42"], "answer_start": [3]}},
     ]
-    (right, absent), count = records(tmp_path, "squad", *rows)
-    assert right.source == "q"
-    assert right.turns == (TrainingTurn("Which code?", "42", ((12, 14),)),)
-    assert absent.turns[0].answer == "not in the document"
+    (record,), count = records(
+        tmp_path, "squad", *rows, row | {"context": "Another.", "answers": rows[1]["answers"]}, limit=1
+    )
+    assert record.source == "q"  # of neighbours about one text
+    right = TrainingTurn("Which code?", "42", ((12, 14),))
+    assert record.turns == (right, TrainingTurn("Which code?", "not in the document"))
     assert dict(count.unused) == {"the answer does not stand where the row says": 1}
 
 

@@ -12,16 +12,17 @@ import torch
 import torch.nn.functional as F
 import yaml
 from command_line import run
-from safetensors.torch import load_file
+from training_runs import CONTEXT, config, weights_of
 
 from transformers_hybridctx import DataCollatorWithPacking, HybridCtxForCausalLM, HybridCtxProcessor
 from transformers_hybridctx.training.config import TrainingConfig
+from transformers_hybridctx.training.losses import chunked_loss, label_losses
 from transformers_hybridctx.training.objectives import IGNORE
 from transformers_hybridctx.training.readers.registry import DataSource
 from transformers_hybridctx.training.run import run_training
-from transformers_hybridctx.training.trainer import WeightedPacking, chunked_loss, part_of
-
-CONTEXT = "It was the best of times. The code of room 7 is 42. It was the worst of times. "
+from transformers_hybridctx.training.tables import record_table, split_by_document
+from transformers_hybridctx.training.trainer import part_of
+from transformers_hybridctx.training.weighting import LongContextWeights, WeightedPacking
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_the_loss_in_chunks_is_the_loss(fresh_model: Any, processor: HybridCtxPr
     expected.backward()
     gradients = {name: one.grad.clone() for name, one in fresh_model.named_parameters() if one.grad is not None}
     fresh_model.zero_grad()
-    loss = chunked_loss(fresh_model, fresh_model, batch, labels, weights, chunk)
+    loss = chunked_loss(fresh_model, fresh_model, batch, labels, weights, chunk) / weights.sum()
     loss.backward()
     torch.testing.assert_close(loss, expected)
     for name, one in fresh_model.named_parameters():
@@ -63,60 +64,60 @@ def test_each_example_weighs_the_same(fresh_model: Any, processor: HybridCtxProc
     weights, asked = batch["label_weights"][0], batch["labels"][0] != IGNORE
     begins = (batch["position_ids"][0, 0] == 0).cumsum(0)
     assert weights[~asked].eq(0).all()
-    torch.testing.assert_close(
-        torch.stack([weights[begins == 1].sum(), weights[begins == 2].sum()]), torch.ones(2) / 2
-    )
+    torch.testing.assert_close(torch.stack([weights[begins == 1].sum(), weights[begins == 2].sum()]), torch.ones(2))
     tokens = packed(fresh_model, processor, "token")["label_weights"][0]
-    torch.testing.assert_close(tokens[asked], torch.full((8,), 1 / 8))
+    torch.testing.assert_close(tokens[asked], torch.ones(8))
     labels = batch.pop("labels")
     shares = batch.pop("label_weights")
     logits = fresh_model(**batch).logits[0]
     losses = F.cross_entropy(logits[:-1], labels[0, 1:], reduction="none", ignore_index=IGNORE)
-    expected = (losses[begins[1:] == 1].sum() / 2 + losses[begins[1:] == 2].sum() / 6) / 2
+    expected = losses[begins[1:] == 1].sum() / 2 + losses[begins[1:] == 2].sum() / 6
     torch.testing.assert_close(chunked_loss(fresh_model, fresh_model, batch, labels, shares, 3), expected)
+
+
+def test_labels_that_the_long_context_makes_likelier_weigh_more(
+    fresh_model: Any, processor: HybridCtxProcessor
+) -> None:
+    """The formula of LongCE, one label after the other: probable behind all of it, over behind little text."""
+    context, most = 5, 1.2
+    settings = LongContextWeights(context_tokens=context, stride=3, most=most)
+    features = processor(document=CONTEXT, question="Which code?", return_tensors="pt")
+    labels = features["input_ids"].clone()
+    labels[:, :-8] = IGNORE
+    labels[:, -4] = IGNORE
+    example = {**features, "labels": labels}
+    pack = DataCollatorWithPacking(fresh_model.config)
+    batch = WeightedPacking(pack, "token", settings)([example, example])
+    short = batch.pop("short")
+    asked = [int(label) for label in labels[0] if label != IGNORE] * 2
+    assert [int(label) for label in short["labels"][0] if label != IGNORE] == asked
+    assert "pixel_values" not in short and fresh_model.config.image_token_id not in short["input_ids"]
+    found = label_losses(fresh_model, fresh_model, short, short.pop("labels"), 2)
+    text = [int(token) for token in features["input_ids"][0] if token != fresh_model.config.image_token_id]
+    with torch.no_grad():
+        weighed = []
+        logits = fresh_model(**pack([example])).logits[0]
+        for place in range(1, 9):
+            if place == 4:
+                continue
+            target = text[-place]
+            long = F.cross_entropy(logits[-place - 1], torch.tensor(target))
+            # windows begin at the first label, and anew at the first one three tokens or more later
+            start = next(first for first in (2, 5, 8) if place <= first)
+            window = torch.tensor([text[len(text) - start - context : len(text) - place]])
+            alone = fresh_model(input_ids=window).logits[0, -1]
+            less = F.cross_entropy(alone, torch.tensor(target))
+            torch.testing.assert_close(found[len(asked) // 2 - len(weighed) - 1], less, rtol=1e-4, atol=1e-4)
+            weighed.append(min(float((less - long).exp()), most) * float(long))
+    labels, weights = batch.pop("labels"), batch.pop("label_weights")
+    loss = chunked_loss(fresh_model, fresh_model, batch, labels, weights, 3, found, most)
+    assert loss.item() == pytest.approx(2 * sum(weighed), rel=1e-4)
 
 
 def test_parts_by_their_names() -> None:
     found = ["model.visual.blocks.0.attn.qkv.weight", "model.language_model.norm.weight", "model.phi.up.weight"]
     assert [part_of(name) for name in found] == ["vision", "decoder", "phi"]
     assert part_of("base_model.model.model.visual.patch_embed.proj.weight") == "vision"
-
-
-def config(tmp_path: Path, checkpoint: Path, **fields: Any) -> Path:
-    data = tmp_path / "data.jsonl"
-    rows = [
-        {"context": f"{CONTEXT}{number}", "question": "Which code?", "answer": "42", "evidence": [[48, 50]]}
-        for number in range(12)
-    ]
-    data.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"text": " "}]))
-    trainer = {
-        "max_steps": 6,
-        "per_device_train_batch_size": 2,
-        "learning_rate": 1e-3,
-        "save_steps": 2,
-        "logging_steps": 2,
-        "use_cpu": True,
-        "disable_tqdm": True,
-        **fields.pop("trainer", {}),
-    }
-    given = {
-        "output_dir": str(tmp_path / "out"),
-        "model": str(checkpoint),
-        "data": [{"reader": "json_lines", "path": str(data)}],
-        "objectives": {"answer": 2, "quote": 1, "read_back": 1},
-        "max_tokens": 700,
-        "held_out": 0.2,
-        "evaluation_examples": 2,
-        "trainer": trainer,
-        **fields,
-    }
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(given))
-    return path
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
 
 
 def test_a_run_that_goes_on_is_the_run_that_never_stopped(tmp_path: Path, checkpoint: Path) -> None:
@@ -156,6 +157,26 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(tmp_path: Path, checkp
     assert found.keys() == expected.keys()
     for name, one in expected.items():
         assert torch.equal(found[name], one), name
+
+
+def test_all_of_a_document_is_on_one_side(checkpoint: Path, tmp_path: Path) -> None:
+    files = []
+    for number in range(2):
+        rows = [{"context": f"Text {place // 2}.", "question": f"{place}?", "answer": "a"} for place in range(10)]
+        rows = rows[4:] + rows[:4] if number else [row for row in rows if row["question"] != "1?"]
+        files.append(tmp_path / f"{number}.jsonl")
+        files[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = [DataSource("json_lines", str(file)) for file in files]
+    tables = [record_table(source, tmp_path / f"table-{number}")[0] for number, source in enumerate(sources)]
+    parts = split_by_document(tables, 0.2)
+    held = [{row["context"] for row in part} for _, part in parts]
+    # the last of each file, and the same text wherever else it is
+    assert held == [{"Text 4.", "Text 1."}, {"Text 4.", "Text 1."}]
+    for train, part in parts:
+        assert {row["context"] for row in train} == {"Text 0.", "Text 2.", "Text 3."}
+        assert len(train) + len(part) == 5
+    assert [len(part) for _, part in split_by_document(tables, 0.0)] == [0, 0]
+    assert [len(part) for _, part in split_by_document(tables, 0.01)] == [2, 2]  # one of each, for the report
 
 
 def test_the_command_trains_reports_and_leaves_a_checkpoint(tmp_path: Path, checkpoint: Path) -> None:
@@ -209,6 +230,14 @@ def test_a_loss_that_is_no_number_stops_before_the_step(tmp_path: Path, checkpoi
         ({"trainer": {"max_steps": 0}}, "max_steps"),
         ({"trainer": {"report_to": ["wandb"]}}, "report_to"),
         ({"held_out": 1}, "held_out"),
+        ({"dtype": "int3"}, "int3"),
+        ({"long_context_weights": {"window": 3}}, "window.*context_tokens"),
+        ({"long_context_weights": {"stride": 0}}, "above 0"),
+        ({"distributed": {"fsdp": 2}}, "there is no fsdp;.*fsdp_size"),
+        ({"distributed": {"fsdp_size": 2}}, "save_only_model"),
+        ({"trainer": {"fsdp": True}}, "transformer_layer_cls_to_wrap.*Glm4vTextDecoderLayer"),
+        ({"trainer": {"load_best_model_at_end": True}}, "load_best_model_at_end.*eval_loss"),
+        ({"trainer": {"parallelism_config": {"cp_size": 2}}}, "context parallelism"),
     ],
 )
 def test_configs_that_make_no_sense_are_refused_by_name(
@@ -232,7 +261,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "training").glob("*.ya
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configs_to_start_from_have_fields_that_are_known(path: Path) -> None:
     given = yaml.safe_load(path.read_text())
-    given["trainer"] |= {"bf16": False, "fsdp": "", "use_cpu": True}  # which look for a GPU
+    given["trainer"] |= {"bf16": False, "fsdp": False, "use_cpu": True}  # which look for a GPU
     settings = TrainingConfig(**{**given, "data": tuple(DataSource(**one) for one in given["data"])})
     assert settings.arguments().max_steps == given["trainer"]["max_steps"]
     assert f"train recipes/training/{path.name}" in path.read_text()

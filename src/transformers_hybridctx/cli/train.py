@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,12 +28,19 @@ def train(
         settings = TrainingConfig.read(config)
         with stages.stage("train", has_bars=True):
             report = run_training(settings)
+        if int(os.environ.get("RANK", "0")):
+            return  # of the processes that torchrun starts, one tells
         picture = save_curves(report, Path(settings.output_dir))
     rows = []
     for source in report.data:
         unused = ", ".join(f"{count:,} {reason}" for reason, count in source["unused"].items())
+        made_of = f", of {source['used']:,} rows" if source["used"] != source["records"] else ""
         rows.append(
-            ("records", f"{source['used']:,} of {source['source']['path']}" + f"; not used: {unused}" * bool(unused))
+            (
+                "records",
+                f"{source['records']:,} of {source['source']['path']}{made_of}"
+                + f"; not used: {unused}" * bool(unused),
+            )
         )
     rows.append(("steps", f"{report.steps:,}"))
     for channel, loss in report.loss_after.items():

@@ -10,11 +10,13 @@ from typing import Any
 
 import yaml
 from transformers import TrainingArguments
+from transformers.distributed import DistributedConfig
 
 from .examples import CHANNELS
 from .objectives import OBJECTIVES
 from .readers.registry import DataSource
-from .trainer import PARTS, Weighting
+from .trainer import PARTS
+from .weighting import LongContextWeights, Weighting
 
 # Of TrainingArguments: what the kit decides.
 _DECIDED = {
@@ -22,6 +24,11 @@ _DECIDED = {
     "label_names": [],
     "report_to": [],
 }
+_REFUSED = {
+    "load_best_model_at_end": "every checkpoint is there; the log has eval_loss of each",
+    "parallelism_config": "context parallelism cannot split packed documents; distributed spreads the model",
+}
+_DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,17 @@ class TrainingConfig:
         max_tokens: longest example, answers included.
         styles: whether pages are drawn in styles at random.
         loss_weights: see [`WeightedPacking`].
+        long_context_weights: fields of [`LongContextWeights`] (LongCE); None: none.
         chunk_tokens: labels whose logits are held at a time.
         freeze: parts that do not learn: `vision`, `phi`, `decoder`.
         learning_rates: of parts, where they are not the trainer's.
         lora: fields of a `peft.LoraConfig`; None: all weights learn.
         load_in_4bit: with `lora`, the weights beneath are 4-bit (QLoRA).
+        dtype: of the weights: "float32", "bfloat16", "float16", or "auto", the checkpoint's own. None: "auto" beneath
+            adapters, else "float32", for steps of small learning rates are lost in bfloat16 weights; `trainer.bf16`
+            computes in bfloat16 with either.
+        attn_implementation: of the model, as in `from_pretrained`; "flash_attention_2" is what packing pays with.
+        distributed: fields of transformers' `DistributedConfig`, such as `fsdp_size`; None: none.
         held_out: part of the records that no step sees, from which the report's figures come.
         evaluation_examples: how many, for each channel; 0: none.
         seed: of data, styles and dropout.
@@ -60,11 +73,15 @@ class TrainingConfig:
     max_tokens: int = 8192
     styles: bool = False
     loss_weights: Weighting = "sequence"
+    long_context_weights: Mapping[str, Any] | None = None
     chunk_tokens: int = 2048
     freeze: tuple[str, ...] = ()
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     lora: Mapping[str, Any] | None = None
     load_in_4bit: bool = False
+    dtype: str | None = None
+    attn_implementation: str | None = None
+    distributed: Mapping[str, Any] | None = None
     held_out: float = 0.02
     evaluation_examples: int = 64
     seed: int = 0
@@ -86,6 +103,16 @@ class TrainingConfig:
             raise ValueError("load_in_4bit: 4-bit weights do not learn; give lora, too")
         if set(self.freeze) >= {"vision", "decoder"} and self.lora is None:
             raise ValueError(f"freeze={list(self.freeze)} leaves nothing to learn")
+        if self.dtype not in (None, *_DTYPES):
+            raise ValueError(f"dtype={self.dtype!r} is not {', '.join(_DTYPES)}")
+        _known("long_context_weights", self.long_context_weights or {}, LongContextWeights)
+        LongContextWeights(**self.long_context_weights or {})
+        _known("distributed", self.distributed or {}, DistributedConfig)
+        if self.distributed is not None and not self.trainer.get("save_only_model"):
+            raise ValueError(
+                "distributed: transformers saves no optimiser's state of a model that is spread when it is loaded, so "
+                "such a run cannot go on when it stops: say trainer.save_only_model: true, or use trainer.fsdp on GPUs"
+            )
         if not self.data:
             raise ValueError("data is empty: name a source")
         if int(self.trainer.get("max_steps", 0)) < 1:
@@ -121,9 +148,26 @@ class TrainingConfig:
         known = {one.name for one in fields(TrainingArguments)}
         if unknown := sorted(self.trainer.keys() - known):
             raise ValueError(f"trainer: transformers' TrainingArguments have no {', '.join(unknown)}")
+        for name in sorted(self.trainer.keys() & _REFUSED.keys()):
+            raise ValueError(f"trainer: {name} is not taken: {_REFUSED[name]}")
+        if self.trainer.get("fsdp") and not (self.trainer.get("fsdp_config") or {}).get(
+            "transformer_layer_cls_to_wrap"
+        ):
+            raise ValueError(
+                "trainer.fsdp: name what is spread, fsdp_config: {transformer_layer_cls_to_wrap: [...]}, and name the "
+                "decoder's layers alone (Glm4vTextDecoderLayer, GlmOcrTextDecoderLayer): with the tower's, processes of "
+                "other numbers of pages do not stay in step"
+            )
         if decided := sorted(self.trainer.keys() & {*_DECIDED, "output_dir", "seed"}):
             raise ValueError(f"trainer: {', '.join(decided)} is decided elsewhere; leave it out")
         return TrainingArguments(**{**_DECIDED, "output_dir": self.output_dir, "seed": self.seed, **self.trainer})
+
+
+def _known(name: str, given: Any, form: type) -> None:
+    known = {one.name for one in fields(form)}
+    if not isinstance(given, Mapping) or (unknown := sorted(given.keys() - known)):
+        told = ", ".join(unknown) if isinstance(given, Mapping) else repr(given)
+        raise ValueError(f"{name}: there is no {told}; there are {', '.join(sorted(known))}")
 
 
 def _source_of(given: Any) -> DataSource:

@@ -59,7 +59,10 @@ class ExampleMaker:
     quote_form: str = "<think>{evidence}</think>{answer}"
 
     def answer(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
-        """Every question about a document, one after another; a policy that looks at the question gets one, at random."""
+        """
+        Every question about a document, one after another; some of them, at random, where all are too long for
+        `max_tokens` or answers change what the next question is shown. A policy that looks at the question gets one.
+        """
         return self._conversation(record, record.turns, rng, style, channel)
 
     def quote(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
@@ -134,7 +137,10 @@ class ExampleMaker:
         if record.context:
             return self.answer(record, rng, style, channel)
         try:
-            return self._prompted(None, record.turns, record.system, "tokens")
+            try:
+                return self._prompted(None, record.turns, record.system, "tokens")
+            except _RetoldError:
+                return self._prompted(None, record.turns, record.system, "tokens", only_last=True)
         except _TooLongError:
             *earlier, last = record.turns
             if not earlier:
@@ -154,24 +160,43 @@ class ExampleMaker:
             raise UnusableRow("no question about a document")
         if len(turns) > 1 and channel == "both" and self.text_policy.looks_at_question:
             turns = [rng.choice(turns)]
-        return self._prompted(self._typeset(record.context, style), turns, record.system, channel)
+        document = self._typeset(record.context, style)
+        while True:
+            try:
+                return self._prompted(document, turns, record.system, channel)
+            except (_TooLongError, _RetoldError):
+                if len(turns) == 1:
+                    raise
+                kept = sorted(rng.sample(range(len(turns)), len(turns) // 2))
+                turns = [turns[number] for number in kept]
 
-    def _prompted(self, document: Any, turns: Sequence[TrainingTurn], system: str | None, channel: str) -> Example:
-        """One conversation; each answer, and the token that ends it, is learned."""
+    def _prompted(
+        self,
+        document: Any,
+        turns: Sequence[TrainingTurn],
+        system: str | None,
+        channel: str,
+        only_last: bool = False,
+    ) -> Example:
+        """
+        One conversation; each answer, or the last one alone, and the token that ends it, is learned.
+
+        Raises:
+            _RetoldError: an answer stands otherwise in the prompt of the next question than where it was given.
+            _TooLongError: no plan, or too many tokens.
+        """
         ids: list[int] = []
         labels: list[int] = []
         plan = None
-        for index, turn in enumerate(turns):
+        for index, turn in list(enumerate(turns))[-1 if only_last else 0 :]:
             history = [(one.question, one.answer) for one in turns[:index]]
             prompt, plan = self._prompt(document, turn.question, history, system, channel)
             if prompt[: len(ids)] != ids:
-                raise ValueError(
-                    "the chat template writes a turn otherwise once another one follows it, so answers in the midst of a "
-                    "conversation cannot be told apart: train with one question a record"
-                )
-            labels += [IGNORE] * (len(prompt) - len(ids))
-            if index:  # what ends an answer is what the template writes behind it
-                labels[len(ids)] = prompt[len(ids)] if prompt[len(ids)] in self._ends else IGNORE
+                raise _RetoldError("answers that the prompt of the next question has otherwise")
+            place = len(ids)
+            labels += [IGNORE] * (len(prompt) - place)
+            if place:  # what ends an answer is what the template writes behind it
+                labels[place] = prompt[place] if prompt[place] in self._ends else IGNORE
             answer = self._answer_ids(turn.answer)
             ids, labels = prompt + answer, labels + answer
         ids, labels = [*ids, self.end_token_id], [*labels, self.end_token_id]
@@ -238,6 +263,13 @@ class ExampleMaker:
 
 class _TooLongError(UnusableRow):
     """A record whose example is too long; its reason is counted."""
+
+
+class _RetoldError(UnusableRow):
+    """
+    A conversation whose earlier part is not what it was: templates of reasoning models leave the reasoning of earlier
+    answers out, and a budget leaves less for a document where more was said about it.
+    """
 
 
 _PAGES = ContextBudget(visual_share=1)

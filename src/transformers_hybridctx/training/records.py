@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -95,4 +95,23 @@ def usable(
             yield record
 
 
-__all__ = ["ReadCount", "TrainingRecord", "TrainingTurn", "UnusableRow", "usable"]
+def joined(records: Iterable[TrainingRecord]) -> Iterator[TrainingRecord]:
+    """Neighbours about the same document become one record with all their turns: several answers are learned at once."""
+    held: TrainingRecord | None = None
+    for record in records:
+        if held is not None and _are_of_one_document(held, record):
+            held = replace(held, turns=(*held.turns, *record.turns))
+            continue
+        if held is not None:
+            yield held
+        held = record
+    if held is not None:
+        yield held
+
+
+def _are_of_one_document(one: TrainingRecord, other: TrainingRecord) -> bool:
+    has_questions = bool(one.context.strip() and one.turns and other.turns)
+    return has_questions and one.context == other.context and one.system == other.system
+
+
+__all__ = ["ReadCount", "TrainingRecord", "TrainingTurn", "UnusableRow", "joined", "usable"]

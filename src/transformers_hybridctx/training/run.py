@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForImageTextToText, set_seed
+from transformers import AutoModelForImageTextToText, TrainerCallback, set_seed
+from transformers.distributed import DistributedConfig
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
@@ -21,14 +20,15 @@ from ..planning.policies.registry import resolve_text_policy
 from ..processing_hybridctx import HybridCtxProcessor
 from ..rendering.styles import StyleSampler
 from .config import TrainingConfig
-from .examples import CHANNELS, TrainingExamples
-from .objectives import Example, ExampleMaker
+from .examples import TrainingExamples
+from .held_out import HeldOutRecords
+from .objectives import ExampleMaker
 from .packing import DataCollatorWithPacking
 from .readers.registry import DataSource
-from .records import ReadCount
-from .trainer import HybridCtxTrainer, WeightedPacking, mean_loss, part_of
+from .tables import record_table, split_by_document
+from .trainer import HybridCtxTrainer, part_of
+from .weighting import LongContextWeights, WeightedPacking
 
-_LANGUAGE_TEXTS = 32
 _REPORT = "report.json"
 
 
@@ -38,7 +38,7 @@ class TrainingReport:
     What a training did.
 
     Attributes:
-        data: for each source, records used, and how many were not, by reason.
+        data: for each source, its records, the rows that they are made of, and how many were not used, by reason.
         steps: optimiser steps, those of earlier runs included.
         loss_before, loss_after: mean loss a label of held-out examples, by channel: `both`, `pages`, `tokens`.
         perplexity_before, perplexity_after: of held-out text as tokens, without a document: whether the language is kept.
@@ -56,27 +56,37 @@ class TrainingReport:
     def write(self, folder: Path) -> Path:
         """Write `report.json`."""
         path = folder / _REPORT
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        return path
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        return unfinished.replace(path)
 
 
 def run_training(config: TrainingConfig) -> TrainingReport:
     """
-    Train, or go on with a training that stopped: the same config and folder give the steps that are left.
+    Train, or go on with a training that stopped: the same config and folder give the steps that are left. Started by
+    torchrun in several processes, they train together.
 
     The model, its processor and `report.json` are in `config.output_dir` afterwards.
 
     Raises:
-        ValueError, OSError: data that cannot be read, or a config that does not fit the model, before a step is taken.
+        ValueError, OSError: data that cannot be read, or a config that does not fit the model, before a step is taken;
+            or a checkpoint that cannot be written. Earlier ones are sound.
         FloatingPointError: the loss is not a number; checkpoints before that are sound.
     """
     set_seed(config.seed)
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     arguments = config.arguments()
+    last = get_last_checkpoint(str(folder))
+    if last is not None and arguments.save_only_model:
+        raise ValueError(
+            f"{folder} has checkpoints of a run that saved its model only, which cannot go on: name another output_dir, "
+            f"and model: {last} to begin with its weights"
+        )
     report = TrainingReport()
-    tables = [_table(source, folder / "data" / f"{number}", report) for number, source in enumerate(config.data)]
-    parts = [_split(table, config) for table in tables]
+    with arguments.main_process_first(desc="reading the data"):
+        tables = [_counted(source, folder / "data" / f"{number}", report) for number, source in enumerate(config.data)]
+    parts = split_by_document(tables, config.held_out)
     processor = HybridCtxProcessor.from_pretrained(config.model or BUNDLED_CHECKPOINT)
     model = _model(config)
     maker = _maker(config, processor, model)
@@ -92,73 +102,77 @@ def run_training(config: TrainingConfig) -> TrainingReport:
         styles=StyleSampler(base=processor.render_config) if config.styles else None,
         unused_path=folder / "unused_records.jsonl",
     )
-    pack = WeightedPacking(DataCollatorWithPacking(base_model(model).config, config.max_tokens), config.loss_weights)
+    pack = DataCollatorWithPacking(base_model(model).config, config.max_tokens)
+    held_out = HeldOutRecords(
+        [held for _, held in parts],
+        maker,
+        config.objectives,
+        config.evaluation_examples,
+        config.seed + 1,
+        pack,
+        config.chunk_tokens,
+    )
+    long_context = None if config.long_context_weights is None else LongContextWeights(**config.long_context_weights)
     trainer = HybridCtxTrainer(
         model,
         arguments,
         train_dataset=examples,
-        data_collator=pack,
+        eval_dataset=examples,  # is asked for, and what is measured is held_out
+        data_collator=WeightedPacking(pack, config.loss_weights, long_context),
         processing_class=processor,
         chunk_tokens=config.chunk_tokens,
         part_rates=config.learning_rates,
+        held_out=held_out,
+        most_weight=long_context.most if long_context else 1.0,
     )
-    held_out = [row for _, held in parts for row in held]
-    last = get_last_checkpoint(str(folder))
-    if last is None:
-        report.loss_before, report.perplexity_before = _figures(config, model, maker, pack, held_out)
-        report.write(folder)
-    else:
-        earlier = json.loads((folder / _REPORT).read_text(encoding="utf-8")) if (folder / _REPORT).exists() else {}
-        report.loss_before = earlier.get("loss_before", {})
-        report.perplexity_before = earlier.get("perplexity_before")
+    if last is not None and (folder / _REPORT).exists():
+        earlier = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+        report.loss_before, report.perplexity_before = earlier["loss_before"], earlier["perplexity_before"]
+    trainer.add_callback(_MeasuresBefore(trainer, report, folder))
     trainer.train(resume_from_checkpoint=last)
-    report.loss_after, report.perplexity_after = _figures(config, model, maker, pack, held_out)
+    after = trainer.measure()
+    report.loss_after, report.perplexity_after = dict(after.losses), after.perplexity
     report.steps, report.log = trainer.state.global_step, trainer.state.log_history
+    trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
-        trainer.save_model(str(folder))
         processor.save_pretrained(folder)
         report.write(folder)
     return report
 
 
-def _table(source: DataSource, folder: Path, report: TrainingReport) -> Any:
-    """A source's records as a table on disk, read once: any of them can be looked up by number from then on."""
-    from datasets import Dataset, load_from_disk
+class _MeasuresBefore(TrainerCallback):
+    """Measures the weights that a training begins with: when the trainer has spread them over its devices."""
 
-    counts = folder.with_suffix(".json")
-    if not counts.exists():
-        count = ReadCount()
+    def __init__(self, trainer: HybridCtxTrainer, report: TrainingReport, folder: Path) -> None:
+        self._trainer, self._report, self._folder = trainer, report, folder
 
-        def rows() -> Iterator[dict[str, Any]]:
-            yield from (record.as_row() for record in source.records(count))
-
-        table = Dataset.from_generator(rows, cache_dir=str(folder / "cache"), fingerprint=f"records-{folder.name}")
-        table.save_to_disk(str(folder))
-        # written last: a reading that stopped is begun anew
-        counts.write_text(json.dumps({"source": asdict(source), "used": count.used, "unused": dict(count.unused)}))
-    found = json.loads(counts.read_text())
-    if found["source"] != asdict(source):
-        raise ValueError(
-            f"{folder} holds the records of {found['source']}, not of {asdict(source)}: name another output_dir"
-        )
-    report.data.append(found)
-    return load_from_disk(str(folder))
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step:
+            return
+        before = self._trainer.measure()
+        self._report.loss_before, self._report.perplexity_before = dict(before.losses), before.perplexity
+        if state.is_world_process_zero:
+            self._report.write(self._folder)
 
 
-def _split(table: Any, config: TrainingConfig) -> tuple[Any, Any]:
-    """(for training, held out); all that is made of one document is on one side."""
-    numbers = list(range(len(table)))
-    border = len(table) - round(len(table) * config.held_out)
-    return table.select(numbers[:border]), table.select(numbers[border:])
+def _counted(source: DataSource, path: Path, report: TrainingReport) -> Any:
+    table, counts = record_table(source, path)
+    report.data.append(counts)
+    return table
 
 
 def _model(config: TrainingConfig) -> Any:
-    quantized = (
-        {"quantization_config": four_bit_config(config.model or BUNDLED_CHECKPOINT)} if config.load_in_4bit else {}
-    )
-    model = AutoModelForImageTextToText.from_pretrained(config.model or BUNDLED_CHECKPOINT, **quantized)
-    for name, parameter in model.named_parameters():
-        if part_of(name) in config.freeze:
+    name = config.model or BUNDLED_CHECKPOINT
+    settings: dict[str, Any] = {"dtype": config.dtype or ("float32" if config.lora is None else "auto")}
+    if config.load_in_4bit:
+        settings["quantization_config"] = four_bit_config(name)
+    if config.attn_implementation is not None:
+        settings["attn_implementation"] = config.attn_implementation
+    if config.distributed is not None:
+        settings["distributed_config"] = DistributedConfig(**config.distributed)
+    model = AutoModelForImageTextToText.from_pretrained(name, **settings)
+    for parameter_name, parameter in model.named_parameters():
+        if part_of(parameter_name) in config.freeze:
             parameter.requires_grad_(False)
     if config.lora is None:
         return model
@@ -184,41 +198,6 @@ def _maker(config: TrainingConfig, processor: HybridCtxProcessor, model: Any) ->
         end,
         borders,
     )
-
-
-def _figures(
-    config: TrainingConfig, model: Any, maker: ExampleMaker, pack: WeightedPacking, rows: Sequence[Any]
-) -> tuple[dict[str, float], float | None]:
-    """(mean loss a label by channel, perplexity of text) of held-out records."""
-    if not rows or not config.evaluation_examples:
-        return {}, None
-    losses = {}
-    for channel in CHANNELS:
-        found = TrainingExamples(
-            [rows],
-            [1.0],
-            maker,
-            objectives=config.objectives,
-            channels={channel: 1.0},
-            length=config.evaluation_examples,
-            seed=config.seed + 1,
-        )
-        batches = [pack([example]) for example in _tried(found)]
-        if batches:
-            losses[channel] = mean_loss(model, batches, config.chunk_tokens)
-    texts = [text for row in rows if (text := row["context"] or " ".join(turn["answer"] for turn in row["turns"]))]
-    encode, least = maker.processor.encoder, 16
-    pieces = [encode([text[: 4 * config.max_tokens]])[0][: config.max_tokens] for text in texts[:_LANGUAGE_TEXTS]]
-    packed = [pack([{"input_ids": ids, "labels": ids}]) for ids in pieces if len(ids) >= least]
-    return losses, math.exp(mean_loss(model, packed, config.chunk_tokens)) if packed else None
-
-
-def _tried(examples: TrainingExamples) -> Iterator[Example]:
-    for index in range(len(examples)):
-        try:
-            yield examples[index]
-        except ValueError:
-            return  # none of the held-out records can be used for this
 
 
 __all__ = ["TrainingReport", "run_training"]

@@ -1,52 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`HybridCtxTrainer`: transformers' Trainer with what long documents need of a loss, of learning rates and of a log."""
+"""`HybridCtxTrainer`: transformers' Trainer with what long documents need of a loss, of learning rates, of a log, and of
+files that a killed process or a full disk cannot damage.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from torch.utils.data import SequentialSampler
-from transformers import Trainer
+from transformers import Trainer, TrainerControl
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
-from .objectives import IGNORE
-from .packing import DataCollatorWithPacking
+from .held_out import HeldOutFigures, HeldOutRecords
+from .losses import chunked_loss, label_losses
 
-Weighting = Literal["token", "sequence"]
 PARTS = {"vision": "model.visual.", "phi": "model.phi.", "decoder": ""}
 """Parts of a model that can be frozen or have learning rates of their own: what their parameters' names begin with."""
 
-
-class WeightedPacking:
-    """
-    Packs examples ([`DataCollatorWithPacking`]) and says what each label weighs, as `label_weights` float32 `[1, total]`.
-
-    Args:
-        weighting: "token": each label the same. "sequence": each example the same, however long its answers are
-            (LongAlign, arXiv 2401.18058, section 3.2): labels of an example with n of them weigh 1 / n.
-    """
-
-    def __init__(self, pack: DataCollatorWithPacking, weighting: Weighting) -> None:
-        self._pack, self._weighting = pack, weighting
-
-    def __call__(self, features: list[Mapping[str, Any]]) -> dict[str, Any]:
-        batch = self._pack(features)
-        labels = batch["labels"][0]
-        asked = labels != IGNORE
-        weights = asked.float()
-        if self._weighting == "sequence":
-            begins = batch["position_ids"][0, 0] == 0
-            example = begins.cumsum(0) - 1
-            count = torch.zeros(int(example[-1]) + 1).index_add_(0, example, weights)
-            weights = weights / count.clamp(min=1)[example]
-        batch["label_weights"] = (weights / weights.sum().clamp(min=1e-30))[None]
-        return batch
+_UNFINISHED = "unfinished"
 
 
 class HybridCtxTrainer(Trainer):
@@ -55,24 +35,45 @@ class HybridCtxTrainer(Trainer):
         chunk_tokens: the loss is computed for so many labels at a time, and anew for their gradients: logits of a long
             sequence are never held whole.
         part_rates: learning rates of parts of the model (`PARTS`); what is not named has the arguments' own.
+        held_out: what `evaluate` measures; None: nothing.
+        most_weight: of a label, where batches have `short` ones ([`LongContextWeights`]).
     """
 
+    # each label weighs the same however its batch is spread over processes and accumulated batches
+    loss_is_scaled_for_ga = True
+
     def __init__(
-        self, *args: Any, chunk_tokens: int = 2048, part_rates: Mapping[str, float] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        chunk_tokens: int = 2048,
+        part_rates: Mapping[str, float] | None = None,
+        held_out: HeldOutRecords | None = None,
+        most_weight: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        # the loss is a mean over its batch already, so accumulated batches are averaged
-        self.model_accepts_loss_kwargs = False
-        self._chunk_tokens = chunk_tokens
+        self._chunk_tokens, self._most_weight = chunk_tokens, most_weight
         self._part_rates = dict(part_rates or {})
+        self._held_out = held_out
+        self._folder: str | None = None
         self._seen: Counter[str] = Counter()
         self._since = time.perf_counter()
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        labels, weights = inputs.pop("labels"), inputs.pop("label_weights")
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        labels, weights, short = inputs.pop("labels"), inputs.pop("label_weights"), inputs.pop("short", None)
         self._seen["tokens"] += labels.numel()
         self._seen["pages"] += len(inputs.get("image_grid_thw", ()))
-        loss = chunked_loss(self.accelerator.unwrap_model(model), model, inputs, labels, weights, self._chunk_tokens)
+        unwrapped = self.accelerator.unwrap_model(model)
+        losses = None
+        if short is not None:
+            losses = label_losses(unwrapped, model, short, short.pop("labels"), self._chunk_tokens)
+        total = chunked_loss(unwrapped, model, inputs, labels, weights, self._chunk_tokens, losses, self._most_weight)
+        if num_items_in_batch is None:
+            loss = total / weights.sum().clamp(min=1e-30)
+        else:  # gradients are averaged over processes
+            loss = total * self.accelerator.num_processes / num_items_in_batch
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"the loss of step {self.state.global_step + 1} is {loss.item()}: no step was taken, and what was saved "
@@ -80,6 +81,13 @@ class HybridCtxTrainer(Trainer):
                 "instead of float16, or with another seed, which leaves this batch out"
             )
         return (loss, {"loss": loss}) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor | None:
+        """What all labels of a step weigh: over its accumulated batches, and those of other processes."""
+        if not batch_samples:
+            return None
+        total = sum(batch["label_weights"].sum() for batch in batch_samples)
+        return self.accelerator.gather(torch.as_tensor(total).to(device)).sum().clamp(min=1e-30)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)
@@ -102,10 +110,64 @@ class HybridCtxTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
             seconds = max(time.perf_counter() - self._since, 1e-9)
-            logs = logs | {f"{name}_per_second": round(count / seconds, 1) for name, count in self._seen.items()}
+            seen = torch.tensor([self._seen[name] for name in ("tokens", "pages")], device=self.accelerator.device)
+            seen = self.accelerator.reduce(seen, reduction="sum").tolist()
+            rates = (round(count / seconds, 1) for count in seen)
+            logs = logs | dict(zip(("tokens_per_second", "pages_per_second"), rates, strict=True))
             self._seen.clear()
             self._since = time.perf_counter()
         super().log(logs, *args, **kwargs)
+
+    def measure(self) -> HeldOutFigures:
+        """Figures of the records that are held out, of the weights as they are."""
+        if self._held_out is None:
+            return HeldOutFigures()
+        return self._held_out.measure(self.model_wrapped, self.accelerator)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The figures of [`measure`], logged: `eval_loss` of each channel and their mean, `eval_perplexity`."""
+        figures = self.measure()
+        found = {f"{metric_key_prefix}_loss_{channel}": loss for channel, loss in figures.losses.items()}
+        if found:
+            found[f"{metric_key_prefix}_loss"] = sum(found.values()) / len(found)
+        if figures.perplexity is not None:
+            found[f"{metric_key_prefix}_perplexity"] = figures.perplexity
+        self.log(dict(found))
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._folder or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint beside the others, and give it its name when all of it is there."""
+        folder = Path(super()._get_output_dir(trial))
+        unfinished, name = folder / _UNFINISHED, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+        self.accelerator.wait_for_everyone()
+        self._folder = str(unfinished)
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            last = get_last_checkpoint(str(folder))
+            raise OSError(
+                f"the checkpoint of step {self.state.global_step} could not be written to {folder}: {error}. "
+                + (f"{last} is sound" if last else "None was saved before")
+                + ". Make room there (save_total_limit keeps fewer checkpoints), and call again to go on"
+            ) from error
+        finally:
+            self._folder = None
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            os.replace(unfinished / name, folder / name)
+            unfinished.rmdir()
+            rotate_checkpoints(str(folder), self.args.save_total_limit)
+        self.accelerator.wait_for_everyone()
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
         # the order is the examples' own, see TrainingExamples
@@ -118,63 +180,4 @@ def part_of(name: str) -> str:
     return next(part for part, prefix in PARTS.items() if name.startswith(prefix))
 
 
-def chunked_loss(
-    unwrapped: Any, model: Any, inputs: dict[str, Any], labels: Tensor, weights: Tensor, chunk_tokens: int
-) -> Tensor:
-    """
-    The weighted sum of the labels' cross entropies, computed for `chunk_tokens` labels at a time.
-
-    Args:
-        unwrapped: the model without the wrappers of several devices, whose output layer is used.
-        model: what is called.
-        labels: int64 `[1, total]`, not shifted; weights: float `[1, total]`, of them.
-    """
-    hidden = _last_hidden_state(unwrapped, model, inputs)
-    asked = (labels[:, 1:] != IGNORE)[0]
-    states, targets, shares = hidden[0, :-1][asked], labels[0, 1:][asked], weights[0, 1:][asked]
-    head = unwrapped.get_output_embeddings()
-
-    def part(states: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
-        return (F.cross_entropy(head(states).float(), targets, reduction="none") * shares).sum()
-
-    loss = hidden.sum() * 0.0  # so that a batch without labels has gradients, of zero
-    for start in range(0, len(targets), chunk_tokens):
-        pieces = (each[start : start + chunk_tokens] for each in (states, targets, shares))
-        loss = loss + checkpoint(part, *pieces, use_reentrant=False)
-    return loss
-
-
-def _last_hidden_state(unwrapped: Any, model: Any, inputs: dict[str, Any]) -> Tensor:
-    """The decoder's last hidden states, through whatever wraps the model: of its outputs, logits are the head's input."""
-    kept: dict[str, Tensor] = {}
-    head = unwrapped.get_output_embeddings()
-
-    def keep(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor]:
-        kept["states"] = arguments[0]
-        return (arguments[0][:, -1:],)  # one token's logits are computed, and not used
-
-    hook = head.register_forward_pre_hook(keep)
-    try:
-        model(**inputs)
-    finally:
-        hook.remove()
-    return kept["states"]
-
-
-def mean_loss(model: Any, batches: Sequence[dict[str, Any]], chunk_tokens: int = 2048) -> float:
-    """The mean loss a label, without gradients."""
-    total = count = 0.0
-    model.eval()
-    with torch.no_grad():
-        for batch in batches:
-            inputs = {
-                name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in batch.items()
-            }
-            labels, weights = inputs.pop("labels"), inputs.pop("label_weights")
-            number = int((labels[:, 1:] != IGNORE).sum())
-            total += chunked_loss(model, model, inputs, labels, weights, chunk_tokens).item() * number
-            count += number
-    return total / max(count, 1.0)
-
-
-__all__ = ["PARTS", "HybridCtxTrainer", "WeightedPacking", "Weighting", "chunked_loss", "mean_loss", "part_of"]
+__all__ = ["PARTS", "HybridCtxTrainer", "part_of"]

@@ -47,20 +47,25 @@ class Qasper(Suite):
         return max(token_f1(said, normalize_answer(one).split()) for one in sample.answer)
 
 
-def _samples_of(row: Row) -> list[Sample]:
+def paper_of(row: Row) -> str:
+    """The text of a row's paper: title, abstract, sections."""
     sections = zip(row["full_text"]["section_name"], row["full_text"]["paragraphs"], strict=True)
     parts = [row["title"], row["abstract"], *("\n".join([name or "", *texts]) for name, texts in sections)]
-    paper = "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _samples_of(row: Row) -> list[Sample]:
+    paper = paper_of(row)
     samples = []
     for question, annotated in zip(row["qas"]["question"], row["qas"]["answers"], strict=True):
-        read = [_answer_of(one) for one in annotated["answer"]]
+        read = [answer_of(one) for one in annotated["answer"]]
         samples.append(
             Sample(paper, _QUESTION.format(question=question), "", tuple(text for _, text in read), read[0][0], 128)
         )
     return samples
 
 
-def _answer_of(answer: Row) -> tuple[str, str]:
+def answer_of(answer: Row) -> tuple[str, str]:
     """An annotator's kind of answer, and the answer in words."""
     if answer["unanswerable"]:
         return "none", "Unanswerable"
@@ -71,4 +76,4 @@ def _answer_of(answer: Row) -> tuple[str, str]:
     return "boolean", "Yes" if answer["yes_no"] else "No"
 
 
-__all__ = ["Qasper"]
+__all__ = ["Qasper", "answer_of", "paper_of"]

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..records import TrainingRecord, TrainingTurn, UnusableRow
 
-_ABSENT = "not in the document"
+ABSENT = "not in the document"
+"""The answer where a document has none."""
 
 
 def squad_record_of(row: dict[str, Any]) -> TrainingRecord:
@@ -17,7 +18,7 @@ def squad_record_of(row: dict[str, Any]) -> TrainingRecord:
     """
     texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
     if not texts:
-        return TrainingRecord(row["context"], (TrainingTurn(row["question"], _ABSENT),), None, row["id"])
+        return TrainingRecord(row["context"], (TrainingTurn(row["question"], ABSENT),), None, row["id"])
     answer, start = texts[0], starts[0]
     if row["context"][start : start + len(answer)] != answer:
         raise UnusableRow("the answer does not stand where the row says")

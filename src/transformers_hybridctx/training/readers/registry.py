@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..records import ReadCount, TrainingRecord, usable
+from ..records import ReadCount, TrainingRecord, joined, usable
 from . import extractive_qa, json_lines, longalign, prolong, ultrachat
 from .sources import rows_of
 
@@ -56,7 +56,7 @@ class DataSource:
 
     def records(self, count: ReadCount) -> Iterator[TrainingRecord]:
         """The records, counted."""
-        found = usable(self._rows(), READERS[self.reader], self.path, count)
+        found = joined(usable(self._rows(), READERS[self.reader], self.path, count))
         for number, record in enumerate(found):
             if number == self.limit:
                 return

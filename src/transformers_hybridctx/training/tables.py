@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of a source as a table on disk, read once, so that each can be looked up by number; and which are held out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from .readers.registry import DataSource
+from .records import ReadCount, TrainingRecord
+
+
+def record_table(source: DataSource, path: Path) -> tuple[Any, dict[str, Any]]:
+    """
+    The records of a source, a row each as [`TrainingRecord.as_row`] makes it, and what was counted: `source`, `records`,
+    `used` rows and `unused` ones by reason.
+
+    They are read if they are not there yet: into `path` with the ending `.arrow`, and then `.json` with the counts.
+    Reading that is cut off is begun anew by the next call; several processes may call at once.
+
+    Raises:
+        ValueError: the table there is that of another source.
+    """
+    from datasets import Dataset
+
+    counts, table = path.with_suffix(".json"), path.with_suffix(".arrow")
+    if not counts.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _read_into(source, table, counts)
+    found = json.loads(counts.read_text(encoding="utf-8"))
+    if found["source"] != asdict(source):
+        raise ValueError(
+            f"{table} holds the records of {found['source']}, not of {asdict(source)}: name another output_dir"
+        )
+    return Dataset.from_file(str(table)), found
+
+
+def _read_into(source: DataSource, table: Path, counts: Path) -> None:
+    from datasets.arrow_writer import ArrowWriter
+
+    count, number = ReadCount(), 0
+    unfinished = table.with_name(f"{table.name}.{os.getpid()}.unfinished")
+    try:
+        with ArrowWriter(path=str(unfinished), features=_features(), writer_batch_size=100) as writer:
+            for record in source.records(count):
+                writer.write(record.as_row())
+                number += 1
+            writer.finalize()
+        unfinished.replace(table)
+        unfinished.write_text(
+            json.dumps({"source": asdict(source), "records": number, "used": count.used, "unused": count.unused})
+        )
+        unfinished.replace(counts)  # comes last: without it the table is read anew
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _features() -> Any:
+    from datasets import Features, List, Value
+
+    # Given, for what is empty in the first rows has no type otherwise.
+    text = Value("large_string")
+    turn = {"question": text, "answer": text, "evidence": List(List(Value("int64")))}
+    return Features({"context": text, "turns": List(turn), "system": text, "source": text})
+
+
+def split_by_document(tables: Sequence[Any], held_out: float) -> list[tuple[Any, Any]]:
+    """
+    (for training, held out) of each table: the last documents of each, and whatever else is about these very documents.
+
+    Args:
+        held_out: part of each table's documents; where that is above 0, at least one of two or more.
+    """
+    documents = [[_document_of(row) for row in table] for table in tables]
+    held: set[bytes] = set()
+    for names in documents:
+        distinct = list(dict.fromkeys(names))
+        number = max(round(len(distinct) * held_out), int(held_out > 0 and len(distinct) > 1))
+        held.update(distinct[len(distinct) - number :])
+    parts = []
+    for table, names in zip(tables, documents, strict=True):
+        sides: tuple[list[int], list[int]] = ([], [])
+        for number, name in enumerate(names):
+            sides[name in held].append(number)
+        parts.append((table.select(sides[False]), table.select(sides[True])))
+    return parts
+
+
+def _document_of(row: dict[str, Any]) -> bytes:
+    """What tells documents apart; a dialogue without one is known by its first question."""
+    text = row["context"] if row["context"].strip() else TrainingRecord.of_row(row).turns[0].question
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+__all__ = ["record_table", "split_by_document"]
