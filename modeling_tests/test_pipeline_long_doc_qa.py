@@ -423,7 +423,11 @@ pipe(question="What?", document="A short document.", budget={{"visual_share": 0}
             ValueError,
             "unknown text policy 'best'; known policies: anchors, attention, bm25, full",
         ),
-        ({"fusion_order": "shuffled"}, ValueError, "fusion_order='shuffled' is not 'pages_first' or 'tokens_first'"),
+        (
+            {"fusion_order": "shuffled"},
+            ValueError,
+            "fusion_order='shuffled' is not one of 'pages_first', 'tok",
+        ),
         ({"budget": {"max_tokens": 7}}, ValueError, "unknown ContextBudget field 'max_tokens'; known fields: max_con"),
         ({"budget": 7}, TypeError, "budget must be a ContextBudget, a dict of its fields, or None, not 7"),
         ({"budget": {"visual_share": 2}}, ValueError, "visual_share=2 must be between 0 and 1"),

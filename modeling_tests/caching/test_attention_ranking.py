@@ -17,10 +17,10 @@ from transformers import pipeline
 
 from transformers_hybridctx import DocumentCache, HybridCtxConfig, LongDocQAPipeline
 from transformers_hybridctx.caching.attention_ranking import (
-    attention_to_pages,
     attention_weights,
     passage_scores,
     rank_by_attention,
+    read_question,
 )
 from transformers_hybridctx.planning.passages import passages_of
 from transformers_hybridctx.planning.policies.attention import AttentionPolicy
@@ -39,7 +39,8 @@ def test_what_is_listened_to_is_the_attention_of_the_whole_prompt(
 ) -> None:
     question = QUESTION * 3  # longer than what attends at a time
     ids, _ = cache.prompt(pipe.processor, question, text_policy="none")
-    found = attention_to_pages(pipe.model, cache.prefix, ids)
+    found, read = read_question(pipe.model, cache.prefix, ids)
+    assert read.input_ids.tolist() == ids[cache.prefix.shared_length(ids) :]
     inputs = pipe.processor(document=DOCUMENT, question=question, text_policy="none", return_tensors="pt")
     assert inputs["input_ids"].tolist() == [ids]
     before = pipe.model.config.text_config._attn_implementation
@@ -85,14 +86,14 @@ def test_a_passage_scores_what_its_visual_tokens_get(
     """Attention to the tokens of one page only: its passages come first."""
     page_of = np.repeat(np.arange(cache.plan.num_pages), cache.plan.page_tokens)
 
-    def attend(model: Any, prefix: Any, ids: list[int]) -> torch.Tensor:
+    def attend(model: Any, prefix: Any, ids: list[int]) -> tuple[torch.Tensor, None]:
         asks = len(ids) > len(cache.prompt(pipe.processor, "N/A", text_policy="none")[0])
-        return torch.from_numpy((page_of == 1).astype(np.float32) * asks).expand(2, 4, -1)
+        return torch.from_numpy((page_of == 1).astype(np.float32) * asks).expand(2, 4, -1), None
 
-    monkeypatch.setattr("transformers_hybridctx.caching.attention_ranking.attention_to_pages", attend)
+    monkeypatch.setattr("transformers_hybridctx.caching.attention_ranking.read_question", attend)
     policy = resolve_text_policy({**POLICY, "top_k": 1})
     assert isinstance(policy, AttentionPolicy)
-    ranked = rank_by_attention(pipe.model, pipe.processor, cache, QUESTION, policy)
+    ranked, _ = rank_by_attention(pipe.model, pipe.processor, cache, QUESTION, policy)
     assert ranked.ranking is not None
     document = cache.plan.document
     assert [document.page_of(start) for start, _ in ranked.ranking] == [1]
@@ -107,7 +108,7 @@ def test_the_answer_comes_from_the_pages_and_the_best_passages(pipe: LongDocQAPi
     for question, answer in zip(QUESTIONS, answers):
         policy = resolve_text_policy(POLICY)
         assert isinstance(policy, AttentionPolicy)
-        ranked = rank_by_attention(pipe.model, pipe.processor, cache, question, policy)
+        ranked, _ = rank_by_attention(pipe.model, pipe.processor, cache, question, policy)
         plan = answer["plan"]
         assert plan.policy == "attention"
         copied = {(span.start, span.end) for span in plan.spans}

@@ -29,9 +29,9 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
         vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to `Glm4vVisionConfig()`):
             The vision tower (`glm4v_vision`, `glm4v_moe_vision`, `glm_ocr_vision`); its `out_hidden_size` is the text
             tower's `hidden_size`.
-        fusion_order (`"pages_first"` or `"tokens_first"`, *optional*, defaults to `"pages_first"`):
-            Whether the pages stand before or after the exact spans in the prompt. The processor writes prompts in this
-            order; the model reads any interleaving.
+        fusion_order (`"pages_first"`, `"tokens_first"` or `"tokens_last"`, *optional*, defaults to `"pages_first"`):
+            Whether the exact spans stand behind the pages, before them, or behind the question in the prompt. The
+            processor writes prompts in this order; the model reads any interleaving.
         phi (`"identity"` or `"residual_adapter"`, *optional*, defaults to `"identity"`):
             The projection from visual embeddings to the text width. `"residual_adapter"` adds a bottleneck MLP whose
             output starts at zero, so that it is the identity until it is trained.
@@ -81,7 +81,7 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
     # a dict or a PreTrainedConfig goes in, a PreTrainedConfig of the named type comes out
     text_config: Any = None
     vision_config: Any = None
-    fusion_order: Literal["pages_first", "tokens_first"] = "pages_first"
+    fusion_order: Literal["pages_first", "tokens_first", "tokens_last"] = "pages_first"
     phi: Literal["identity", "residual_adapter"] = "identity"
     phi_bottleneck: int | None = None
     modality_embedding: bool = False

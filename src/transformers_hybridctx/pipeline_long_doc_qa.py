@@ -26,12 +26,15 @@ from .modules.quantization import computes_natively
 from .planning.budget import ContextBudget
 from .planning.knobs import real_number, shown
 from .planning.paged_document import PagedDocument
+from .planning.policies.attention import AttentionPolicy
 from .planning.policies.base import TextPolicy
 from .planning.policies.registry import resolve_text_policy
 from .processing_hybridctx import HybridCtxProcessor
 from .remote_code import TravelsWithCode
 
 TASK = "long-doc-qa"
+LOOKED_AT = 4
+"""Passages that `look_closer` appends, unless it says otherwise."""
 
 
 class LongDocQAPipeline(TravelsWithCode, Pipeline):
@@ -105,6 +108,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         budget: ContextBudget | dict[str, Any] | None = None,
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
         fusion_order: str | None = None,
+        look_closer: bool | dict[str, Any] | None = None,
         system: str | None = None,
         history: list[tuple[str, str]] | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
@@ -121,8 +125,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         if unknown := sorted(generation_parameters.keys() - GENERATE_ARGUMENTS):
             raise TypeError(
                 f"unknown arguments for {TASK}: {', '.join(unknown)}; it takes question, document, text, budget, "
-                "text_policy, fusion_order, system, history, chat_template_kwargs, file_options, grounding, repair, "
-                "abstain, return_pages, generation parameters, and others for generate in generate_kwargs"
+                "text_policy, fusion_order, look_closer, system, history, chat_template_kwargs, file_options, grounding, "
+                "repair, abstain, return_pages, generation parameters, and others for generate in generate_kwargs"
             )
         kinds = {"system": str, "chat_template_kwargs": dict, "file_options": dict, "generate_kwargs": dict}
         values = (system, chat_template_kwargs, file_options, generate_kwargs)
@@ -139,7 +143,10 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             "chat_template_kwargs": chat_template_kwargs,
             "file_options": file_options,
         }
-        preprocess = {name: value for name, value in given.items() if value is not None}
+        others = {"text_policy": text_policy, "fusion_order": fusion_order}
+        preprocess: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if look_closer is not None or any(value is not None for value in others.values()):
+            preprocess["look_closer"] = _closer_look(look_closer, others)
         if abstain is not None and not isinstance(abstain, bool):
             abstain = real_number("abstain", abstain, 0, 1, "True, False, or the confidence below which not to answer")
         choices = {"return_pages": return_pages, "repair": repair, "abstain": abstain}
@@ -162,7 +169,10 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             text (`str`, *optional*): in place of `document`: the document's text, never the name of a file.
             budget ([`ContextBudget`] or dict, *optional*): how many tokens, and what they go to.
             text_policy (`str`, dict or [`TextPolicy`], *optional*): what is copied as exact tokens.
-            fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`.
+            fusion_order (`str`, *optional*): `"pages_first"`, `"tokens_first"` or `"tokens_last"` (behind the question).
+            look_closer (`bool` or `dict`, *optional*): once the question is read, the passages under the visual tokens
+                that it attends to are appended as tokens, and the answer goes on from there: the policy `attention`
+                with `"tokens_last"`, and no second pass over the pages. A dict: knobs of that policy.
             system (`str`, *optional*): a system message, which comes before the document.
             history (list of `(question, answer)`, *optional*): what was said before about this document.
             chat_template_kwargs (`dict`, *optional*): passed to the chat template, such as `{"enable_thinking": False}`.
@@ -255,6 +265,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         chunk_size = self._generate_options({}).get("prefill_chunk_size")
         defaults = {**self._preprocess_params, "prefill_chunk_size": chunk_size}
         own = defaults.pop("file_options", None)
+        _take_closer_look(defaults)
         laid_out = self.lay_out(document, text=text, file_options=own if file_options is None else file_options)
         with self.device_placement():
             return self.engine.read(laid_out, **{**defaults, **options})
@@ -269,6 +280,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
                     stacklevel=3,
                 )
         file_options = context.pop("file_options", None)
+        _take_closer_look(context)
         document = input_["document"]
         if not isinstance(document, DocumentCache) or input_.get("text") is not None:
             document = self.lay_out(document, text=input_.get("text"), file_options=file_options)
@@ -296,6 +308,27 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         self.processor.save_pretrained(
             save_directory, **{name: kwargs[name] for name in _HUB_ARGUMENTS & kwargs.keys()}
         )
+
+
+def _closer_look(look_closer: Any, others: dict[str, Any]) -> TextPolicy | None:
+    """The policy that `look_closer` stands for; None where what is copied stands in its usual place."""
+    if not look_closer and not isinstance(look_closer, dict):
+        return None
+    if look_closer is not True and not isinstance(look_closer, dict):
+        raise TypeError(f"look_closer is True, False or a dict of knobs of 'attention', not {shown(look_closer)}")
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(
+                f"look_closer copies what the model attends to, behind the question, and {name}={shown(value)} says "
+                "otherwise: drop one of them"
+            )
+    knobs = {} if look_closer is True else look_closer
+    return resolve_text_policy({"top_k": LOOKED_AT, **knobs, "name": AttentionPolicy.name})
+
+
+def _take_closer_look(context: dict[str, Any]) -> None:
+    if (policy := context.pop("look_closer", None)) is not None:
+        context |= {"text_policy": policy, "fusion_order": "tokens_last"}
 
 
 def _of_this_copy(processor: Any) -> HybridCtxProcessor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, cast
 
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import MultiModalData, ProcessorMixin
@@ -24,15 +24,13 @@ from .planning.policies.registry import resolve_text_policy
 from .prompting.conversations import Conversation, ConversationReader, batched, check_messages
 from .prompting.encoder import PlainEncoder
 from .prompting.features import check_document_options, prompt_features
-from .prompting.frames import PromptRenderer, template_options
+from .prompting.frames import FUSION_ORDERS, FusionOrder, PromptRenderer, template_options
 from .prompting.pages import PageCutter, renderer_for
 from .prompting.writing import Prompt, PromptWriter
 from .remote_code import TravelsWithCode
 from .rendering.checkpoint_fonts import checkpoint_font_loader, portable_config, save_fonts, with_loaded_fonts
 from .rendering.paged_text import PagedText
 from .rendering.settings import RenderConfig
-
-FusionOrder = Literal["pages_first", "tokens_first"]
 
 
 class _BringsFonts(ProcessorMixin):
@@ -138,7 +136,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         default_text_policy (`str` or `dict`, *optional*, defaults to `"anchors"`): name of a text policy, or
             `{"name": ..., knob: value}`.
         fusion_order (`str`, *optional*, defaults to `"pages_first"`): `"pages_first"` or `"tokens_first"`: which of a
-            document's two forms stands first in the prompt.
+            document's two forms stands first in the prompt; or `"tokens_last"`: pages, question, tokens.
     """
 
     def __init__(
@@ -203,7 +201,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
                 that ends with the document.
             budget: how many tokens, and what they go to; a [`ContextBudget`] or a dict of its fields.
             text_policy: what is copied as exact tokens: a policy, its name, or `{"name": ..., knob: value}`.
-            fusion_order: `"pages_first"` or `"tokens_first"`.
+            fusion_order: `"pages_first"`, `"tokens_first"` or `"tokens_last"` (behind the question).
             system: a system message, which comes before the document.
             history: what was asked and answered before, (question, answer) in their order; it stands behind the document.
             add_generation_prompt, chat_template_kwargs: passed to the chat template.
@@ -398,7 +396,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
     ) -> PromptWriter:
         order = _fusion_order(fusion_order or self.fusion_order)
         template = self._resolve_chat_template(chat_template)
-        renderer = PromptRenderer(self.tokenizer, self.image_token, template, order == "pages_first", template_kwargs)
+        renderer = PromptRenderer(self.tokenizer, self.image_token, template, order, template_kwargs)
         planner = ContextPlanner(self.encoder, self._cutter.tokens_of_size, self.encoder.memory)
         return PromptWriter(renderer, self.encoder, planner, self.image_token_id)
 
@@ -423,9 +421,9 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
 
 
 def _fusion_order(order: Any) -> FusionOrder:
-    if order not in ("pages_first", "tokens_first"):
-        raise ValueError(f"fusion_order={shown(order)} is not 'pages_first' or 'tokens_first'")
-    return order
+    if order not in FUSION_ORDERS:
+        raise ValueError(f"fusion_order={shown(order)} is not one of {', '.join(map(repr, FUSION_ORDERS))}")
+    return cast(FusionOrder, order)
 
 
 AutoProcessor.register(HybridCtxConfig, HybridCtxProcessor, exist_ok=True)

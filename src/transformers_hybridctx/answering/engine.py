@@ -36,12 +36,17 @@ from .generated import FinishReason, generated_rows
 
 @dataclass(eq=False)
 class AskedQuestion:
-    """A question's prompt, and the seconds that its stages took."""
+    """
+    A question's prompt, and the seconds that its stages took.
+
+    `read`: what stands in the prompt behind the document's reading, as far as the model has read it, too.
+    """
 
     question: str
     plan: ContextPlan
     input_ids: list[int]
     seconds: dict[str, float]
+    read: PrefixCache | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +134,11 @@ class AnsweringEngine:
         """The plan and the prompt; its pages are drawn when the model reads them."""
         started = time.perf_counter()
         seconds = {}
+        read = None
         if isinstance(document, DocumentCache):
             if policy := _unranked(context.get("text_policy") or document.text_policy):
-                context["text_policy"] = rank_by_attention(self.model, self.processor, document, question, policy)
+                ranked, read = rank_by_attention(self.model, self.processor, document, question, policy)
+                context["text_policy"] = ranked
                 seconds["attend"] = time.perf_counter() - started
                 started += seconds["attend"]
             input_ids, plan = document.prompt(self.processor, question, **context)
@@ -140,7 +147,7 @@ class AnsweringEngine:
                 document=document, question=question, draw_pages=False, return_plan=True, **context
             )
             input_ids = features["input_ids"][0]
-        return AskedQuestion(question, plan, input_ids, seconds | {"plan": time.perf_counter() - started})
+        return AskedQuestion(question, plan, input_ids, seconds | {"plan": time.perf_counter() - started}, read)
 
     def _opened(
         self, document: Any, options: GenerateOptions, context: dict[str, Any]
@@ -176,7 +183,8 @@ class AnsweringEngine:
                 step = 1 if shared.prefix is None or options.has_own_criteria else options.batch_size
                 for start in range(0, len(group), step):
                     batch = group[start : start + step]
-                    yield from zip(batch, self._generate(batch, shared, options), strict=True)
+                    known = _with_question(shared, batch)
+                    yield from zip(batch, self._generate(batch, known, options), strict=True)
                     progress.update(len(batch))
                     answered += len(batch)
                     tell("questions answered", answered, len(asked))
@@ -260,6 +268,17 @@ class AnsweringEngine:
         questions = [one.question for one in asked]
         document, tokenizer = asked[0].plan.document, self.processor.tokenizer
         return options.grounding.processor(document, questions, tokenizer, options.end_tokens)
+
+
+def _with_question(shared: _SharedPages, asked: list[AskedQuestion]) -> _SharedPages:
+    """Of a question that was read already, that too; rows of a batch share the document only."""
+    one, prefix = asked[0], shared.prefix
+    if prefix is None or one.read is None or len(asked) > 1:
+        return shared
+    length = prefix.shared_length(one.input_ids)
+    if not common_length([one.read.input_ids.numpy(), one.input_ids[length:]]):  # the passages stand before it
+        return shared
+    return replace(shared, prefix=prefix.extended(length, one.read))
 
 
 def _pages_of(asked: AskedQuestion) -> tuple[bool, float]:

@@ -34,7 +34,7 @@ _TOKENS_AT_ONCE = 32
 
 def rank_by_attention(
     model: Any, processor: HybridCtxProcessor, cache: DocumentCache, question: str, policy: AttentionPolicy
-) -> AttentionPolicy:
+) -> tuple[AttentionPolicy, PrefixCache | None]:
     """
     The policy with its `ranking`: the document's passages, those first that the question attends to most.
 
@@ -42,17 +42,21 @@ def rank_by_attention(
         model ([`HybridCtxForCausalLM`]): which has read the document; an adapter around it is as good.
         cache: the document as it was read, attached to model and processor.
 
+    Returns:
+        The policy, and what the decoder made of the question behind the document: where the passages are put behind it
+        ("tokens_last"), nothing of it has to be read again. None of page pictures, which have no text to copy.
+
     Raises:
         ValueError: heads that the model does not have, or a document without pages in its prefix.
     """
     document = cache.plan.document
     if not isinstance(document, PagedText):
-        return replace(policy, ranking=())  # page pictures have no text to copy
+        return replace(policy, ranking=()), None
     heads = policy.heads or model.config.retrieval_heads
     passages = passages_of(document.text, policy.passage_chars)
-    scores = passage_scores(model, processor, cache, question, passages, heads).mean(0)
-    best = np.argsort(-scores, kind="stable")[: policy.top_k]
-    return replace(policy, ranking=tuple(passages[index] for index in best.tolist()))
+    scores, asked = _heard(model, processor, cache, question, passages, heads)
+    best = np.argsort(-scores.mean(0), kind="stable")[: policy.top_k]
+    return replace(policy, ranking=tuple(passages[index] for index in best.tolist())), asked
 
 
 def passage_scores(
@@ -73,13 +77,25 @@ def passage_scores(
     Returns:
         float64 `[heads, passages]`.
     """
-    to_tokens, grids = question_attention(model, processor, cache, question, heads)
+    return _heard(model, processor, cache, question, passages, heads)[0]
+
+
+def _heard(
+    model: Any,
+    processor: HybridCtxProcessor,
+    cache: DocumentCache,
+    question: str,
+    passages: Sequence[CharRange],
+    heads: Sequence[Sequence[int]] | None,
+) -> tuple[np.ndarray, PrefixCache]:
+    """What [`passage_scores`] returns, and the question as it was read."""
+    to_tokens, grids, read = _listened(model, processor, cache, question, heads)
     document: PagedText = cache.plan.document
     firsts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
     scores = [
         to_tokens[:, _tokens_of(document, passage, grids, firsts, cache.plan.scale)].mean(1) for passage in passages
     ]
-    return np.stack(scores, axis=1)
+    return np.stack(scores, axis=1), read
 
 
 def question_attention(
@@ -101,19 +117,30 @@ def question_attention(
     Raises:
         ValueError: heads that the model does not have, or a document without pages in its prefix.
     """
+    return _listened(model, processor, cache, question, heads)[:2]
+
+
+def _listened(
+    model: Any,
+    processor: HybridCtxProcessor,
+    cache: DocumentCache,
+    question: str,
+    heads: Sequence[Sequence[int]] | None,
+) -> tuple[np.ndarray, list[Grid], PrefixCache]:
+    """What [`question_attention`] returns, and the question as it was read."""
     grids_thw = cache.prefix.image_grid_thw
     if grids_thw is None:
         raise ValueError("the document was read without pages (visual_share=0): there is nothing to attend to")
-    asked, nothing = (
-        attention_to_pages(model, cache.prefix, cache.prompt(processor, words, text_policy="none")[0])
+    (asked, read), (nothing, _) = (
+        read_question(model, cache.prefix, cache.prompt(processor, words, text_policy="none")[0])
         for words in (question, ASKS_NOTHING)
     )
     to_tokens = (asked - nothing)[_indices(heads, *asked.shape[:2])].double().numpy()
     merge_size = processor.image_processor.merge_size
-    return to_tokens, [(h // merge_size, w // merge_size) for _, h, w in grids_thw.tolist()]
+    return to_tokens, [(h // merge_size, w // merge_size) for _, h, w in grids_thw.tolist()], read
 
 
-def attention_to_pages(model: Any, prefix: PrefixCache, input_ids: Sequence[int]) -> torch.Tensor:
+def read_question(model: Any, prefix: PrefixCache, input_ids: Sequence[int]) -> tuple[torch.Tensor, PrefixCache]:
     """
     How much of its attention each head pays to each visual token, averaged over what follows the prefix.
 
@@ -125,7 +152,7 @@ def attention_to_pages(model: Any, prefix: PrefixCache, input_ids: Sequence[int]
         input_ids: a whole prompt that begins with the prefix.
 
     Returns:
-        float32 `[layers, heads, visual tokens]` on the CPU.
+        float32 `[layers, heads, visual tokens]` on the CPU; and what follows the prefix, as the decoder keeps it.
     """
     ours = base_model(model)
     features = prefix.features([input_ids], None).to(ours.device)
@@ -153,7 +180,13 @@ def attention_to_pages(model: Any, prefix: PrefixCache, input_ids: Sequence[int]
                 weights = attention_weights(layer, output.hidden_states[index], rotary, past.layers[index].keys)
                 heard = weights[0][:, :, visual_tokens.to(weights.device)].sum(1).float().cpu()
                 sums[index] = heard if start == length else sums[index] + heard
-    return torch.stack(sums) / (len(input_ids) - length)
+    read = PrefixCache(
+        torch.tensor(input_ids[length:]),
+        prefix.image_token_id,
+        None,
+        tuple((layer.keys[..., length:, :].clone(), layer.values[..., length:, :].clone()) for layer in past.layers),
+    )
+    return torch.stack(sums) / (len(input_ids) - length), read
 
 
 def attention_weights(
@@ -205,4 +238,4 @@ def _tokens_of(
     return [int(firsts[page]) + token for page, token in tokens] or [0]
 
 
-__all__ = ["attention_to_pages", "attention_weights", "passage_scores", "question_attention", "rank_by_attention"]
+__all__ = ["attention_weights", "passage_scores", "question_attention", "rank_by_attention", "read_question"]

@@ -187,13 +187,16 @@ class DocumentCache:
         Args:
             budget, text_policy: as in `processor(document=...)`, in place of the reading's.
             history: as in `processor(document=...)`.
-            options: `fusion_order`, `system` and `chat_template_kwargs` may only repeat what the reading was made with.
+            options: `fusion_order`, `system` and `chat_template_kwargs` may only repeat what the reading was made with;
+                but spans may stand behind the question (`fusion_order="tokens_last"`) of any reading with pages first.
 
         Raises:
             ContextBudgetError: the question does not fit; its `smallest` would.
             ValueError: a budget, a policy or an option that would change what is read.
         """
         read_with = self._request.options
+        if options.get("fusion_order") == "tokens_last" and read_with["fusion_order"] == "pages_first":
+            read_with = {**read_with, "fusion_order": options.pop("fusion_order")}
         for name, value in options.items():
             if value is not None and value != read_with[name]:
                 raise ValueError(
@@ -208,7 +211,8 @@ class DocumentCache:
                 f"max_scale={filled.scales[1]:g}; read it again, or leave the scales out"
             )
         policy = self._request.text_policy if text_policy is None else resolve_text_policy(text_policy)
-        as_read = policy == self._request.text_policy and not policy.looks_at_question
+        as_read = policy == self._request.text_policy and self._request.reads_spans
+        as_read = as_read and read_with["fusion_order"] == self._request.fusion_order
         features, plan = processor(
             document=self.plan.document,
             question=question,

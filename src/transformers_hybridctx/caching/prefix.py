@@ -164,6 +164,14 @@ class PrefixCache:
             return self
         return replace(self, states=tuple((keys.to(device), values.to(device)) for keys, values in self.states))
 
+    def extended(self, length: int, tail: PrefixCache) -> PrefixCache:
+        """Its first `length` tokens and what was read behind these, which holds no page."""
+        states = tuple(
+            (torch.cat((keys[..., :length, :], own_keys), -2), torch.cat((values[..., :length, :], own_values), -2))
+            for (keys, values), (own_keys, own_values) in zip(self.states, tail.states, strict=True)
+        )
+        return replace(self, input_ids=torch.cat((self.input_ids[:length], tail.input_ids)), states=states)
+
     def shared_length(self, input_ids: Sequence[int]) -> int:
         """
         How many tokens of a prompt are already read: 0 where a page or a chunk's latents are not all among them, as what

@@ -80,6 +80,11 @@ class ReadingRequest:
         )
 
     @property
+    def reads_spans(self) -> bool:
+        """Whether the copied spans stand before any question, and are the same for each."""
+        return not self.text_policy.looks_at_question and self.fusion_order != "tokens_last"
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `processor(document=...)` takes beside document, budget and policy."""
         return {
@@ -95,7 +100,7 @@ class ReadingRequest:
             budget = replace(budget, max_context_tokens=max(0, budget.max_context_tokens - self.question_tokens))
         options = {"document": document, **self.options}
         try:
-            if policy.looks_at_question:
+            if not self.reads_spans:
                 self._check_that_pages_lead()
                 # Pages leave the room that a policy may claim, as they do for one that wants the whole text.
                 scale = processor.plan(**options, budget=budget, text_policy=MiddlePolicy()).scale
@@ -118,8 +123,9 @@ class ReadingRequest:
         for name, value in (("visual_share", self.budget.visual_share), ("fusion_order", self.fusion_order)):
             if value in (0, "tokens_first"):
                 raise ValueError(
-                    f"{name}={value!r} leaves nothing to read before the question is known, as the text policy "
-                    f"{self.text_policy.name!r} looks at it; put pages first, or choose 'anchors', 'full' or 'none'"
+                    f"{name}={value!r} leaves nothing to read before the question is known, as what the "
+                    f"text policy {self.text_policy.name!r} copies comes with it; put pages first, or choose 'anchors', "
+                    "'full' or 'none'"
                 )
 
 

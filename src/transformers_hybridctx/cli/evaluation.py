@@ -70,7 +70,9 @@ def evaluate_suite(
     policy: Annotated[
         list[str], typer.Option(help="What a hybrid copies: anchors, bm25, attention, ...; several times for each.")
     ] = [],  # noqa: B006
-    fusion_order: Annotated[list[str], typer.Option(help="pages_first or tokens_first; several times for each.")] = [],  # noqa: B006
+    fusion_order: Annotated[
+        list[str], typer.Option(help="pages_first, tokens_first or tokens_last; several times for each.")
+    ] = [],  # noqa: B006
     grounding: Annotated[
         list[str],
         typer.Option(help="How answers are held to the document: none, quote, strings; several times for each."),

@@ -63,6 +63,14 @@ Policy = Annotated[
         show_default=False,
     ),
 ]
+LookCloser = Annotated[
+    bool,
+    typer.Option(
+        "--look-closer",
+        help="Once the question is read, append the passages that the model attends to as exact tokens, and go on from "
+        "there; in place of --text-policy.",
+    ),
+]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")]
 GroundingMode = Annotated[
     str | None,
@@ -125,6 +133,7 @@ _OPTIONS = {
     "min_scale": "--min-scale",
     "max_text_tokens": "--max-text-tokens",
     "text_policy": "--text-policy",
+    "look_closer": "--look-closer",
     "max_new_tokens": "--max-new-tokens",
     "grounding": "--grounding",
     "chat_template_kwargs": "--no-think",

@@ -85,11 +85,11 @@ class QuickPlanner:
 
     @cached_property
     def _writer(self) -> PromptWriter:
-        pages_first = self.settings["fusion_order"] == "pages_first"
+        order = self.settings["fusion_order"]
         template = self.tokenizer.get_chat_template()
         options = {"add_generation_prompt": True}
         image_token = getattr(self.tokenizer, "image_token", None) or "<|image|>"
-        renderer = PromptRenderer(self.tokenizer, image_token, template, pages_first, options)
+        renderer = PromptRenderer(self.tokenizer, image_token, template, order, options)
         tokens = PageTokens.of(self.settings["image_processor"])
         planner = ContextPlanner(self.encoder, tokens, self.encoder.memory)
         return PromptWriter(renderer, self.encoder, planner, self.tokenizer.convert_tokens_to_ids(image_token))

@@ -37,7 +37,7 @@ class Context:
     Attributes:
         kind: one of `KINDS`.
         policy: of a hybrid: what is copied; None: the checkpoint's own.
-        fusion_order: of a hybrid: "pages_first" or "tokens_first"; None: the checkpoint's own.
+        fusion_order: of a hybrid: "pages_first", "tokens_first" or "tokens_last"; None: the checkpoint's own.
         grounding: how answers are held to the document: "none", "quote" or "strings".
         blank_pages: the same prompt with nothing on its pages: what a score owes to reading them is the difference.
         budget: longest prompt in tokens.

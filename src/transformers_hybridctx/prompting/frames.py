@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -25,6 +25,10 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from ..planning.knobs import shown
 from ..planning.plan import encodable
 from .conversations import Conversation, Hole
+
+FusionOrder = Literal["pages_first", "tokens_first", "tokens_last"]
+"""A document's pages, then its spans; its spans, then its pages; its pages, then the question, then its spans."""
+FUSION_ORDERS: tuple[str, ...] = get_args(FusionOrder)
 
 # transformers compiles a template once, and the compiled one notes in itself where the model's own words begin and end.
 _RENDERING = threading.Lock()
@@ -54,14 +58,14 @@ class PromptRenderer:
         tokenizer: encodes the template's own text, special tokens included.
         image_token: what the template writes for a picture, between its own markers.
         chat_template: the Jinja template.
-        pages_first: whether a document's pages stand before its spans.
+        fusion_order: where a document's spans stand.
         template_kwargs: variables and options of the template, `add_generation_prompt` among them.
     """
 
     tokenizer: PreTrainedTokenizerBase
     image_token: str
     chat_template: str
-    pages_first: bool
+    fusion_order: FusionOrder
     template_kwargs: dict[str, Any]
     _known: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -103,10 +107,16 @@ class PromptRenderer:
     ) -> tuple[str, list[tuple[int, int]], list[Segment]]:
         """(rendered string, character ranges of it that the model is to write, its pictures in order)."""
         images: list[Segment] = []
+        last_spans: list[Any] = []
         messages = [
-            {key: self._fill(value, conversation, in_prompt, nonce, images) for key, value in message.items()}
+            {
+                key: self._fill(value, conversation, in_prompt, nonce, images, last_spans)
+                for key, value in message.items()
+            }
             for message in conversation.messages
         ]
+        if last_spans:
+            _append_to_question(messages, last_spans)
         try:
             with _RENDERING:
                 prompts, generated = render_jinja_template(
@@ -129,8 +139,11 @@ class PromptRenderer:
         in_prompt: Sequence[tuple[bool, bool]],
         nonce: str,
         images: list[Segment],
+        last_spans: list[Any],
     ) -> Any:
-        """A message's content as the template sees it; pictures are noted in `images` as they come."""
+        """A message's content as the template sees it; pictures are noted in `images` as they come, and in `last_spans`
+        what is to stand behind the question.
+        """
         if isinstance(content, Hole):
             return f"<{nonce}:text:{content.index}>"
         if not isinstance(content, list):
@@ -150,7 +163,11 @@ class PromptRenderer:
                 images += [Segment("page", part.index, page) for page in range(count)]
                 pages = [{"type": "image"} for _ in range(count)]
                 spans = [{"type": "text", "text": f"<{nonce}:spans:{part.index}>"}] if has_spans else []
-                parts += pages + spans if self.pages_first else spans + pages
+                if self.fusion_order == "tokens_last":
+                    parts += pages
+                    last_spans += spans
+                else:
+                    parts += pages + spans if self.fusion_order == "pages_first" else spans + pages
         return parts
 
     def _template_segments(
@@ -188,6 +205,14 @@ class PromptRenderer:
                 "of the conversation; each must appear exactly once: use a template that writes image parts as "
                 f"{self.image_token} and text parts as they are"
             )
+
+
+def _append_to_question(messages: list[dict[str, Any]], spans: list[Any]) -> None:
+    """Puts the spans behind all else that the last user message says, on lines of their own."""
+    last = max((index for index, one in enumerate(messages) if one["role"] == "user"), default=len(messages) - 1)
+    content = messages[last]["content"]
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+    messages[last]["content"] = [*parts, {"type": "text", "text": "\n"}, *spans]
 
 
 def template_options(given: Any) -> dict[str, Any]:
