@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_questions import DOCUMENT, QUESTION, QUESTIONS, comparable
-from transformers import LogitsProcessor, LogitsProcessorList, TextIteratorStreamer
+from transformers import LogitsProcessor, LogitsProcessorList, TextIteratorStreamer, pipeline
 
 from transformers_hybridctx import DocumentCache, LongDocQAPipeline, RenderConfig
 from transformers_hybridctx.answering.results import LongDocAnswer
@@ -115,6 +115,27 @@ FORMS = [
     {"begin": "e", "end": "a"},
     {"begin": "1", "end": "2", "free_start": True},
 ]
+
+
+def test_a_checkpoint_may_have_its_answers_held_where_nobody_says(
+    pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = {"question": QUESTION, "document": DOCUMENT, "max_new_tokens": 12}
+    free = pipe(**asked)
+    assert free["quotations"] == []
+    monkeypatch.setattr(pipe.processor, "default_grounding", {"max_quotations": 2})
+    held = pipe(**asked)
+    assert held["quotations"]
+    check(held, DOCUMENT)
+    for off in (None, "none"):
+        assert comparable(pipe(**asked, grounding=off)) == comparable(free)
+    # where it cannot be, a default is no error
+    picture = np.full((56, 56), 255, np.uint8)
+    assert pipe(**{**asked, "document": [picture]})["quotations"] == []
+    assert pipe(**asked, prompt_lookup_num_tokens=2)["quotations"] == []
+    pipe.save_pretrained(tmp_path)
+    kept = pipeline("long-doc-qa", model=str(tmp_path), device="cpu")
+    assert kept.processor.default_grounding == {"max_quotations": 2}
 
 
 TYPESETTER = Typesetter(RenderConfig())
@@ -289,7 +310,7 @@ def test_a_reading_brings_the_order_of_its_index(
 @pytest.mark.parametrize(
     ("options", "error", "reason"),
     [
-        ({"grounding": "quotes"}, ValueError, "grounding='quotes' is not one of 'quote', 'strings' and None"),
+        ({"grounding": "quotes"}, ValueError, "grounding='quotes' is not one of 'quote', 'strings', 'none' and None"),
         ({"grounding": 1}, TypeError, "grounding= is 'quote', 'strings', a dict or None, not int: 1"),
         ({"grounding": {"mode": "strings", "begin": "["}}, ValueError, "begin are of mode 'quote'; leave them out"),
         ({"grounding": {"marks": "["}}, ValueError, "does not know marks: it has mode, begin, end, answer"),

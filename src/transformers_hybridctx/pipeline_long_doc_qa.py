@@ -119,7 +119,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         generate_kwargs: dict[str, Any] | None = None,
         **generation_parameters: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        held = {}  # None is a choice, too: not held
+        held = {}  # None is a choice, too: not held, whatever the checkpoint's default
         if "grounding" in generation_parameters:
             held = {"grounding": Grounding.of(generation_parameters.pop("grounding"))}
         if unknown := sorted(generation_parameters.keys() - GENERATE_ARGUMENTS):
@@ -179,7 +179,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             file_options (`dict`, *optional*): how files are read, as in [`read_document_file`]: `{"layout": "source"}`.
             batch_size (`int`, *optional*): questions that are answered at a time; 1 unless given.
             grounding (`str` or dict, *optional*): how the answer is held to the document as it is generated: `"quote"`,
-                `"strings"`, or a dict that says where the quotation is ([`Grounding.of`]); None: not held.
+                `"strings"`, or a dict that says where the quotation is ([`Grounding.of`]); `"none"` or None: not held.
+                The checkpoint's own choice (`processor.default_grounding`) unless given.
             repair (`bool`, *optional*): put the document's own string into `checked` where exactly one is near.
             abstain (`bool` or `float`, *optional*): `checked` is None where nothing in the document supports the answer,
                 or `confidence` is below a half, or below the number given.
@@ -293,7 +294,9 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
     def _generate_options(self, given: dict[str, Any], batch_size: int = 1) -> GenerateOptions:
         parameters = {name: value for name, value in given.items() if name != "grounding"}
         parameters = self._prepare_generate_kwargs(parameters)
-        return GenerateOptions(self.model, parameters, batch_size, given.get("grounding"))
+        is_default = "grounding" not in given
+        grounding = self.processor.default_grounding if is_default else given["grounding"]
+        return GenerateOptions(self.model, parameters, batch_size, grounding, is_default)
 
     def postprocess(self, model_outputs: GeneratedAnswer, **options: Any) -> LongDocAnswer:
         """The answer as text, how it stands to the document, and where."""
@@ -348,6 +351,7 @@ def _of_this_copy(processor: Any) -> HybridCtxProcessor:
         default_budget=processor.default_budget,
         default_text_policy=processor.default_text_policy,
         fusion_order=processor.fusion_order,
+        default_grounding=processor.default_grounding,
     )
 
 

@@ -133,10 +133,11 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
             [`~HybridCtxProcessor.save_pretrained`].
         default_budget (`dict` or [`ContextBudget`], *optional*): fields of [`ContextBudget`] that fit the checkpoint;
             a request's own fields go before them.
-        default_text_policy (`str` or `dict`, *optional*, defaults to `"anchors"`): name of a text policy, or
-            `{"name": ..., knob: value}`.
-        fusion_order (`str`, *optional*, defaults to `"pages_first"`): `"pages_first"` or `"tokens_first"`: which of a
-            document's two forms stands first in the prompt; or `"tokens_last"`: pages, question, tokens.
+        default_text_policy (`str` or `dict`, *optional*): a text policy's name, or `{"name": ..., knob: value}`.
+        fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`: which of a document's two forms stands first
+            in the prompt; or `"tokens_last"`: pages, question, tokens.
+        default_grounding (`str` or `dict`, *optional*): how the pipeline holds answers to the document where a call does
+            not say, as [`~grounding.grounded.Grounding.of`] takes it.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         default_budget: dict[str, Any] | ContextBudget | None = None,
         default_text_policy: str | dict[str, Any] = "anchors",
         fusion_order: FusionOrder = "pages_first",
+        default_grounding: str | dict[str, Any] | None = None,
     ) -> None:
         if chat_template is None:
             chat_template = getattr(tokenizer, "chat_template", None)
@@ -164,6 +166,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         resolve_text_policy(default_text_policy)
         self.default_text_policy = default_text_policy
         self.fusion_order = _fusion_order(fusion_order)
+        self.default_grounding = default_grounding
         self._encoder: PlainEncoder | None = None
 
     # Prompts from documents
@@ -227,9 +230,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
                 raise ValueError(f"{name}= is given, which this model has no input for; leave it out")
         if document is None:
             if question is not None:
-                raise ValueError(
-                    f"question={question!r} has no document: document is None; give a text or page images"
-                )
+                raise ValueError(f"question={question!r} has no document: document is None; give a text or pictures")
             if text is None and images is None:
                 raise ValueError("give document= (and question=), or text= (and images=)")
             return super().__call__(images=images, text=text, return_tensors=return_tensors, **kwargs)

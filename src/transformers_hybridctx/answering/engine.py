@@ -165,8 +165,8 @@ class AnsweringEngine:
         return document
 
     def _check_grounding(self, document: PagedDocument, options: GenerateOptions) -> None:
-        if options.grounding is not None:
-            options.grounding.check(document, self.processor.tokenizer, options.end_tokens)
+        if (grounding := options.grounding_in(document)) is not None:
+            grounding.check(document, self.processor.tokenizer, options.end_tokens)
 
     def _answers(
         self, asked: list[AskedQuestion], document: PagedDocument | DocumentCache, options: GenerateOptions
@@ -255,7 +255,7 @@ class AnsweringEngine:
                 row.log_probabilities,
                 row.finish_reason,
                 {**one.seconds, "answer": seconds},
-                options.grounding,
+                options.grounding_in(one.plan.document),
                 tuple(quotations),
             )
 
@@ -263,11 +263,11 @@ class AnsweringEngine:
         self, asked: list[AskedQuestion], options: GenerateOptions
     ) -> DocumentQuoteProcessor | DocumentStringProcessor | None:
         """What holds a batch to its document."""
-        if options.grounding is None:
-            return None
-        questions = [one.question for one in asked]
         document, tokenizer = asked[0].plan.document, self.processor.tokenizer
-        return options.grounding.processor(document, questions, tokenizer, options.end_tokens)
+        grounding = options.grounding_in(document)
+        if grounding is None:
+            return None
+        return grounding.processor(document, [one.question for one in asked], tokenizer, options.end_tokens)
 
 
 def _with_question(shared: _SharedPages, asked: list[AskedQuestion]) -> _SharedPages:

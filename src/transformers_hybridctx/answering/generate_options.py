@@ -12,6 +12,7 @@ from ..caching.model_lock import base_model
 from ..caching.prefix import empty_cache
 from ..grounding.grounded import Grounding
 from ..planning.knobs import whole_number
+from ..planning.paged_document import PagedDocument
 from .generate_parameters import GENERATION_FIELDS, check_generate_parameters
 
 GENERATE_ARGUMENTS = GENERATION_FIELDS | {
@@ -30,6 +31,8 @@ class GenerateOptions:
         given: keyword arguments of `generate`.
         batch_size: questions that are answered at a time.
         grounding: how answers are held to the document, see [`Grounding.of`].
+        grounding_is_default: nobody asked for it: where it cannot be (drafted tokens, a document without text), there is
+            none.
 
     Raises:
         ValueError, TypeError: a value that makes no sense, or an argument that `generate` does not know.
@@ -41,10 +44,12 @@ class GenerateOptions:
         given: dict[str, Any],
         batch_size: int = 1,
         grounding: str | dict[str, Any] | Grounding | None = None,
+        grounding_is_default: bool = False,
     ) -> None:
         self._model = model
         self._given = given
         self.grounding = Grounding.of(grounding)
+        self._grounding_is_default = grounding_is_default
         self.batch_size = whole_number("batch_size", batch_size, 1, "questions at a time")
         check_generate_parameters(given)
         known = GENERATION_FIELDS | inspect.signature(GenerationMixin.generate).parameters.keys()
@@ -55,11 +60,17 @@ class GenerateOptions:
             for name, value in (("batch_size", self.batch_size), ("num_beams", self.get("num_beams") or 1)):
                 if value > 1:
                     raise ValueError(f"streamer= shows one answer as it grows, so {name}={value} must be 1")
+        if grounding_is_default and self.is_assisted:
+            self.grounding = None
         if self.grounding is not None and self.is_assisted:
             raise ValueError(
                 f"grounding={self.grounding.mode!r} holds each token as it is chosen, and drafted ones (assistant_model, "
                 "prompt_lookup_num_tokens) are chosen several at a time: drop one of them"
             )
+
+    def grounding_in(self, document: PagedDocument) -> Grounding | None:
+        """How an answer about a document is held to it."""
+        return None if self._grounding_is_default and not document.text.strip() else self.grounding
 
     def get(self, name: str) -> Any:
         """A parameter of the call, or else of the model."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-GROUNDINGS = ("quote", "strings")
+GROUNDINGS = ("quote", "strings", "none")
 READING_SUFFIX = ".safetensors"
 """Of a document that a model has read."""
 
@@ -76,8 +76,8 @@ GroundingMode = Annotated[
     str | None,
     typer.Option(
         "--grounding",
-        help="Hold the answer to the document's own text as it is said: quote (a quotation, and the answer out of it) or "
-        "strings (codes, numbers and identifiers only).",
+        help="Hold the answer to the document's own text as it is said: quote (a quotation, and the answer out of it), "
+        "strings (codes, numbers and identifiers only) or none; the checkpoint's own choice if not given.",
         show_default=False,
     ),
 ]
@@ -182,7 +182,7 @@ def holding(grounding: str | None, repair: bool, abstain: bool) -> dict[str, Any
         ValueError: an unknown way.
     """
     if grounding not in (None, *GROUNDINGS):
-        raise ValueError(f"--grounding {grounding} is not one of {' and '.join(GROUNDINGS)}")
+        raise ValueError(f"--grounding {grounding} is not one of {', '.join(GROUNDINGS)}")
     return given(grounding=grounding, repair=repair or None, abstain=abstain or None)
 
 

@@ -123,9 +123,7 @@ class Context:
             )
         if self.fusion_order is not None:
             options["fusion_order"] = self.fusion_order
-        if self.grounding != "none":
-            options["grounding"] = self.grounding
-        return options
+        return options | {"grounding": self.grounding}
 
 
 def make_contexts(

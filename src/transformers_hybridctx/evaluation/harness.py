@@ -104,7 +104,7 @@ class HybridCtxLM(LM):
     def _generate(self, prompt: str, options: dict[str, Any]) -> str:
         context, question = split_prompt(prompt)
         if self._is_long(context):
-            held = {"grounding": self._grounding} if self._grounding else {}
+            held = {"grounding": self._grounding or "none"}
             return str(self.pipe(question=question, text=context, **self._context, **held, **options)["answer"])
         ids = self._plain(prompt)
         with torch.no_grad():

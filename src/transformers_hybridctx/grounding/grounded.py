@@ -42,13 +42,16 @@ class Grounding:
     @classmethod
     def of(cls, given: str | dict[str, Any] | Grounding | None) -> Grounding | None:
         """
-        `"quote"`, `"strings"`, None, or a dict: `mode` (`"quote"` unless given), and what [`QuoteForm.of`] takes.
+        `"quote"`, `"strings"`, None or `"none"`, or a dict: `mode` (`"quote"` unless given), and what [`QuoteForm.of`]
+        takes.
 
         Raises:
             ValueError, TypeError: anything else.
         """
         if given is None or isinstance(given, Grounding):
             return given
+        if given == "none":
+            return None
         if not isinstance(given, (str, dict)):
             raise TypeError(
                 f"grounding= is 'quote', 'strings', a dict or None, not {type(given).__name__}: {given!r:.80}"
@@ -56,7 +59,9 @@ class Grounding:
         form: dict[str, Any] = {"mode": given} if isinstance(given, str) else {"mode": "quote", **given}
         mode = form.pop("mode")
         if mode not in GROUNDINGS:
-            raise ValueError(f"grounding={mode!r:.80} is not one of {', '.join(map(repr, GROUNDINGS))} and None")
+            raise ValueError(
+                f"grounding={mode!r:.80} is not one of {', '.join(map(repr, GROUNDINGS))}, 'none' and None"
+            )
         known = [one.name for one in fields(QuoteForm)]
         if unknown := sorted(form.keys() - set(known)):
             raise ValueError(f"grounding= does not know {', '.join(unknown)}: it has mode, {', '.join(known)}")

@@ -80,7 +80,9 @@ class ChatAnswerer:
             lambda: self._read(asked, options),
             lambda kept: kept.attach(self.pipe.model, self.pipe.processor),
         )
-        held: dict[str, Any] = {"grounding": options.grounding, "repair": options.repair, "abstain": options.abstain}
+        held: dict[str, Any] = {"repair": options.repair, "abstain": options.abstain}
+        if options.grounding is not None:
+            held["grounding"] = options.grounding
         answer = self.pipe(
             question=asked.question, document=reading, history=list(asked.history) or None, **held, **generation
         )

@@ -48,7 +48,7 @@ class HybridOptions(BaseModel):
     budget: dict[str, Any] = Field(default_factory=dict)
     text_policy: str | dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    grounding: Literal["quote", "strings"] | None = None
+    grounding: Literal["quote", "strings", "none"] | None = None
     repair: bool = False
     abstain: bool = False
 

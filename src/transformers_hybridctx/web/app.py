@@ -71,7 +71,7 @@ class Asked(BaseModel):
     chat: str = Field(default="", max_length=64)
     turn: str = Field(default="", max_length=64)
     before: list[str] = Field(default_factory=list, max_length=100)
-    grounding: Literal["quote", "strings"] | None = None
+    grounding: Literal["quote", "strings", "none"] | None = None
     repair: bool = False
     abstain: bool = False
 
@@ -191,7 +191,9 @@ def create_desk(
 
 def _question_of(asked: Asked, session: Session) -> Question:
     before = [session.answer(answer_id) for answer_id in asked.before]
-    held = {"grounding": asked.grounding, "repair": asked.repair, "abstain": asked.abstain}
+    held: dict[str, Any] = {"repair": asked.repair, "abstain": asked.abstain}
+    if asked.grounding is not None:
+        held["grounding"] = asked.grounding
     return Question(
         asked.question.strip(),
         asked.context,
