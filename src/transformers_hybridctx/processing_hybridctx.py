@@ -136,8 +136,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         default_text_policy (`str` or `dict`, *optional*): a text policy's name, or `{"name": ..., knob: value}`.
         fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`: which of a document's two forms stands first
             in the prompt; or `"tokens_last"`: pages, question, tokens.
-        default_grounding (`str` or `dict`, *optional*): how the pipeline holds answers to the document where a call does
-            not say, as [`~grounding.grounded.Grounding.of`] takes it.
+        default_grounding (`str` or `dict`, *optional*): the pipeline's `grounding` where a call does not say.
     """
 
     def __init__(

@@ -69,8 +69,8 @@ def run_score_benchmark(
             for asked in (example, without_its_needles(example)):
                 document = pipe.lay_out(text=asked.document)
                 for grounding in groundings:
-                    held = None if grounding == "none" else grounding
-                    answer = pipe(question=asked.question, document=document, grounding=held, **options)
+                    held = {**options, "grounding": grounding}
+                    answer = pipe(question=asked.question, document=document, **held)
                     found.append(
                         {
                             "grounding": grounding,
