@@ -134,7 +134,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         default_budget (`dict` or [`ContextBudget`], *optional*): fields of [`ContextBudget`] that fit the checkpoint;
             a request's own fields go before them.
         default_text_policy (`str` or `dict`, *optional*): a text policy's name, or `{"name": ..., knob: value}`.
-        fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`: which of a document's two forms stands first
+        fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`: which of a document's two forms comes first
             in the prompt; or `"tokens_last"`: pages, question, tokens.
         default_grounding (`str` or `dict`, *optional*): the pipeline's `grounding` where a call does not say.
     """
