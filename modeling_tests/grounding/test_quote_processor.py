@@ -214,6 +214,18 @@ def test_a_quotation_cannot_stop_inside_a_number_or_begin_there() -> None:
             assert one.text.split()[-1] in text.split() and one.text.split()[0] in text.split()
 
 
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [("The fee: 10", "fee: 10"), ("fee = 10", "fee = 10"), ("费用：10", "费用：1"), ("The fee:", "fee:")],
+)
+def test_a_quotation_does_not_end_where_a_value_is_announced(text: str, quoted: str) -> None:
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor(text, tokenizer)
+    announced = quoted.rstrip("10").rstrip()
+    said = processor.quotations(forced(processor, tokenizer, f"<think>{announced}</think>"))[0].text
+    assert said.startswith(quoted)
+
+
 def test_where_nothing_goes_on_the_quotation_is_closed() -> None:
     tokenizer = tokenizer_of("byte level")
     processor = DocumentQuoteProcessor("x", tokenizer)

@@ -15,6 +15,8 @@ from ..planning.knobs import whole_number
 from .matching import Cursor, Matcher
 from .token_pieces import TokenPieces
 
+_ANNOUNCING = (b":", b"=", "：".encode())
+"""What no quotation ends with while the text goes on: the value comes behind it."""
 _FEW_PLACES = 64
 """A quotation that stands at more places than these says nothing of where; it may be said again."""
 
@@ -212,7 +214,8 @@ class QuoteGrammar:
             after = matcher.extend(cursor, token)
             if after is not None and token < len(allowed) and self._is_taken(after, taken, may_end=False):
                 allowed[token] = False
-        if matcher.may_end(cursor) and not self._is_taken(cursor, taken, may_end=True):
+        goes_on = cursor.spoken.endswith(_ANNOUNCING) and bool(tokens.any())
+        if matcher.may_end(cursor) and not goes_on and not self._is_taken(cursor, taken, may_end=True):
             if state.phase == "answer" or not self._end:
                 allowed[list(self._ends)] = True
             else:
