@@ -78,6 +78,204 @@ def test_hotpotqa(tmp_path: Path) -> None:
     assert record.context.startswith("Room\nIt has a code.\n\nAnn\n")
 
 
+PAPER = {
+    "id": "1909.00001",
+    "title": "Codes of rooms",
+    "abstract": "We find codes.",
+    "full_text": {
+        "section_name": ["Introduction", "Results"],
+        "paragraphs": [["Rooms have codes.", "The code is 41."], ["The code is 42.", "Nobody knows why."]],
+    },
+    "qas": {
+        "question": ["Which code was found?", "Do rooms have codes?", "Who knows?", "How?", "Whose?"],
+        "question_id": ["a", "b", "c", "d", "e"],
+        "answers": [
+            {
+                "answer": [
+                    {
+                        "unanswerable": False,
+                        "extractive_spans": ["The code is", "42"],
+                        "yes_no": None,
+                        "free_form_answer": "",
+                        "evidence": ["The code is 42."],
+                        "highlighted_evidence": ["The code is 42."],
+                    }
+                ],
+                "annotation_id": ["x"],
+                "worker_id": ["y"],
+            },
+            {
+                "answer": [
+                    {
+                        "unanswerable": False,
+                        "extractive_spans": [],
+                        "yes_no": True,
+                        "free_form_answer": "",
+                        "evidence": ["Rooms have codes.", "FLOAT SELECTED: Table 1"],
+                        "highlighted_evidence": [],
+                    }
+                ]
+            },
+            {
+                "answer": [
+                    {
+                        "unanswerable": True,
+                        "extractive_spans": [],
+                        "yes_no": None,
+                        "free_form_answer": "",
+                        "evidence": [],
+                        "highlighted_evidence": [],
+                    }
+                ]
+            },
+            {
+                "answer": [
+                    {
+                        "unanswerable": False,
+                        "extractive_spans": [],
+                        "yes_no": None,
+                        "free_form_answer": "By reading.",
+                        "evidence": ["It is not in the paper so."],
+                        "highlighted_evidence": [],
+                    }
+                ]
+            },
+            {"answer": []},
+        ],
+    },
+    "figures_and_tables": {"caption": [], "file": []},
+}
+
+
+def test_qasper(tmp_path: Path) -> None:
+    bare = PAPER | {"qas": {"question": ["Whose?"], "answers": [{"answer": []}]}}
+    (record,), count = records(tmp_path, "qasper", PAPER, bare)
+    assert record.source == "1909.00001" and record.context.startswith(
+        "Codes of rooms\n\nWe find codes.\n\nIntroduction"
+    )
+    said = [(turn.question, turn.answer, [record.context[a:b] for a, b in turn.evidence]) for turn in record.turns]
+    assert said == [
+        ("Which code was found?", "The code is, 42", ["The code is", "42"]),
+        ("Do rooms have codes?", "Yes", ["Rooms have codes."]),
+        ("Who knows?", "not in the document", []),
+        ("How?", "By reading.", []),
+    ]
+    # in the paragraph that is named, and not where the same words stand before
+    assert record.turns[0].evidence[0][0] == record.context.index("The code is 42.")
+    assert dict(count.unused) == {"a paper without an answered question": 1}
+
+
+def test_rel_cot(tmp_path: Path) -> None:
+    """Paths with somebody's prefix; conversations in the row, or in a file; reasoning about pages of another layout."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "conversations").mkdir()
+    (tmp_path / "text" / "s1.txt").write_text("The code of room 7 is 42.")
+    said = [
+        {"from": "human", "value": "<image><image>\nWhich code?"},
+        {
+            "from": "gpt",
+            "value": "<think>Look at the rooms. Page 2 <|box_start|>[20, 199, 995, 245]<|box_end|> It says 42.</think>"
+            "<answer>42</answer>",
+        },
+    ]
+    (tmp_path / "conversations" / "s2.json").write_text(json.dumps(said))
+    row = {"id": "s1", "image_dpi72": ["p1.png", "p2.png"], "text_path": "/home/x/REL-CoT/text/s1.txt"}
+    rows = [
+        row | {"conversations": said},
+        row | {"id": "s2", "conversations": "/home/x/REL-CoT/conversations/s2.json"},
+        row | {"conversations": [said[0], {"from": "gpt", "value": "It is 42."}]},
+        row | {"conversations": said[:1]},
+        row | {"text_path": "/home/x/REL-CoT/text/s9.txt", "conversations": said},
+    ]
+    (tmp_path / "train_72dpi.json").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    count = ReadCount()
+    (record,) = DataSource("rel_cot", str(tmp_path)).records(count)
+    turn = TrainingTurn("Which code?", "<think>Look at the rooms. It says 42.</think>42")
+    assert record == TrainingRecord("The code of room 7 is 42.", (turn, turn), None, "s1")
+    assert dict(count.unused) == {
+        "an answer without <answer>": 1,
+        "conversations that do not take turns": 1,
+        "a file that the row names is not there": 1,
+    }
+    with pytest.raises(FileNotFoundError, match="train_72dpi"):
+        list(DataSource("rel_cot", str(tmp_path / "text")).records(ReadCount()))
+
+
+def facts(tmp_path: Path, **lengthen: Any) -> tuple[list[TrainingRecord], ReadCount]:
+    """Twelve documents of a fact each, some with a question that has no evidence."""
+    rows = []
+    for number in range(12):
+        about = "rooms" if number % 2 else "boats"
+        context = (
+            f"About {about}, {number}.\n\nThe code of {about} {number} is {number * 37}. " + f"More of {about}. " * 9
+        )
+        code = f"{number * 37}"
+        start = context.index(f"is {code}") + 3
+        rows.append(
+            {
+                "context": context,
+                "turns": [
+                    {
+                        "question": f"Which code has {number}?",
+                        "answer": code,
+                        "evidence": [[start, start + len(code)]],
+                    },
+                    {"question": "Who?", "answer": "not in the document"},
+                ],
+            }
+        )
+    return records(tmp_path, "json_lines", *rows, lengthen={"characters": 900, **lengthen})
+
+
+@pytest.mark.parametrize("others", ["random", "similar"])
+@pytest.mark.parametrize("piece_characters", [16, 60, 1000])
+def test_short_documents_become_long_and_their_evidence_is_still_known(
+    tmp_path: Path, others: str, piece_characters: int
+) -> None:
+    found, count = facts(tmp_path, others=others, piece_characters=piece_characters)
+    assert len(found) == 12
+    assert dict(count.unused) == {"a turn without evidence, whose answer another text may hold": 12}
+    places = set()
+    for number, record in enumerate(found):
+        (turn,) = record.turns
+        ((start, end),) = turn.evidence
+        assert record.context[start:end] == turn.answer == f"{number * 37}"
+        about = "rooms" if number % 2 else "boats"
+        assert f"About {about}, {number}." in record.context  # all of it is there, in its order
+        assert record.context.index(f"About {about}, {number}.") < start
+        assert 600 <= len(record.context) <= 1200
+        places.add(10 * start // len(record.context))
+    if others == "random" and piece_characters == 1000:
+        assert len(places) >= 5  # anywhere
+    assert facts(tmp_path, others=others, piece_characters=piece_characters)[0] == found
+
+
+def test_negatives_are_the_texts_that_are_most_alike(tmp_path: Path) -> None:
+    found, _ = facts(tmp_path, others="similar")
+    for number, record in enumerate(found):
+        own, other = ("rooms", "boats") if number % 2 else ("boats", "rooms")
+        assert record.context.count(f"About {own}") > 1 and f"About {other}" not in record.context
+
+
+def test_texts_without_questions_are_lengthened_too(tmp_path: Path) -> None:
+    rows = [{"text": f"Document {number}. " + f"It was {number} the best of times. " * 6} for number in range(6)]
+    found, _ = records(tmp_path, "json_lines", *rows, lengthen={"characters": 600, "others": "similar"})
+    assert all(
+        len(record.context) > 400 and f"Document {number}." in record.context for number, record in enumerate(found)
+    )
+
+
+def test_evidence_is_never_cut(tmp_path: Path) -> None:
+    context = "One sentence is here. Another sentence is there. A third one. " * 3
+    row = {"context": context, "question": "What?", "answer": "b", "evidence": [[5, 100], [120, 130]]}
+    others = [
+        {"context": f"Other {number}. " * 9, "question": "?", "answer": "a", "evidence": [[0, 5]]}
+        for number in range(9)
+    ]
+    first, *_ = records(tmp_path, "json_lines", row, *others, lengthen={"characters": 900, "piece_characters": 16})[0]
+    assert [first.context[a:b] for a, b in first.turns[0].evidence] == [context[5:100], context[120:130]]
+
+
 def test_own_schema(tmp_path: Path) -> None:
     rows = [
         {"context": "The code is 42.", "question": "Which?", "answer": "42", "evidence": [[12, 14]]},
@@ -122,6 +320,10 @@ def test_prolong_rows_are_turned_back_into_their_documents(tokenizer: Any) -> No
         ({"reader": "magic", "path": "a"}, "magic.*longalign"),
         ({"reader": "squad", "path": "a", "weight": 0}, "weight=0"),
         ({"reader": "prolong", "path": "a"}, "tokenizer"),
+        ({"reader": "squad", "path": "a", "limit": 0}, "limit=0"),
+        ({"reader": "squad", "path": "a", "lengthen": {"chars": 3}}, "there is no chars.*characters"),
+        ({"reader": "squad", "path": "a", "lengthen": {"characters": 0}}, "above 0"),
+        ({"reader": "squad", "path": "a", "lengthen": {"characters": 9, "others": "odd"}}, "odd"),
     ],
 )
 def test_sources_that_make_no_sense(options: dict[str, Any], says: str) -> None:

@@ -224,12 +224,27 @@ def test_a_loss_that_is_no_number_stops_before_the_step(tmp_path: Path, checkpoi
         ({"load_in_4bit": True}, "lora"),
         ({"loss_weights": "page"}, "page"),
         ({"data": []}, "data is empty"),
-        ({"data": [{"reader": "squad"}]}, "reader and path"),
+        ({"data": [{"reader": "squad"}]}, "data lacks path"),
         ({"data": [{"reader": "squad", "path": "a", "spilt": "b"}]}, "spilt"),
         ({"trainer": {"max_stebs": 3}}, "max_stebs"),
         ({"trainer": {"max_steps": 0}}, "max_steps"),
         ({"trainer": {"report_to": ["wandb"]}}, "report_to"),
         ({"held_out": 1}, "held_out"),
+        ({"max_tokens": "8k"}, "max_tokens='8k' is not of the type int"),
+        ({"objectives": "answer"}, "objectives='answer' is not of the type Mapping"),
+        ({"freeze": "vision"}, "freeze='vision' is not of the type tuple"),
+        ({"styles": "yes please"}, "styles"),
+        ({"learning_rates": {"vision": "fast"}}, "learning_rates.*fast"),
+        ({"budget": {"max_contxt_tokens": 3}}, "max_contxt_tokens"),
+        ({"text_policy": "magic"}, "magic.*bm25"),
+        ({"lora": {"rank": 3}}, "there is no rank"),
+        ({"chunk_tokens": 0}, "chunk_tokens=0"),
+        ({"evaluation_examples": -1}, "evaluation_examples=-1"),
+        ({"data": "squad"}, "data is a list"),
+        ({"data": ["squad"]}, "give fields, not 'squad'"),
+        ({"trainer": {"max_steps": "ten"}}, "max_steps='ten'"),
+        ({"trainer": {"learning_rate": "fast"}}, "learning_rate='fast'"),
+        ({"trainer": {"num_train_epochs": 3}}, "num_train_epochs.*max_steps"),
         ({"dtype": "int3"}, "int3"),
         ({"long_context_weights": {"window": 3}}, "window.*context_tokens"),
         ({"long_context_weights": {"stride": 0}}, "above 0"),
@@ -245,6 +260,15 @@ def test_configs_that_make_no_sense_are_refused_by_name(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         TrainingConfig.read(config(tmp_path, checkpoint, **fields))
+
+
+def test_numbers_are_read_as_everybody_writes_them(tmp_path: Path, checkpoint: Path) -> None:
+    path = config(tmp_path, checkpoint)
+    path.write_text(
+        path.read_text().replace("learning_rate: 0.001", "learning_rate: 5e-6") + "learning_rates: {vision: 1E-7}\n"
+    )
+    read = TrainingConfig.read(path)
+    assert read.arguments().learning_rate == 5e-6 and read.learning_rates == {"vision": 1e-7}
 
 
 def test_files_that_are_no_configs(tmp_path: Path) -> None:

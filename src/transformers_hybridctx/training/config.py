@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-import yaml
 from transformers import TrainingArguments
 from transformers.distributed import DistributedConfig
 
+from ..planning.budget import ContextBudget
+from ..planning.policies.registry import resolve_text_policy
 from .examples import CHANNELS
+from .fields import check_fields, read_yaml
 from .objectives import OBJECTIVES
 from .readers.registry import DataSource
 from .trainer import PARTS
@@ -25,6 +27,7 @@ _DECIDED = {
     "report_to": [],
 }
 _REFUSED = {
+    "num_train_epochs": "max_steps says how long the training is",
     "load_best_model_at_end": "every checkpoint is there; the log has eval_loss of each",
     "parallelism_config": "context parallelism cannot split packed documents; distributed spreads the model",
 }
@@ -105,9 +108,19 @@ class TrainingConfig:
             raise ValueError(f"freeze={list(self.freeze)} leaves nothing to learn")
         if self.dtype not in (None, *_DTYPES):
             raise ValueError(f"dtype={self.dtype!r} is not {', '.join(_DTYPES)}")
-        _known("long_context_weights", self.long_context_weights or {}, LongContextWeights)
+        check_fields("long_context_weights", self.long_context_weights or {}, LongContextWeights)
         LongContextWeights(**self.long_context_weights or {})
-        _known("distributed", self.distributed or {}, DistributedConfig)
+        check_fields("distributed", self.distributed or {}, DistributedConfig)
+        ContextBudget.of(dict(self.budget))
+        if self.text_policy is not None:
+            resolve_text_policy(self.text_policy if isinstance(self.text_policy, str) else dict(self.text_policy))
+        if self.lora is not None:
+            from peft import LoraConfig
+
+            check_fields("lora", self.lora, LoraConfig)
+        for name, least in (("max_tokens", 1), ("chunk_tokens", 1), ("evaluation_examples", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} has to be {least} or more")
         if self.distributed is not None and not self.trainer.get("save_only_model"):
             raise ValueError(
                 "distributed: transformers saves no optimiser's state of a model that is spread when it is loaded, so "
@@ -115,8 +128,9 @@ class TrainingConfig:
             )
         if not self.data:
             raise ValueError("data is empty: name a source")
-        if int(self.trainer.get("max_steps", 0)) < 1:
-            raise ValueError("trainer.max_steps says how long the training is: give 1 or more")
+        steps = self.trainer.get("max_steps", 0)
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"trainer.max_steps={steps!r} says how long the training is: give 1 or more")
 
     @classmethod
     def read(cls, path: Path) -> TrainingConfig:
@@ -124,19 +138,14 @@ class TrainingConfig:
         Raises:
             FileNotFoundError, ValueError: no such file, or one that is no config; the message names the field.
         """
-        try:
-            given = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is no YAML: {error}") from error
-        if not isinstance(given, dict):
-            raise ValueError(f"{path} holds no fields; docs/training.md has an example")
-        known = {one.name for one in fields(cls)}
-        if unknown := sorted(given.keys() - known):
-            raise ValueError(f"{path}: there is no field {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-        if missing := [name for name in ("output_dir", "data", "trainer") if name not in given]:
-            raise ValueError(f"{path} lacks {', '.join(missing)}")
-        sources = [_source_of(one) for one in given["data"] or ()]
-        config = cls(**{**given, "data": tuple(sources), "freeze": tuple(given.get("freeze") or ())})
+        given = read_yaml(path)
+        check_fields(str(path), {**given, "data": ()}, cls, ("output_dir", "data", "trainer"))
+        if "data" not in given or not isinstance(given["data"], list):
+            raise ValueError(f"{path}: data is a list of sources, each with reader and path")
+        for source in given["data"]:
+            check_fields("data", source, DataSource, ("reader", "path"))
+        sources = tuple(DataSource(**source) for source in given["data"])
+        config = cls(**{**given, "data": sources, "freeze": tuple(given.get("freeze", ()))})
         config.arguments()
         return config
 
@@ -148,6 +157,9 @@ class TrainingConfig:
         known = {one.name for one in fields(TrainingArguments)}
         if unknown := sorted(self.trainer.keys() - known):
             raise ValueError(f"trainer: transformers' TrainingArguments have no {', '.join(unknown)}")
+        hints = get_type_hints(TrainingArguments)  # those of numbers are right, of others not always
+        numbers = {name: value for name, value in self.trainer.items() if hints[name] in (int, float)}
+        check_fields("trainer", numbers, TrainingArguments)
         for name in sorted(self.trainer.keys() & _REFUSED.keys()):
             raise ValueError(f"trainer: {name} is not taken: {_REFUSED[name]}")
         if self.trainer.get("fsdp") and not (self.trainer.get("fsdp_config") or {}).get(
@@ -161,22 +173,6 @@ class TrainingConfig:
         if decided := sorted(self.trainer.keys() & {*_DECIDED, "output_dir", "seed"}):
             raise ValueError(f"trainer: {', '.join(decided)} is decided elsewhere; leave it out")
         return TrainingArguments(**{**_DECIDED, "output_dir": self.output_dir, "seed": self.seed, **self.trainer})
-
-
-def _known(name: str, given: Any, form: type) -> None:
-    known = {one.name for one in fields(form)}
-    if not isinstance(given, Mapping) or (unknown := sorted(given.keys() - known)):
-        told = ", ".join(unknown) if isinstance(given, Mapping) else repr(given)
-        raise ValueError(f"{name}: there is no {told}; there are {', '.join(sorted(known))}")
-
-
-def _source_of(given: Any) -> DataSource:
-    if not isinstance(given, dict) or "reader" not in given or "path" not in given:
-        raise ValueError(f"data: a source has reader and path, not {given!r:.80}")
-    known = {one.name for one in fields(DataSource)}
-    if unknown := sorted(given.keys() - known):
-        raise ValueError(f"data: a source has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    return DataSource(**given)
 
 
 __all__ = ["TrainingConfig"]

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..fields import check_fields
 from ..records import ReadCount, TrainingRecord, joined, usable
-from . import extractive_qa, json_lines, longalign, prolong, ultrachat
+from . import extractive_qa, json_lines, longalign, papers, prolong, rel_cot, ultrachat
+from .lengthening import Lengthening
 from .sources import rows_of
 
 READERS: dict[str, Callable[[Any], TrainingRecord]] = {
@@ -18,6 +21,8 @@ READERS: dict[str, Callable[[Any], TrainingRecord]] = {
     "ultrachat": ultrachat.record_of,
     "squad": extractive_qa.squad_record_of,
     "hotpotqa": extractive_qa.hotpotqa_record_of,
+    "qasper": papers.record_of,
+    "rel_cot": rel_cot.record_of,
     "prolong": prolong.record_of,
     "texts": json_lines.record_of,
 }
@@ -34,6 +39,7 @@ class DataSource:
         split, revision, config: of a data set on the Hub.
         limit: how many records at most; None: all.
         weight: how many times an epoch each record is drawn, on average.
+        lengthen: fields of a [`Lengthening`]: records are made longer with others of this source. None: as they are.
         tokenizer: of `prolong`, what its tokens are turned back into text with.
     """
 
@@ -44,6 +50,7 @@ class DataSource:
     config: str | None = None
     limit: int | None = None
     weight: float = 1.0
+    lengthen: Mapping[str, Any] | None = None
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:
@@ -51,12 +58,19 @@ class DataSource:
             raise ValueError(f"data: there is no reader {self.reader!r}; the readers are {', '.join(sorted(READERS))}")
         if not self.weight > 0:
             raise ValueError(f"data: weight={self.weight!r} of {self.path} must be above 0; leave the source out")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"data: limit={self.limit} of {self.path} must be 1 or more; leave it out for all")
+        if self.lengthen is not None:
+            check_fields("data: lengthen", self.lengthen, Lengthening)
+            Lengthening(**self.lengthen)
         if (self.reader == "prolong") != (self.tokenizer is not None):
             raise ValueError("data: tokenizer= is for the reader prolong, which needs it: name Llama-3's")
 
     def records(self, count: ReadCount) -> Iterator[TrainingRecord]:
         """The records, counted."""
         found = joined(usable(self._rows(), READERS[self.reader], self.path, count))
+        if self.lengthen is not None:
+            found = Lengthening(**self.lengthen).apply(list(islice(found, self.limit)), count)
         for number, record in enumerate(found):
             if number == self.limit:
                 return
@@ -65,6 +79,8 @@ class DataSource:
     def _rows(self) -> Iterator[Any]:
         if self.reader == "texts":
             return _texts_in(Path(self.path).expanduser())
+        if self.reader == "rel_cot":
+            return rel_cot.rows_of_folder(self.path)
         if self.reader == "prolong":
             from transformers import AutoTokenizer
 
