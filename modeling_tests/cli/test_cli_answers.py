@@ -151,3 +151,15 @@ def test_json_has_every_passage_with_its_place_and_what_it_shares_with_the_quest
     assert found["evidence"][0]["page"] == document.page_of(start) + 1
     assert (found["checked"], found["support"]["status"], found["quotations"]) == ("4821930", "verbatim", [])
     assert json.loads(json.dumps(found["support"]))["whole"]["places"] == [[start, start + 7]]
+
+
+def test_evidence_that_a_line_end_divides_is_one(processor: HybridCtxProcessor) -> None:
+    said = "It was the age of wisdom and of foolishness, of light and of darkness"
+    document = f"{said}. It was the best of times. " * 3
+    plan = processor.plan(document, QUESTION)
+    answer = answer_that_says(processor, plan, QUESTION, f"{said}. It was the best of times. {said}")
+    items = answer["evidence"]
+    assert len(items) > 1 and len({item["page"] for item in items}) == 1
+    (row,) = [row for row in shown(answer_rows(QUESTION, answer)) if row.startswith("evidence page")]
+    start, end = items[0]["start"], items[-1]["end"]
+    assert f"characters {start:,} to {end:,}, {len(items)} boxes (" in row

@@ -18,6 +18,7 @@ from .output_files import written_whole
 
 if TYPE_CHECKING:
     from ..answering.results import AnswerStanding, LongDocAnswer, StringSupport
+    from ..grounding.evidence import Evidence
 
 _AROUND_EVIDENCE = 60  # characters
 _PASSAGES_SHOWN = 3
@@ -124,17 +125,30 @@ def _standing(text: str, near: StringSupport) -> Text:
 def _evidence_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     text = answer["plan"].document.text
-    for item in answer["evidence"]:
-        start, end = item["start"], item["end"]
-        box = ", ".join(f"{side:.0f}" for side in item["box"])
-        place = (
-            f"page {item['page'] + 1}{in_the_file(text, start)}, characters {start:,} to {end:,}, box ({box}) pixels"
-        )
+    for items in _whole_spans(answer):
+        page, start, end = items[0]["page"], items[0]["start"], items[-1]["end"]
+        boxes = [f"({', '.join(f'{side:.0f}' for side in item['box'])})" for item in items]
+        where = f"box {boxes[0]}" if len(boxes) == 1 else f"{len(boxes)} boxes {boxes[0]} to {boxes[-1]}"
+        place = f"page {page + 1}{in_the_file(text, start)}, characters {start:,} to {end:,}, {where} pixels"
         rows += [("evidence", place), ("", in_context(text, start, end))]
     if not rows:
         why = "none in the document" if text else "unknown: the text of these pages is not known"
         rows.append(("evidence", why))
     return rows
+
+
+def _whole_spans(answer: LongDocAnswer) -> list[list[Evidence]]:
+    """The evidence, the lines of one span on one page together."""
+    text = answer["plan"].document.text
+    found: list[list[Evidence]] = []
+    for item in answer["evidence"]:
+        last = found[-1][-1] if found else None
+        goes_on = last is not None and last["page"] == item["page"] and last["end"] <= item["start"]
+        if last is not None and goes_on and not text[last["end"] : item["start"]].strip():
+            found[-1].append(item)
+        else:
+            found.append([item])
+    return found
 
 
 def in_the_file(text: str, position: int) -> str:
