@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, cast
 
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase
@@ -16,6 +17,7 @@ from .documents.scans import ScannedPages, is_picture
 from .image_processing_hybridctx import HybridCtxImageProcessor
 from .planning.budget import ContextBudget
 from .planning.knobs import shown
+from .planning.latents import LatentSettings
 from .planning.paged_document import PagedDocument
 from .planning.plan import ContextPlan
 from .planning.planner import ContextPlanner
@@ -23,7 +25,7 @@ from .planning.policies.base import TextPolicy
 from .planning.policies.registry import resolve_text_policy
 from .prompting.conversations import Conversation, ConversationReader, batched, check_messages
 from .prompting.encoder import PlainEncoder
-from .prompting.features import check_document_options, prompt_features
+from .prompting.features import check_document_options, latent_features, prompt_features
 from .prompting.frames import FUSION_ORDERS, FusionOrder, PromptRenderer, template_options
 from .prompting.pages import PageCutter, renderer_for
 from .prompting.writing import Prompt, PromptWriter
@@ -37,10 +39,12 @@ class _BringsFonts(ProcessorMixin):
     """Saving and loading of a processor whose fonts go along."""
 
     render_config: RenderConfig
+    latents: LatentSettings | None
 
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()
         output["render_config"], output["font_sha256"] = portable_config(self.render_config)
+        output["latents"] = None if self.latents is None else asdict(self.latents)
         output["image_processor"].pop("auto_map", None)  # names code that a saved processor does not bring along
         return output
 
@@ -118,7 +122,76 @@ class _Glm4vProcessor(ProcessorMixin):
         return ["token_type_ids"]
 
 
-class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
+class _WritesPrompts(ProcessorMixin):
+    """How conversations with documents become features."""
+
+    latents: LatentSettings | None
+    latent_token_id: int | None
+    image_token: str
+    image_token_id: int
+    fusion_order: FusionOrder
+    default_budget: dict[str, Any]
+    default_text_policy: str | dict[str, Any]
+    read_document: Any
+    _encoder: PlainEncoder | None
+
+    def _reader(self, budget: Any, text_policy: Any) -> ConversationReader:
+        return ConversationReader(
+            self.read_document,
+            self._cutter.read,
+            ContextBudget.of(self.default_budget),
+            budget,
+            self.default_text_policy if text_policy is None else text_policy,
+        )
+
+    @property
+    def encoder(self) -> PlainEncoder:
+        """Tokenises what users write, as text."""
+        if self._encoder is None or not self._encoder.encodes_with(self.tokenizer):
+            self._encoder = PlainEncoder(self.tokenizer)
+        return self._encoder
+
+    @property
+    def _cutter(self) -> PageCutter:
+        return PageCutter(self.image_processor)
+
+    def _writer(
+        self, chat_template: str | None, fusion_order: FusionOrder | None, template_kwargs: dict[str, Any]
+    ) -> PromptWriter:
+        order = _fusion_order(fusion_order or self.fusion_order)
+        template = self._resolve_chat_template(chat_template)
+        renderer = PromptRenderer(self.tokenizer, self.image_token, template, order, template_kwargs)
+        planner = ContextPlanner(
+            self.encoder,
+            self._cutter.tokens_of_size,
+            self.encoder.memory,
+            self.latents,
+            -1 if self.latent_token_id is None else self.latent_token_id,
+        )
+        return PromptWriter(renderer, self.encoder, planner, self.image_token_id)
+
+    def _features(
+        self,
+        conversations: list[Conversation],
+        prompts: list[Prompt],
+        return_tensors: str | None,
+        assistant_masks: bool = False,
+        draw_pages: bool = True,
+    ) -> BatchFeature:
+        data = prompt_features(
+            [prompt.input_ids for prompt in prompts],
+            self.image_token_id,
+            self.tokenizer.pad_token_id,
+            generated=[prompt.generated for prompt in prompts] if assistant_masks else None,
+            return_tensors=None,
+        )
+        if draw_pages and (patches := self._cutter.cut_prompts(conversations, prompts)) is not None:
+            data |= vars(patches)
+        data |= latent_features([plan for prompt in prompts for plan in prompt.plans], return_tensors=None)
+        return BatchFeature(data, tensor_type=return_tensors)
+
+
+class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _WritesPrompts, _Glm4vProcessor):
     r"""
     Renderer, tokenizer, image processor and chat template in one.
 
@@ -137,6 +210,8 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`: which of a document's two forms comes first
             in the prompt; or `"tokens_last"`: pages, question, tokens.
         default_grounding (`str` or `dict`, *optional*): the pipeline's `grounding` where a call does not say.
+        latents (`dict` or [`LatentSettings`], *optional*): how text becomes latents, for a checkpoint with a latent
+            encoder: `num_latent_tokens`, `chunk_tokens`, `overlap_tokens`, `token`. None: not at all.
     """
 
     def __init__(
@@ -149,14 +224,15 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         default_text_policy: str | dict[str, Any] = "anchors",
         fusion_order: FusionOrder = "pages_first",
         default_grounding: str | dict[str, Any] | None = None,
+        latents: dict[str, Any] | LatentSettings | None = None,
     ) -> None:
         if chat_template is None:
             chat_template = getattr(tokenizer, "chat_template", None)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         self.image_token: str = getattr(self.tokenizer, "image_token", None) or "<|image|>"
-        self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(self.image_token)
-        if self.image_token_id is None or self.image_token_id == self.tokenizer.unk_token_id:
-            raise ValueError(f"the tokenizer has no {self.image_token!r} token; add it as a special token")
+        self.image_token_id: int = self._special_token_id(self.image_token)
+        self.latents = LatentSettings.of(latents)
+        self.latent_token_id = None if self.latents is None else self._special_token_id(self.latents.token)
         if not isinstance(render_config, RenderConfig):
             render_config = RenderConfig.from_dict(render_config or {})
         self.render_config = render_config
@@ -167,6 +243,12 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         self.fusion_order = _fusion_order(fusion_order)
         self.default_grounding = default_grounding
         self._encoder: PlainEncoder | None = None
+
+    def _special_token_id(self, token: str) -> int:
+        found = self.tokenizer.convert_tokens_to_ids(token)
+        if found is None or found == self.tokenizer.unk_token_id:
+            raise ValueError(f"the tokenizer has no {token!r} token; add it as a special token")
+        return int(found)
 
     # Prompts from documents
 
@@ -217,8 +299,9 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
         Returns:
             [`BatchFeature`]: `input_ids`, `attention_mask`, `mm_token_type_ids` (1 where a page is) [batch, sequence],
             padded on the left; and where pages are in a prompt, `pixel_values` uint8 [patches, C * patch * patch] with
-            C = 1 where all pages are grey and 3 otherwise, `image_grid_thw` int64 [pages, 3]. With `return_plan`, a
-            tuple of these and the plan.
+            C = 1 where all pages are grey and 3 otherwise, `image_grid_thw` int64 [pages, 3]; where latents are,
+            `latent_input_ids` and `latent_attention_mask` [chunks, longest]. With `return_plan`, a tuple of these and
+            the plan.
 
         Raises:
             ContextBudgetError: the budget cannot be met; its `smallest` can.
@@ -370,54 +453,6 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _Glm4vProcessor):
             return output
         plans = [prompt.plans for prompt in prompts]
         return output, plans if is_batch else plans[0]
-
-    def _reader(self, budget: Any, text_policy: Any) -> ConversationReader:
-        return ConversationReader(
-            self.read_document,
-            self._cutter.read,
-            ContextBudget.of(self.default_budget),
-            budget,
-            self.default_text_policy if text_policy is None else text_policy,
-        )
-
-    @property
-    def encoder(self) -> PlainEncoder:
-        """Tokenises what users write, as text."""
-        if self._encoder is None or not self._encoder.encodes_with(self.tokenizer):
-            self._encoder = PlainEncoder(self.tokenizer)
-        return self._encoder
-
-    @property
-    def _cutter(self) -> PageCutter:
-        return PageCutter(self.image_processor)
-
-    def _writer(
-        self, chat_template: str | None, fusion_order: FusionOrder | None, template_kwargs: dict[str, Any]
-    ) -> PromptWriter:
-        order = _fusion_order(fusion_order or self.fusion_order)
-        template = self._resolve_chat_template(chat_template)
-        renderer = PromptRenderer(self.tokenizer, self.image_token, template, order, template_kwargs)
-        planner = ContextPlanner(self.encoder, self._cutter.tokens_of_size, self.encoder.memory)
-        return PromptWriter(renderer, self.encoder, planner, self.image_token_id)
-
-    def _features(
-        self,
-        conversations: list[Conversation],
-        prompts: list[Prompt],
-        return_tensors: str | None,
-        assistant_masks: bool = False,
-        draw_pages: bool = True,
-    ) -> BatchFeature:
-        data = prompt_features(
-            [prompt.input_ids for prompt in prompts],
-            self.image_token_id,
-            self.tokenizer.pad_token_id,
-            generated=[prompt.generated for prompt in prompts] if assistant_masks else None,
-            return_tensors=None,
-        )
-        if draw_pages and (patches := self._cutter.cut_prompts(conversations, prompts)) is not None:
-            data |= vars(patches)
-        return BatchFeature(data, tensor_type=return_tensors)
 
 
 def _fusion_order(order: Any) -> FusionOrder:

@@ -29,7 +29,7 @@ from ..planning.policies.base import TextPolicy
 from ..planning.policies.registry import resolve_text_policy
 from ..processing_hybridctx import HybridCtxProcessor
 from ..progress import tell
-from ..prompting.features import prompt_features
+from ..prompting.features import latent_features, prompt_features
 from .generate_options import GenerateOptions
 from .generated import FinishReason, generated_rows
 
@@ -81,10 +81,11 @@ class GeneratedAnswer:
 
 @dataclass(frozen=True, eq=False)
 class _SharedPages:
-    """What prompts with the same pages share: the pages as the vision tower sees them, and what the decoder keeps."""
+    """What prompts with the same pages and latents share: what encoders make of them, and what the decoder keeps."""
 
     image_grid_thw: torch.Tensor | None = None
     page_embeddings: tuple[torch.Tensor, ...] = ()
+    latents: tuple[torch.Tensor, ...] = ()
     prefix: PrefixCache | None = None
 
 
@@ -199,10 +200,18 @@ class AnsweringEngine:
             grids = pages["image_grid_thw"]
             shared = _SharedPages(grids, page_embeddings(self.model, pages))
             seconds |= {"draw": drawn - started, "vision": time.perf_counter() - drawn}
+        if plan.latents:
+            started = time.perf_counter()
+            chunks = {name: ids.to(self.model.device) for name, ids in latent_features([plan]).items()}
+            with torch.no_grad(), model_lock(self.model):
+                shared = replace(shared, latents=tuple(self.model.get_latent_features(**chunks).pooler_output))
+            seconds["latents"] = time.perf_counter() - started
         length = common_length([one.input_ids for one in asked])
         prefix = asked[0].input_ids[:length]
-        has_pages = prefix.count(self.processor.image_token_id) == plan.visual_tokens
-        if len(asked) == 1 or not length or not has_pages or options.is_assisted:
+        is_whole = prefix.count(self.processor.image_token_id) == plan.visual_tokens
+        if plan.latents:
+            is_whole &= prefix.count(self.model.config.latent_token_id) == sum(map(len, shared.latents))
+        if len(asked) == 1 or not length or not is_whole or options.is_assisted:
             return shared
         started = time.perf_counter()
         features = self._features(prefix, shared)
@@ -214,18 +223,19 @@ class AnsweringEngine:
         """One prompt as `generate` takes it."""
         plain = prompt_features([input_ids], self.processor.image_token_id)
         features: dict[str, Any] = {name: value.to(self.model.device) for name, value in plain.items()}
+        # fresh outputs each time: beam search writes into them
+        made = {"image": shared.page_embeddings, "latent": shared.latents}
+        outputs = {name: BaseModelOutputWithPooling(pooler_output=embeds) for name, embeds in made.items() if embeds}
         if shared.page_embeddings:
-            # a fresh output each time: beam search writes into it
-            outputs = BaseModelOutputWithPooling(pooler_output=shared.page_embeddings)
-            features |= {"image_grid_thw": shared.image_grid_thw, "mm_encoder_outputs": {"image": outputs}}
-        return features
+            features["image_grid_thw"] = shared.image_grid_thw
+        return features | ({"mm_encoder_outputs": outputs} if outputs else {})
 
     def _generate(
         self, asked: list[AskedQuestion], shared: _SharedPages, options: GenerateOptions
     ) -> Iterator[GeneratedAnswer]:
         """Answers of one batch."""
         started = time.perf_counter()
-        keywords = options.keywords(self.processor.tokenizer, self.processor.image_token_id)
+        keywords = options.keywords(self.processor.tokenizer, self.model.config.placeholder_token_ids)
         held = self._held(asked, options)
         if held is not None:
             keywords["logits_processor"] = LogitsProcessorList([*(keywords.get("logits_processor") or ()), held])
@@ -281,9 +291,9 @@ def _with_question(shared: _SharedPages, asked: list[AskedQuestion]) -> _SharedP
     return replace(shared, prefix=prefix.extended(length, one.read))
 
 
-def _pages_of(asked: AskedQuestion) -> tuple[bool, float]:
-    """Prompts of one document that agree in this show the same pages."""
-    return bool(asked.plan.num_pages), asked.plan.scale
+def _pages_of(asked: AskedQuestion) -> tuple[int, float, int]:
+    """Prompts of one document that agree in this show the same pages, and the same latents."""
+    return asked.plan.num_pages, asked.plan.scale, len(asked.plan.latents)
 
 
 def _unranked(policy: str | dict[str, Any] | TextPolicy) -> AttentionPolicy | None:

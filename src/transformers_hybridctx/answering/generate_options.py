@@ -107,14 +107,14 @@ class GenerateOptions:
         """Whether the caller's own criteria end answers: where each row of a batch ended cannot be told then."""
         return bool(self._given.get("stopping_criteria"))
 
-    def keywords(self, tokenizer: Any, image_token_id: int) -> dict[str, Any]:
+    def keywords(self, tokenizer: Any, placeholder_token_ids: list[int]) -> dict[str, Any]:
         """Keyword arguments of `generate`, beside the prompt's."""
         keywords = dict(self._given)
         if self.stop_strings:
             keywords.setdefault("tokenizer", tokenizer)
         if self.is_assisted and self.get("suppress_tokens") is None:
-            # what is drafted is copied from the prompt, where a page's tokens are, too
-            keywords["suppress_tokens"] = [image_token_id]
+            # what is drafted is copied from the prompt, where a page's tokens are, too, and latents'
+            keywords["suppress_tokens"] = list(placeholder_token_ids)
         return keywords
 
     def cache_to_fill(self, prompt_length: int, keywords: dict[str, Any]) -> Any:

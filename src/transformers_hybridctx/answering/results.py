@@ -66,6 +66,7 @@ class Usage(TypedDict):
     document_tokens: int
     visual_tokens: int
     text_tokens: int
+    latent_tokens: NotRequired[int]  # where there are latents
     prompt_tokens: int
     new_tokens: int
     compression_ratio: float | None
@@ -177,6 +178,8 @@ def result_of(
         ),
         plan=plan,
     )
+    if plan.latents:
+        result["usage"]["latent_tokens"] = plan.latent_tokens
     if return_pages:
         result["pages"] = mark_evidence(plan, evidence)
     result["usage"]["seconds"] = {**generated.seconds, "evidence": time.perf_counter() - started}

@@ -128,6 +128,11 @@ def _listened(
     heads: Sequence[Sequence[int]] | None,
 ) -> tuple[np.ndarray, list[Grid], PrefixCache]:
     """What [`question_attention`] returns, and the question as it was read."""
+    if cache.plan.latents:
+        raise ValueError(
+            "the policy 'attention' ranks passages by the attention to the pages that show them, and latents stand for "
+            f"the first {cache.plan.latents[-1].end:,} characters; leave latent_share out, or choose 'bm25' or 'anchors'"
+        )
     grids_thw = cache.prefix.image_grid_thw
     if grids_thw is None:
         raise ValueError("the document was read without pages (visual_share=0): there is nothing to attend to")

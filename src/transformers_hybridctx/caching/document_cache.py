@@ -27,7 +27,7 @@ from ..planning.plan import ContextPlan
 from ..planning.policies.base import TextPolicy
 from ..planning.policies.registry import resolve_text_policy
 from ..processing_hybridctx import FusionOrder, HybridCtxProcessor
-from ..prompting.features import prompt_features
+from ..prompting.features import latent_features, prompt_features
 from ..rendering.checkpoint_fonts import portable_config
 from ..rendering.paged_text import PagedText
 from .cache_files import field_of, read_cache_file, write_cache_file
@@ -108,6 +108,7 @@ class DocumentCache:
         laid_out = processor.read_document(document)
         input_ids, plan = request.plan(processor, laid_out)
         features: dict[str, Any] = prompt_features([input_ids], model.config.image_token_id)
+        features |= latent_features([plan])
         features = {name: value.to(model.device) for name, value in features.items()}
         if plan.num_pages:
             pages = processor.draw_pages(plan, return_tensors="pt").to(model.device)
@@ -216,7 +217,7 @@ class DocumentCache:
         features, plan = processor(
             document=self.plan.document,
             question=question,
-            budget=replace(filled, min_scale=scale, max_scale=scale),
+            budget=replace(filled, min_scale=scale, max_scale=scale, latent_chunks=len(self.plan.latents)),
             text_policy=KeptSpans(self.plan.spans) if as_read else policy,
             history=history,
             **read_with,

@@ -103,8 +103,9 @@ class ReadingRequest:
             if not self.reads_spans:
                 self._check_that_pages_lead()
                 # Pages leave the room that a policy may claim, as they do for one that wants the whole text.
-                scale = processor.plan(**options, budget=budget, text_policy=MiddlePolicy()).scale
-                budget, policy = replace(budget, min_scale=scale, max_scale=scale), NonePolicy()
+                found = processor.plan(**options, budget=budget, text_policy=MiddlePolicy())
+                scales = {"min_scale": found.scale, "max_scale": found.scale}
+                budget, policy = replace(budget, **scales, latent_chunks=len(found.latents)), NonePolicy()
             features, plan = processor(
                 **options, budget=budget, text_policy=policy, draw_pages=False, return_plan=True
             )
@@ -121,6 +122,8 @@ class ReadingRequest:
 
     def _check_that_pages_lead(self) -> None:
         for name, value in (("visual_share", self.budget.visual_share), ("fusion_order", self.fusion_order)):
+            if name == "visual_share" and self.budget.latent_share:
+                continue  # latents stand for the document
             if value in (0, "tokens_first"):
                 raise ValueError(
                     f"{name}={value!r} leaves nothing to read before the question is known, as what the "

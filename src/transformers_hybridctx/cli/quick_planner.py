@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..documents.joined_document import DocumentParts, laid_out
 from ..documents.scans import ScannedPages
 from ..planning.budget import ContextBudget
+from ..planning.latents import LatentSettings
 from ..planning.page_tokens import PageTokens
 from ..planning.paged_document import PagedDocument
 from ..planning.plan import ContextPlan
@@ -91,7 +92,9 @@ class QuickPlanner:
         image_token = getattr(self.tokenizer, "image_token", None) or "<|image|>"
         renderer = PromptRenderer(self.tokenizer, image_token, template, order, options)
         tokens = PageTokens.of(self.settings["image_processor"])
-        planner = ContextPlanner(self.encoder, tokens, self.encoder.memory)
+        latents = LatentSettings.of(self.settings.get("latents"))
+        token = -1 if latents is None else self.tokenizer.convert_tokens_to_ids(latents.token)
+        planner = ContextPlanner(self.encoder, tokens, self.encoder.memory, latents, token)
         return PromptWriter(renderer, self.encoder, planner, self.tokenizer.convert_tokens_to_ids(image_token))
 
 

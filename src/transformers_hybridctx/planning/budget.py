@@ -31,6 +31,10 @@ class ContextBudget:
         min_scale: pages are never drawn smaller than this (1: the render config's dpi). 0.5 unless said; 0.01 to 16.
         max_scale: pages are never drawn larger than this. 1.0 unless said; 0.01 to 16.
         max_text_tokens: bound on copied text, page labels included, in tokens.
+        latent_share: part of what template and question leave that latents may take, 0, or 0.001 to 1; for processors of
+            a checkpoint with a latent encoder. Pages give way from the document's beginning on, as few as have to, where
+            they do not fit at their smallest scale; with visual_share=0 latents stand for as much as they may. 0: none.
+        latent_chunks: how many chunks, from the document's beginning on, become latents, in place of as many as have to.
     """
 
     max_context_tokens: int | None = None
@@ -38,20 +42,28 @@ class ContextBudget:
     min_scale: float | None = None
     max_scale: float | None = None
     max_text_tokens: int | None = None
+    latent_share: float | None = None
+    latent_chunks: int | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {}
         for name in ("max_context_tokens", "max_text_tokens"):
             if (value := getattr(self, name)) is not None:
                 checked[name] = whole_number(name, value, 0, "tokens, or None for no bound")
+        if (count := self.latent_chunks) is not None:
+            checked["latent_chunks"] = whole_number(
+                "latent_chunks", count, 0, "chunks, or None for as many as have to"
+            )
         for name in ("min_scale", "max_scale"):
             if (value := getattr(self, name)) is not None:
                 checked[name] = real_number(name, value, *SCALES, "1 draws pages at the render config's own dpi")
-        if (share := self.visual_share) is not None:
-            share = real_number("visual_share", share, 0, 1, "0 is no pages, 1 is pages only")
-            if 0 < share < LEAST_SHARE:
-                raise ValueError(f"visual_share={share!r} must be 0 (no pages), or {LEAST_SHARE:g} or more")
-            checked["visual_share"] = share
+        shares = (("visual_share", "pages", "1 is pages only"), ("latent_share", "latents", "1 is all that is left"))
+        for name, what, whole in shares:
+            if (share := getattr(self, name)) is not None:
+                share = real_number(name, share, 0, 1, f"0 is no {what}, {whole}")
+                if 0 < share < LEAST_SHARE:
+                    raise ValueError(f"{name}={share!r} must be 0 (no {what}), or {LEAST_SHARE:g} or more")
+                checked[name] = share
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         if self.min_scale is not None and self.max_scale is not None and self.min_scale > self.max_scale:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ..rendering.characters import CharRange
 from .paged_document import PagedDocument
@@ -11,13 +12,18 @@ from .plan import Omission
 from .policies.base import Selection
 
 
-def omissions_of(document: PagedDocument, selection: Selection, has_pages: bool) -> list[Omission]:
-    not_copied = _gaps(selection.chosen, len(document.text))
+def omissions_of(
+    document: PagedDocument, selection: Selection, has_pages: bool, latents_end: int = 0
+) -> list[Omission]:
+    """Args: latents_end: latents stand for all characters before this one."""
+    not_copied = _gaps(_joined(sorted([(0, latents_end), *selection.chosen])), len(document.text))
+    missed = [Omission(start, end, "not copied") for start, end in selection.missed]
     if not has_pages:
-        return [Omission(start, end, "absent") for start, end in not_copied]
+        absent = [Omission(start, end, "absent") for start, end in not_copied]
+        missed = [replace(piece, end=min(piece.end, latents_end)) for piece in missed if piece.start < latents_end]
+        return sorted([*absent, *missed], key=lambda piece: (piece.start, piece.end))
     boxes = _joined((position, position + 1) for position, _ in document.undrawable)
     lost = [Omission(start, end, "undrawable") for start, end in _common(boxes, not_copied)]
-    missed = [Omission(start, end, "not copied") for start, end in selection.missed]
     return sorted([*lost, *missed], key=lambda piece: (piece.start, piece.end))
 
 
@@ -26,7 +32,7 @@ def _joined(ranges: Iterable[CharRange]) -> list[CharRange]:
     joined: list[CharRange] = []
     for start, end in ranges:
         if joined and joined[-1][1] >= start:
-            joined[-1] = (joined[-1][0], end)
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
         else:
             joined.append((start, end))
     return joined

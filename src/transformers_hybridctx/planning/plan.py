@@ -17,9 +17,14 @@ def encodable(text: str) -> str:
     return _LONE_SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
+def place_label(first_page: int, last_page: int) -> str:
+    """What stands in the prompt before what is of these pages, which the label counts from 1."""
+    return f"[page {first_page + 1}] " if first_page == last_page else f"[pages {first_page + 1}-{last_page + 1}] "
+
+
 def span_block(page: int, text: str) -> str:
     """What stands in the prompt for a span: its page, counted from 1, and its text."""
-    return f"[page {page + 1}] {encodable(text)}\n"
+    return f"{place_label(page, page)}{encodable(text)}\n"
 
 
 def lone_surrogates(text: str, within: CharRange) -> list[tuple[int, str]]:
@@ -41,11 +46,34 @@ class Span:
 
 
 @dataclass(frozen=True)
+class LatentChunk:
+    """
+    Characters [start, end) of the document, which latents stand for. `page`, where they begin, counts from 0.
+
+    Attributes:
+        input_ids: the text's tokens, for the latent encoder.
+        prompt_ids: what stands in the prompt: the label of the chunk's pages, its latent tokens, a newline.
+    """
+
+    page: int
+    start: int
+    end: int
+    input_ids: tuple[int, ...] = field(repr=False, compare=False)
+    prompt_ids: tuple[int, ...] = field(repr=False, compare=False)
+
+    @property
+    def tokens(self) -> int:
+        """What it costs in the prompt, its label included."""
+        return len(self.prompt_ids)
+
+
+@dataclass(frozen=True)
 class Omission:
     """Characters [start, end) that the model does not get as asked.
 
-    reason: "absent": on no page of the prompt and in no copied span; "undrawable": the page shows a replacement box
-    and no copied span has them; "not copied": on a page, but the text policy's wish to copy them did not fit.
+    reason: "absent": on no page of the prompt, in no latents and in no copied span; "undrawable": the page shows a
+    replacement box, and no copied span and no latents have them; "not copied": on a page or in latents, but the text
+    policy's wish to copy them did not fit.
     """
 
     start: int
@@ -60,7 +88,8 @@ class ContextPlan:
     Attributes:
         policy: name of the text policy.
         scale: scale of the pages, where 1 is the render config's dpi.
-        page_tokens: visual tokens of each page in the prompt; empty when there are no pages.
+        page_tokens: visual tokens of each page in the prompt, which are the document's last ones where latents stand for
+            its beginning; empty when there are no pages.
         spans: what is copied, in document order.
         omitted: what is left out, in document order.
         escaped: (position, character) of lone surrogates in copied spans; they are written as escapes such as \ud83d.
@@ -70,6 +99,9 @@ class ContextPlan:
         template_tokens: everything else: chat template, page markers, other turns and pictures.
         prefix_tokens: leading tokens that stay the same for another question (where the policy ignores the question).
         document: the document that was planned for, laid out.
+        latents: chunks from the document's beginning on that latents stand for.
+        latent_ids: what stands in the prompt for all of them, labels included.
+        first_page: the first page that the prompt shows, where it shows any.
     """
 
     policy: str
@@ -84,6 +116,9 @@ class ContextPlan:
     template_tokens: int
     prefix_tokens: int | None = None
     document: Any = field(default=None, repr=False, compare=False)
+    latents: tuple[LatentChunk, ...] = field(default=(), repr=False)
+    latent_ids: tuple[int, ...] = field(default=(), repr=False)
+    first_page: int = 0
 
     @property
     def num_pages(self) -> int:
@@ -101,26 +136,39 @@ class ContextPlan:
         return sum(span.tokens for span in self.spans)
 
     @property
+    def latent_tokens(self) -> int:
+        """Tokens of the latents, labels of their chunks, and of the pages that follow, included."""
+        return len(self.latent_ids)
+
+    @property
+    def document_share(self) -> int:
+        """Tokens of the prompt that stand for the document."""
+        return self.visual_tokens + self.latent_tokens + self.text_tokens
+
+    @property
     def total_tokens(self) -> int:
         """Length of the prompt: exactly the number of `input_ids` that the model gets."""
-        return self.visual_tokens + self.text_tokens + self.question_tokens + self.template_tokens
+        return self.document_share + self.question_tokens + self.template_tokens
 
     @property
     def compression_ratio(self) -> float | None:
         """How many tokens of text each token that stands for the document replaces; None without text."""
-        spent = self.visual_tokens + self.text_tokens
+        spent = self.document_share
         return self.document_tokens / spent if self.document_tokens and spent else None
 
     @property
     def characters_per_visual_token(self) -> float | None:
-        """How densely the pages are written: characters of the text for each visual token; None without text or pages."""
-        visual = self.visual_tokens
+        """
+        How densely the pages are written: characters of the text for each visual token; None without text or pages, or
+        where pages show a part of it.
+        """
+        visual = 0 if self.latents else self.visual_tokens
         return self.document_characters / visual if self.document_characters and visual else None
 
     @property
     def text_tokens_per_visual_token(self) -> float | None:
-        """How densely the pages are written: tokens of the text for each visual token; None without text or pages."""
-        visual = self.visual_tokens
+        """How densely the pages are written: tokens of the text for each visual token; None as of the characters."""
+        visual = 0 if self.latents else self.visual_tokens
         return self.document_tokens / visual if self.document_tokens and visual else None
 
     @property
@@ -144,6 +192,9 @@ class ContextPlan:
             ("compression", "unknown (no text)" if ratio is None else f"{ratio:.2f} text tokens for each token spent"),
             ("left out", f"{self.omitted_characters:,} characters, {missed:,} spans wished for did not fit"),
         ]
+        if self.latents:
+            chars = f"the first {self.latents[-1].end:,} characters"
+            rows.insert(1, ("latents", f"{len(self.latents):,} chunks, {chars}, {self.latent_tokens:,} tokens"))
         if note := getattr(self.document, "layout_note", ""):
             rows.insert(2, ("layout", note))
         if self.escaped:

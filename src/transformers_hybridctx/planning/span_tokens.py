@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from ..rendering.characters import CharRange
+from .latents import LatentSettings, latent_chunks_of
 from .paged_document import PagedDocument
-from .plan import Span, span_block
+from .plan import LatentChunk, Span, span_block
 from .policies.base import Ranking
 
 # Token ids of each text, as plain text: nothing in it becomes a special token.
@@ -29,6 +30,7 @@ class _Known:
     ids: dict[CharRange, tuple[int, ...]] = field(default_factory=dict)
     wishes: dict[Ranking, list[CharRange]] = field(default_factory=dict)
     pages: dict[int, int] = field(default_factory=dict)
+    chunks: dict[LatentSettings, tuple[LatentChunk, ...]] = field(default_factory=dict)
     num_ids: int = 0
 
     @property
@@ -90,6 +92,15 @@ class SpanTokens:
 
     def tokens(self, ranges: Sequence[CharRange]) -> list[int]:
         return [len(ids) for ids in self.ids(ranges)]
+
+    def latent_chunks(self, settings: LatentSettings, latent_token_id: int) -> tuple[LatentChunk, ...]:
+        """The document's chunks; worked out once for all questions."""
+        chunks = self._known.chunks.get(settings)
+        if chunks is None:
+            chunks = latent_chunks_of(self.document, self._encode, settings, latent_token_id)
+            self._known.chunks[settings] = chunks
+            self._known.num_ids += sum(len(chunk.input_ids) + chunk.tokens for chunk in chunks)
+        return chunks
 
     def wishes(self, policy: Ranking) -> list[CharRange]:
         kept = self._wishes if policy.looks_at_question else self._known.wishes

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transformers import BatchFeature
 
 from ..planning.knobs import shown
+from ..planning.plan import ContextPlan
 
 
 def prompt_features(
@@ -48,6 +49,22 @@ def prompt_features(
     return dict(BatchFeature(data, tensor_type=return_tensors))
 
 
+def latent_features(plans: Iterable[ContextPlan], return_tensors: str | None = "pt") -> dict[str, Any]:
+    """
+    The chunks that latents stand for, in the order of the plans: `latent_input_ids` and `latent_attention_mask`, int64
+    `[chunks, longest]`, padded behind with 0; nothing where there are none.
+    """
+    chunks = [chunk.input_ids for plan in plans for chunk in plan.latents]
+    if not chunks:
+        return {}
+    longest = max(map(len, chunks))
+    data = {
+        "latent_input_ids": [[*ids, *[0] * (longest - len(ids))] for ids in chunks],
+        "latent_attention_mask": [[1] * len(ids) + [0] * (longest - len(ids)) for ids in chunks],
+    }
+    return dict(BatchFeature(data, tensor_type=return_tensors))
+
+
 # What prompts with documents are in any case: options of other processors that change nothing here.
 _AS_IT_IS: dict[str, tuple[Any, ...]] = {
     "padding": (True, "longest", None),
@@ -76,4 +93,4 @@ def check_document_options(options: dict[str, Any]) -> None:
             )
 
 
-__all__ = ["check_document_options", "prompt_features"]
+__all__ = ["check_document_options", "latent_features", "prompt_features"]

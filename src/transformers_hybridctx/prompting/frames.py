@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -38,16 +38,25 @@ _RENDERING = threading.Lock()
 class Segment:
     """A stretch of the prompt.
 
-    kind "template": the template's own tokens, in `ids`. "text": the `index`th user text. "spans": the copied spans of
-    the `index`th document. "page": page `page` of the `index`th document. "image": the `index`th picture.
+    kind "template": the template's own tokens, in `ids`. "text": the `index`th user text. "spans", "latents": the copied
+    spans, the latents of the `index`th document. "page": the page that the prompt shows of it after `page` others.
+    "image": the `index`th picture.
     `generated`: the template marks it as what the model is to write.
     """
 
-    kind: Literal["template", "text", "spans", "page", "image"]
+    kind: Literal["template", "text", "spans", "latents", "page", "image"]
     index: int = -1
     page: int = -1
     ids: tuple[int, ...] = ()
     generated: bool = False
+
+
+class InPrompt(NamedTuple):
+    """What a prompt has of a document: pages, copied spans, and latents before its pages from `first_page` on, if any."""
+
+    pages: bool
+    spans: bool
+    first_page: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +78,11 @@ class PromptRenderer:
     template_kwargs: dict[str, Any]
     _known: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
 
-    def render(self, conversation: Conversation, in_prompt: Sequence[tuple[bool, bool]]) -> list[Segment]:
-        """Segments of a conversation whose documents have (pages, spans) in the prompt as `in_prompt` says."""
+    def render(self, conversation: Conversation, in_prompt: Sequence[InPrompt]) -> list[Segment]:
+        """Segments of a conversation of whose documents the prompt has what `in_prompt` says."""
         nonce = secrets.token_hex(8)
         rendered, generated, images = self._render(conversation, in_prompt, nonce)
-        mark = re.compile(f"{re.escape(self.image_token)}|<{nonce}:(?P<kind>text|spans):(?P<index>\\d+)>")
+        mark = re.compile(f"{re.escape(self.image_token)}|<{nonce}:(?P<kind>text|spans|latents):(?P<index>\\d+)>")
         segments: list[Segment] = []
         fillings = iter(images)
         position = 0
@@ -95,15 +104,19 @@ class PromptRenderer:
         self._check_complete(conversation, in_prompt, images, segments)
         return segments
 
-    def text(self, conversation: Conversation, in_prompt: Sequence[tuple[bool, bool]], spans: Sequence[str]) -> str:
+    def text(
+        self, conversation: Conversation, in_prompt: Sequence[InPrompt], spans: Sequence[str], latents: Sequence[str]
+    ) -> str:
         """The prompt as one string, with one unexpanded image token for each page and picture."""
         nonce = secrets.token_hex(8)
         rendered, _, _ = self._render(conversation, in_prompt, nonce)
-        pieces = {"text": conversation.texts, "spans": spans}
-        return re.sub(f"<{nonce}:(text|spans):(\\d+)>", lambda match: pieces[match[1]][int(match[2])], rendered)
+        pieces = {"text": conversation.texts, "spans": spans, "latents": latents}
+        return re.sub(
+            f"<{nonce}:(text|spans|latents):(\\d+)>", lambda match: pieces[match[1]][int(match[2])], rendered
+        )
 
     def _render(
-        self, conversation: Conversation, in_prompt: Sequence[tuple[bool, bool]], nonce: str
+        self, conversation: Conversation, in_prompt: Sequence[InPrompt], nonce: str
     ) -> tuple[str, list[tuple[int, int]], list[Segment]]:
         """(rendered string, character ranges of it that the model is to write, its pictures in order)."""
         images: list[Segment] = []
@@ -136,7 +149,7 @@ class PromptRenderer:
         self,
         content: Any,
         conversation: Conversation,
-        in_prompt: Sequence[tuple[bool, bool]],
+        in_prompt: Sequence[InPrompt],
         nonce: str,
         images: list[Segment],
         last_spans: list[Any],
@@ -158,11 +171,13 @@ class PromptRenderer:
                 images.append(Segment("image", part.index))
                 parts.append({"type": "image"})
             else:
-                has_pages, has_spans = in_prompt[part.index]
-                count = conversation.documents[part.index].document.num_pages if has_pages else 0
+                has_pages, has_spans, first_page = in_prompt[part.index]
+                count = conversation.documents[part.index].document.num_pages - (first_page or 0) if has_pages else 0
                 images += [Segment("page", part.index, page) for page in range(count)]
                 pages = [{"type": "image"} for _ in range(count)]
                 spans = [{"type": "text", "text": f"<{nonce}:spans:{part.index}>"}] if has_spans else []
+                if first_page is not None:
+                    pages = [{"type": "text", "text": f"<{nonce}:latents:{part.index}>"}, *pages]
                 if self.fusion_order == "tokens_last":
                     parts += pages
                     last_spans += spans
@@ -191,13 +206,15 @@ class PromptRenderer:
     def _check_complete(
         self,
         conversation: Conversation,
-        in_prompt: Sequence[tuple[bool, bool]],
+        in_prompt: Sequence[InPrompt],
         images: list[Segment],
         segments: list[Segment],
     ) -> None:
         wanted = [("text", index) for index in range(len(conversation.texts))]
-        wanted += [("spans", index) for index, (_, has_spans) in enumerate(in_prompt) if has_spans]
-        found = sorted((segment.kind, segment.index) for segment in segments if segment.kind in ("text", "spans"))
+        wanted += [("spans", index) for index, has in enumerate(in_prompt) if has.spans]
+        wanted += [("latents", index) for index, has in enumerate(in_prompt) if has.first_page is not None]
+        written = [segment for segment in segments if segment.kind in ("text", "spans", "latents")]
+        found = sorted((segment.kind, segment.index) for segment in written)
         shown = sum(segment.kind in ("page", "image") for segment in segments)
         if found != sorted(wanted) or shown != len(images):
             raise ValueError(

@@ -99,7 +99,7 @@ class PageCutter:
 
     def cut_document(self, plan: ContextPlan) -> Patches:
         """Patches of a plan's pages; they are drawn a few at a time, and only their patches are kept."""
-        pages = iter(drawn_pages(plan.document, plan.scale))
+        pages = islice(iter(drawn_pages(plan.document, plan.scale)), plan.first_page, None)
         groups: list[Patches] = []
         drawn = 0
         tell("pages drawn", drawn, plan.num_pages)
@@ -117,7 +117,7 @@ class PageCutter:
         return Patches.joined(groups) if groups else None
 
     def _in_order(self, conversations: Sequence[Conversation], prompts: Sequence[Prompt]) -> Iterator[Patches]:
-        drawn: dict[tuple[int, float], Patches] = {}
+        drawn: dict[tuple[int, float, int], Patches] = {}
         for conversation, prompt in zip(conversations, prompts, strict=True):
             for segment in prompt.segments:
                 if segment.kind == "image":
@@ -125,7 +125,7 @@ class PageCutter:
                 elif segment.kind == "page" and segment.page == 0:
                     # Several questions about one document share its pages.
                     plan = prompt.plans[segment.index]
-                    key = (id(plan.document), plan.scale)
+                    key = (id(plan.document), plan.scale, plan.first_page)
                     if key not in drawn:
                         drawn[key] = self.cut_document(plan)
                     yield drawn[key]

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..planning.budget import ContextBudget, ContextBudgetError
 from ..planning.plan import ContextPlan, span_block
-from ..planning.planner import ContextPlanner
+from ..planning.planner import ContextPlanner, TemplateTokens
 from .conversations import Conversation
 from .encoder import PlainEncoder
-from .frames import PromptRenderer, Segment
+from .frames import InPrompt, PromptRenderer, Segment
 
 
 @dataclass(frozen=True)
@@ -56,24 +57,27 @@ class PromptWriter:
         """Plan the documents of a conversation one after the other, and write it."""
         texts = self.encode(conversation.texts)
         question_tokens = sum(map(len, texts))
-        rendered: dict[tuple[tuple[bool, bool], ...], list[Segment]] = {}
+        rendered: dict[tuple[InPrompt, ...], list[Segment]] = {}
 
-        def segments_of(in_prompt: Sequence[tuple[bool, bool]]) -> list[Segment]:
+        def segments_of(in_prompt: Sequence[InPrompt]) -> list[Segment]:
             key = tuple(in_prompt)
             if key not in rendered:
                 rendered[key] = self.renderer.render(conversation, key)
             return rendered[key]
 
-        def fixed_tokens(in_prompt: Sequence[tuple[bool, bool]]) -> int:
+        def fixed_tokens(in_prompt: Sequence[InPrompt]) -> int:
             return sum(len(segment.ids) for segment in segments_of(in_prompt)) + sum(conversation.image_tokens)
 
-        in_prompt = [(True, True)] * len(conversation.documents)
+        in_prompt = [InPrompt(True, True)] * len(conversation.documents)
         plans: list[ContextPlan] = []
         for index in range(len(conversation.documents)):
-            spent = sum(plan.visual_tokens + plan.text_tokens for plan in plans)
+            spent = sum(plan.document_share for plan in plans)
+            before, behind = in_prompt[:index], in_prompt[index + 1 :]
 
-            def template_tokens(has_pages: bool, has_spans: bool, index: int = index, spent: int = spent) -> int:
-                return fixed_tokens([*in_prompt[:index], (has_pages, has_spans), *in_prompt[index + 1 :]]) + spent
+            def template_tokens(
+                *has: Any, before: list[InPrompt] = before, behind: list[InPrompt] = behind, spent: int = spent
+            ) -> int:
+                return fixed_tokens([*before, InPrompt(*has), *behind]) + spent
 
             plans.append(self._plan(conversation, index, template_tokens, question_tokens))
             in_prompt[index] = _in_prompt(plans[-1])
@@ -84,13 +88,14 @@ class PromptWriter:
     def as_text(self, conversation: Conversation, plans: list[ContextPlan]) -> str:
         """The prompt as one string, with one image token for each page and picture."""
         spans = ["".join(span_block(span.page, span.text) for span in plan.spans) for plan in plans]
-        return self.renderer.text(conversation, [_in_prompt(plan) for plan in plans], spans)
+        latents = [self.renderer.tokenizer.decode(plan.latent_ids) for plan in plans]
+        return self.renderer.text(conversation, [_in_prompt(plan) for plan in plans], spans, latents)
 
     def _plan(
         self,
         conversation: Conversation,
         index: int,
-        template_tokens: Callable[[bool, bool], int],
+        template_tokens: TemplateTokens,
         question_tokens: int,
     ) -> ContextPlan:
         part, left = conversation.documents[index], len(conversation.documents) - index
@@ -125,15 +130,16 @@ class PromptWriter:
                 return texts[segment.index]
             case "spans":
                 return [token for span in plans[segment.index].spans for token in span.input_ids]
+            case "latents":
+                return list(plans[segment.index].latent_ids)
             case "page":
                 return [self.image_token_id] * plans[segment.index].page_tokens[segment.page]
             case "image":
                 return [self.image_token_id] * conversation.image_tokens[segment.index]
 
 
-def _in_prompt(plan: ContextPlan) -> tuple[bool, bool]:
-    """(pages, spans) of a document in its prompt."""
-    return bool(plan.num_pages), bool(plan.spans)
+def _in_prompt(plan: ContextPlan) -> InPrompt:
+    return InPrompt(bool(plan.num_pages), bool(plan.spans), plan.first_page if plan.latents else None)
 
 
 def _fair_share(budget: ContextBudget, taken: int, documents_left: int) -> ContextBudget:
@@ -147,12 +153,12 @@ def _fair_share(budget: ContextBudget, taken: int, documents_left: int) -> Conte
 def _with_totals(plans: list[ContextPlan], segments: list[Segment], ids: list[list[int]]) -> list[ContextPlan]:
     """The plans, with all that is neither a plan's own document nor a question counted as template."""
     total = sum(map(len, ids))
-    last = max((index for index, part in enumerate(segments) if part.kind in ("page", "spans")), default=-1)
+    last = max((index for index, part in enumerate(segments) if part.kind in ("page", "spans", "latents")), default=-1)
     prefix = sum(map(len, ids[: last + 1]))
     return [
         replace(
             plan,
-            template_tokens=total - plan.visual_tokens - plan.text_tokens - plan.question_tokens,
+            template_tokens=total - plan.document_share - plan.question_tokens,
             prefix_tokens=prefix,
         )
         for plan in plans
