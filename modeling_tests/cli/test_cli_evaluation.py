@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import refused, run
+from transformers import Glm4vConfig
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,37 @@ def test_a_text_file_is_a_haystack_and_the_table_goes_where_it_is_asked_for(
     assert json.loads((tmp_path / "run" / "table.json").read_text())["tasks"] == ["single_number"]
     assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 4
     assert (tmp_path / "run" / "table.md").read_text().startswith("| length | budget | context | single_number |")
+
+
+def test_one_command_keeps_samples_writes_the_table_and_fills_the_card(
+    checkpoint: Path, haystack: Path, tmp_path: Path
+) -> None:
+    card, folder, table = tmp_path / "card.md", tmp_path / "run", tmp_path / "table.json"
+    card.write_text("---\nlicense: mit\n---\n\n# A model\n")
+    common = ("evaluate", "needles-said", "--prose", haystack, "--model", checkpoint, *SMALL, "--context", "pages")
+    given = (*common, "--grounding", "quote", "--quote-after", "</think>", "--out", folder, "--out", table)
+    result = run(*given, "--card", card)
+    assert result.exit_code == 0, result.output
+    figures = json.loads(table.read_text())
+    assert figures == json.loads((folder / "table.json").read_text())
+    assert (figures["suite"], figures["metric"]) == ("needles-said", "string match")
+    assert "| pages, held to quote |" in card.read_text() and "model-index" in card.read_text()
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    more = run(*given, "--examples", 3)  # what is done stays done
+    assert more.exit_code == 0, more.output
+    assert (folder / "records.jsonl").read_text().splitlines()[: len(lines)] == lines
+    assert json.loads(table.read_text())["rows"][0]["counts"] == {"single_number": 3}
+    assert "holds another run: examples is 3 there and 1 here" in refused(*given)
+    assert "are two folders" in refused(*given, "--out", tmp_path / "other")
+    assert "--card nowhere.md: there is no such file" in refused(*common, "--card", "nowhere.md")
+
+
+def test_a_checkpoint_that_is_not_converted_is_answered_with_the_command_that_does_it(
+    haystack: Path, tmp_path: Path
+) -> None:
+    Glm4vConfig().save_pretrained(tmp_path / "Glyph")
+    message = refused("evaluate", haystack, "--model", tmp_path / "Glyph")
+    assert f"hybridctx convert {tmp_path / 'Glyph'} ./glyph-hybridctx, then --model ./glyph-hybridctx" in message
 
 
 def test_evaluate_says_what_is_wrong_in_one_line(checkpoint: Path, haystack: Path, tmp_path: Path) -> None:

@@ -172,6 +172,13 @@ def test_a_budget_that_cannot_be_met_is_a_failure_of_each_sample(pipe: LongDocQA
     assert table.rows[0].prompt_tokens is None and table.rows[0].budget == 5
 
 
+def test_a_quotation_is_where_the_model_has_it() -> None:
+    thinks = Context("pages", grounding="quote", quote_after="</think>")
+    assert thinks.options(100)["grounding"] == {"begin": "</think>", "end": None}
+    assert Context("pages", grounding="strings", quote_after="</think>").options(100)["grounding"] == "strings"
+    assert Context("pages", grounding="quote").options(100)["grounding"] == "quote"
+
+
 def test_contexts_are_refused_where_their_parts_make_no_sense() -> None:
     for make, message in [
         (lambda: Context("page"), "context 'page' is not one of 'pages'"),

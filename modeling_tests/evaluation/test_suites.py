@@ -157,7 +157,7 @@ def test_needles_at_depths_stand_from_the_first_to_the_last_sentence(tmp_path: P
     assert [sample.details["depth"] for sample in samples] == [0.0, 0.5, 1.0]
 
 
-@pytest.mark.parametrize("name", sorted(SUITES.keys() - {"needles", "ruler", "niah", "tradeoff"}))
+@pytest.mark.parametrize("name", sorted(SUITES.keys() - {"needles", "needles-said", "ruler", "niah", "tradeoff"}))
 def test_a_folder_without_the_data_is_refused_by_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=str(tmp_path)):
         make_suite(name, data=str(tmp_path)).samples(None)

@@ -77,6 +77,14 @@ def evaluate_suite(
         list[str],
         typer.Option(help="How answers are held to the document: none, quote, strings; several times for each."),
     ] = ["none"],  # noqa: B006
+    quote_after: Annotated[
+        str | None,
+        typer.Option(
+            help="Of --grounding quote: a model's quotation follows these words, such as </think>; it stands between "
+            "<think> and </think> if not given.",
+            show_default=False,
+        ),
+    ] = None,
     blank_pages: Annotated[
         bool, typer.Option("--blank-pages", help="Also with nothing on the pages: what holding alone gives.")
     ] = False,
@@ -115,16 +123,21 @@ def evaluate_suite(
         bool, typer.Option("--answer-prefix", help="End the question with the suite's own beginning of an answer.")
     ] = False,
     out: Annotated[
-        Path | None,
+        list[Path],
         typer.Option(
-            help="A folder that keeps each sample as it is finished: a run that was stopped goes on. NAME.json: the "
-            "table alone.",
+            help="A folder that keeps each sample as it is finished: a run that was stopped, or that had fewer "
+            "--examples, goes on. NAME.json: the table alone. Both may be given.",
             show_default=False,
         ),
+    ] = [],  # noqa: B006
+    card: Annotated[
+        Path | None,
+        typer.Option(help="A model card to write the table and the metadata into, too.", show_default=False),
     ] = None,
 ) -> None:
     """A benchmark: pages only, tokens only and hybrids side by side, with cost and 95% intervals."""
     with clear_errors():
+        from ..conversion.model_cards import fill_benchmark_card
         from ..evaluation.contexts import make_contexts
         from ..evaluation.runner import run
         from ..evaluation.suites.registry import SUITES, make_suite
@@ -143,19 +156,36 @@ def evaluate_suite(
             revision=revision,
             prose=prose,
         )
+        folders = [file for file in out if file.suffix != ".json"]
+        if len(folders) > 1:
+            raise ValueError(f"--out {folders[0]} and --out {folders[1]} are two folders, and one keeps the samples")
+        folder = folders[0] if folders else None
+        if card is not None and not card.is_file():
+            raise FileNotFoundError(f"--card {card}: there is no such file")
         if budget is None and budget_share is None:
             budget_share = 0.5
         contexts = make_contexts(
-            context, policy, grounding, fusion_order, blank_pages, budget=budget, budget_share=budget_share
+            context,
+            policy,
+            grounding,
+            fusion_order,
+            blank_pages,
+            budget=budget,
+            budget_share=budget_share,
+            quote_after=quote_after,
         )
         generation = {"max_new_tokens": max_new_tokens} if max_new_tokens else {}
-        folder = None if out is None or out.suffix == ".json" else out
         asked = load_model(model)
         table = run(
             chosen, asked, contexts, out=folder, answer_prefix=answer_prefix, num_beams=num_beams, **generation
         )
-        if out is not None:
-            write_json(out if folder is None else folder / "table.json", table.to_dict())
+        tables = [file for file in out if file != folder]
+        if folder is not None:
+            tables.append(folder / "table.json")
+        for file in tables:
+            write_json(file, table.to_dict())
+        if card is not None:
+            fill_benchmark_card(card, table.to_dict())
         if folder is not None:
             with written_whole(folder / "table.md") as unfinished:
                 unfinished.write_text(table.to_markdown() + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from .loading import load_pipeline
@@ -13,10 +14,16 @@ def load_model(name: str | None) -> Any:
     from transformers import AutoConfig
 
     from ..configuration_hybridctx import HybridCtxConfig
+    from ..conversion.configs import FAMILIES
 
-    if name is not None and AutoConfig.from_pretrained(name).model_type != HybridCtxConfig.model_type:
-        return name
-    return load_pipeline(name)
+    family = HybridCtxConfig.model_type if name is None else AutoConfig.from_pretrained(name).model_type
+    if family in FAMILIES:
+        folder = f"./{Path(str(name)).name.lower()}-hybridctx"
+        raise ValueError(
+            f"--model {name} is of GLM-4V's family ({family}) and not converted: hybridctx convert {name} {folder}, then "
+            f"--model {folder}"
+        )
+    return name if family != HybridCtxConfig.model_type else load_pipeline(name)
 
 
 def numbers(option: str, words: list[str], kind: type = int) -> tuple[Any, ...]:

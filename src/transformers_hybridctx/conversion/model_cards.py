@@ -162,22 +162,22 @@ def _card_data(file: Path) -> dict[str, Any]:
         return {}
 
 
-def fill_benchmark_card(card_file: Path, benchmark_file: Path) -> None:
+def fill_benchmark_card(card_file: Path, benchmark: Path | Mapping[str, Any]) -> None:
     """Write a benchmark's figures into a card: its table, and the evaluation results of its metadata.
 
     Args:
         card_file: a card. Its table stands between two lines, which are added at the end where it has none.
-        benchmark_file: JSON that `hybridctx evaluate ... --out` wrote: `suite`, `metric`, `tasks` and `rows`.
+        benchmark: what `hybridctx evaluate ... --out` wrote, or what is in it: `suite`, `metric`, `tasks` and `rows`.
 
     Raises:
         CheckpointError: a card with one of the two lines only, or a file of another form.
     """
     try:
-        figures = json.loads(benchmark_file.read_text(encoding="utf-8"))
+        figures = json.loads(benchmark.read_text(encoding="utf-8")) if isinstance(benchmark, Path) else benchmark
         table, results = benchmark_table(figures), evaluation_results(figures)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(
-            f"{benchmark_file} is not a table of `hybridctx evaluate --out` ({type(error).__name__}: {error})"
+            f"{benchmark} is not a table of `hybridctx evaluate --out` ({type(error).__name__}: {error})"
         ) from error
     card = ModelCard.load(card_file)
     text = card.text

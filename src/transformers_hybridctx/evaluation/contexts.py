@@ -39,6 +39,8 @@ class Context:
         policy: of a hybrid: what is copied; None: the checkpoint's own.
         fusion_order: of a hybrid: "pages_first", "tokens_first" or "tokens_last"; None: the checkpoint's own.
         grounding: how answers are held to the document: "none", "quote" or "strings".
+        quote_after: of "quote": what follows these words is a quotation ("</think>"); None: what stands between <think>
+            and </think>, as the bundled checkpoint has it.
         blank_pages: the same prompt with nothing on its pages: what a score owes to reading them is the difference.
         budget: longest prompt in tokens.
         budget_share: the same as a part of the context's tokens; with both, the smaller one counts.
@@ -52,6 +54,7 @@ class Context:
     policy: str | None = None
     fusion_order: str | None = None
     grounding: str = "none"
+    quote_after: str | None = None
     blank_pages: bool = False
     budget: int | None = None
     budget_share: float | None = None
@@ -123,6 +126,8 @@ class Context:
             )
         if self.fusion_order is not None:
             options["fusion_order"] = self.fusion_order
+        if self.grounding == "quote" and self.quote_after is not None:
+            return options | {"grounding": {"begin": self.quote_after, "end": None}}
         return options | {"grounding": self.grounding}
 
 
@@ -143,7 +148,7 @@ def make_contexts(
         groundings: each context once for each.
         fusion_orders: each hybrid once for each.
         blank_pages: each context that has pages once more with nothing on them.
-        fields: `budget`, `budget_share` and `scale` of all.
+        fields: `budget`, `budget_share`, `scale` and `quote_after` of all.
     """
     contexts = []
     for kind in kinds or [kind for kind in KINDS if kind != "tokens"]:

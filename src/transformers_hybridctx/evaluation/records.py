@@ -67,7 +67,7 @@ class RecordFile:
 
     Args:
         folder: where `records.jsonl` and `run.json` stand; None: nowhere.
-        settings: what the run is; a folder of another run is refused.
+        settings: what the run is; a folder of another run is refused. A run with more `examples` is the same one.
 
     Raises:
         ValueError: the folder holds a run with other settings, or a file that is not a run's.
@@ -88,11 +88,14 @@ class RecordFile:
         elif (there := json.loads(known.read_text(encoding="utf-8"))) != plain:
             differing = sorted(name for name in {*there, *plain} if there.get(name) != plain.get(name))
             name = differing[0]
-            raise ValueError(
-                f"{folder} holds another run: {name} is {there.get(name)!r:.100} there and {plain.get(name)!r:.100} "
-                f"here; "
-                "choose another folder"
-            )
+            if differing == ["examples"] and _is_more(plain["examples"], there["examples"]):
+                known.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+            else:
+                raise ValueError(
+                    f"{folder} holds another run: {name} is {there.get(name)!r:.100} there and {plain.get(name)!r:.100} "
+                    f"here; "
+                    "choose another folder"
+                )
         if self._file.exists():
             _drop_torn_line(self._file)
             self._records = {(one.sample, one.context): one for one in read_records(folder)}
@@ -115,6 +118,11 @@ class RecordFile:
                 file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def _is_more(examples: int | None, before: int | None) -> bool:
+    """Whether a run with that many samples of each task has all those of one before; None: all that there are."""
+    return before is not None and (examples is None or examples > before)
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, ClassVar, cast
 
 from ..indirect import INDIRECT_TASKS, make_indirect
-from ..metrics.string_match import exact_strings
+from ..metrics.string_match import exact_strings, string_match_all
 from ..needles import TASKS, Task, documents_of, make_example
 from ..samples import Sample
 from ..token_counts import TokenCounter
@@ -73,4 +73,15 @@ class Needles(Suite):
         return found
 
 
-__all__ = ["Needles"]
+@dataclass(frozen=True)
+class SaidNeedles(Needles):
+    """The same for models that answer in sentences: the share of the values that stand in the answer, as in RULER."""
+
+    name: ClassVar[str] = "needles-said"
+    metric: ClassVar[str] = "string match"
+
+    def score(self, sample: Sample, answer: str) -> float:
+        return string_match_all(answer, sample.answer)
+
+
+__all__ = ["Needles", "SaidNeedles"]

@@ -11,7 +11,7 @@ from .chains import TradeOffTasks
 from .helmet import Helmet
 from .longbench import LongBench, LongBenchV2
 from .mrcr import MRCR
-from .needles import Needles
+from .needles import Needles, SaidNeedles
 from .niah import NeedleAtDepths
 from .papers import Qasper
 from .rows import Rows
@@ -22,6 +22,7 @@ SUITES: dict[str, type[Suite]] = {
     suite.name: suite
     for suite in (
         Needles,
+        SaidNeedles,
         Ruler,
         NeedleAtDepths,
         LongBench,
