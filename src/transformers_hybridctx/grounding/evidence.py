@@ -10,11 +10,14 @@ from typing import TypedDict
 
 from PIL import Image
 
+from ..planning.folding import FoldedText
 from ..planning.plan import ContextPlan
 from ..planning.sentences import RUN
 from ..prompting.pages import drawn_page
 from ..rendering.paged_text import Box, PagedText
 from ..rendering.rasterizing import mark_boxes
+from .folding import fold
+from .grounded import document_index
 from .quote_processor import Quotation
 
 _EVIDENCE_CONTEXT = 200
@@ -23,6 +26,8 @@ MAX_PLACES = 2000
 """Places of one answer that are compared; an answer that stands in more of them ("the") says nothing by its place."""
 _PARTS = re.compile(r"[,;、，；\n]|\band\b")
 _JOINED_DIGITS = re.compile(r"\d[.,:]\d")
+# Of four digits or more, with separators between thousands or without; one point alone may stand before decimals.
+_NUMBER = re.compile(r"((?<![\d.,])(?:\d{4,}|\d{1,3}(?:,\d{3})+|\d{1,3}(?:[' ]\d{3})+|\d{1,3}(?:\.\d{3}){2,})(?!\d|[.,]\d{3}(?!\d)))")
 _AROUND_WORDS = " .!?:。！？：'\"“”‘’()[]"
 
 
@@ -79,10 +84,11 @@ def find_evidence(plan: ContextPlan, answer: str, question: str) -> list[Evidenc
     if not answer or not isinstance(document, PagedText):
         return []
     evidence: list[Evidence] = []
-    parts = [answer] if _places(document.text, answer) else _PARTS.split(answer)
+    whole = answer.strip()
+    parts = [whole] if _places(document, whole) else _PARTS.split(answer)
     for part in dict.fromkeys(part.strip() for part in parts):
         bare = part.strip(_AROUND_WORDS)
-        places = (part and _places(document.text, part)) or (bare and _places(document.text, bare)) or []
+        places = (part and _places(document, part)) or (bare and _places(document, bare)) or []
         if places:
             evidence += _on_lines(document, *_closest(document.text, places, question, plan), plan.scale)
     return evidence
@@ -96,20 +102,49 @@ def mark_evidence(plan: ContextPlan, evidence: Sequence[Evidence]) -> dict[int, 
     return {page: mark_boxes(drawn_page(plan.document, page, plan.scale), boxes[page]) for page in sorted(boxes)}
 
 
-def _places(text: str, part: str) -> list[tuple[int, int]]:
-    """Where `part` stands in `text` as whole words: as it is, else with any white space and in any case."""
+def _places(document: PagedText, part: str) -> list[tuple[int, int]]:
+    """Where `part` stands in a document as whole words: as it is; else with any white space and in any case; else as
+    what readers take for the same, such as composed or full-width letters, divided words, `1,234,567` for `1234567`.
+    """
     words = r"\s+".join(map(re.escape, part.split()))
     for pattern, flags in ((re.escape(part), 0), (words, re.IGNORECASE)):
-        found = []
-        for match in re.finditer(pattern, text, flags):
-            start, end = match.span()
-            if not _is_inside_word(text, start) and not _is_inside_word(text, end):
-                found.append((start, end))
-                if len(found) > MAX_PLACES:
-                    return []
-        if found:
+        found = _whole_words(document.text, pattern, flags)
+        if found is not None:
             return found
-    return []
+    if not document.text.strip():
+        return []
+    index = document_index(document)
+    plain = FoldedText(index.folded.text)
+    pattern = _folded_pattern(FoldedText(fold(part).text).text)
+    found = _whole_words(plain.text, pattern, re.IGNORECASE) if pattern else None
+    return [index.folded.raw_span(*plain.original(start, end)) for start, end in found or ()]
+
+
+def _whole_words(text: str, pattern: str, flags: int) -> list[tuple[int, int]] | None:
+    """Where a pattern stands as whole words; none of too many places; None where it stands nowhere."""
+    found = []
+    for match in re.finditer(pattern, text, flags):
+        start, end = match.span()
+        if start < end and not _is_inside_word(text, start) and not _is_inside_word(text, end):
+            found.append((start, end))
+            if len(found) > MAX_PLACES:
+                return []
+    return found or None
+
+
+def _folded_pattern(part: str) -> str:
+    """A pattern for folded text: numbers may be written with or without separators between their thousands."""
+    pieces: list[str] = []
+    for piece in _NUMBER.split(part):
+        if not _NUMBER.fullmatch(piece):
+            pieces += [re.escape(piece)]
+            continue
+        digits = "".join(filter(str.isdigit, piece))
+        head = len(digits) % 3 or 3
+        groups = [digits[:head], *(digits[at : at + 3] for at in range(head, len(digits), 3))]
+        separators = "[,.' ]" if len(groups) > 2 else "[,' ]"
+        pieces.append(f"(?:{digits}|{separators.join(groups)})")
+    return "".join(pieces)
 
 
 def _is_inside_word(text: str, position: int) -> bool:
