@@ -148,7 +148,7 @@ def test_a_document_that_was_read_is_asked_without_its_file(checkpoint: Path, do
     planned = run("plan", out, "--model", checkpoint, "-q", "What is the number?")
     assert planned.exit_code == 0, planned.output
     assert re.search(rf"^anchors +{expected[0]['usage']['prompt_tokens']} ", planned.stdout, re.MULTILINE)
-    assert "comes too late" in refused("ask", out, "-q", "What?", "--model", checkpoint, "--font", "a.ttf")
+    assert "comes too late" in refused("ask", out, "-q", "What?", "--model", checkpoint, "--encoding", "cp1252")
     assert "does not end with .safetensors" in refused("read", document, tmp_path / "tale", "--model", checkpoint)
     assert "another checkpoint" in refused("ask", out, "-q", "What?")
 

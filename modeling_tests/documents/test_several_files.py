@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from document_samples import RED_SQUARE, pdf_file
+from document_site import document_site
 from PIL import Image
 
 from transformers_hybridctx.documents.fetching import fetch
@@ -67,29 +66,10 @@ def test_what_is_of_one_file_is_refused_for_several(folder: Path) -> None:
         read_documents([folder])
 
 
-class _Site(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        if self.path == "/away":
-            self.send_response(302)
-            self.send_header("Location", "file:///etc/passwd")
-            self.end_headers()
-            return
-        self.send_response(200 if self.path != "/none" else 404)
-        self.send_header("Content-Type", "application/pdf" if self.path == "/report" else "text/html")
-        self.end_headers()
-        self.wfile.write(pdf_file(["Fetched."]) if self.path == "/report" else b"<h1>A page</h1>")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def site() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), _Site)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with document_site() as address:
+        yield address
 
 
 def test_addresses_are_fetched_when_asked_and_never_else(site: str) -> None:

@@ -31,9 +31,7 @@ ACCENTED = "Z\u00e9phyrin\u00e9t\u00e9"
         ("\u201cquoted\u201d", '"quoted"'),
     ],
 )
-def test_evidence_is_what_readers_take_for_the_same(
-    processor: HybridCtxProcessor, written: str, answer: str
-) -> None:
+def test_evidence_is_what_readers_take_for_the_same(processor: HybridCtxProcessor, written: str, answer: str) -> None:
     text = f"Some words here: {written} \u2192 88417. And more of \ufb01ne words."
     evidence = find_evidence(processor.plan(text, "What?"), answer, "What?")
     assert text[evidence[0]["start"] : evidence[-1]["end"]] == written

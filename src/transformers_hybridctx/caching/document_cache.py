@@ -131,6 +131,11 @@ class DocumentCache:
         return self._plan
 
     @property
+    def text(self) -> str:
+        """The document's text, whether it is laid out or not."""
+        return self._document if isinstance(self._document, str) else self._document.text
+
+    @property
     def text_policy(self) -> TextPolicy:
         """What is copied for a question, unless it says otherwise."""
         return self._request.text_policy

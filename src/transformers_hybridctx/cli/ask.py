@@ -94,9 +94,9 @@ def ask(
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
         held = holding(grounding, repair, abstain)
         with stages.stage("read the file"):
-            content = read_files_or_reading(document, files, font)
+            content = read_files_or_reading(document, files)
         with stages.stage("load the model"):
-            pipe = load_pipeline(model, font)
+            pipe = load_pipeline(model, font, content)
         with stages.stage("lay it out"):
             laid_out = content if is_reading(document) else pipe.processor.read_document(content)
         with stages.stage("answer", has_bars=len(question) > 1) as show:
@@ -157,7 +157,7 @@ def read(
             raise ValueError(f"{out} does not end with {READING_SUFFIX}, by which `hybridctx ask` knows such a file")
         content = read_files(document, files)
         with stages.stage("load the model"):
-            pipe = load_pipeline(model, font)
+            pipe = load_pipeline(model, font, content)
         with stages.stage("read the document"):
             laid_out = pipe.processor.read_document(content)
             around = conversation(system, no_think)

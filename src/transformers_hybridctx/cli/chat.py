@@ -96,9 +96,9 @@ def chat(
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
         held = holding(grounding, repair, abstain)
-        content = read_files_or_reading(document, files, font)
+        content = read_files_or_reading(document, files)
         with stages.stage("load the model"):
-            pipe = load_pipeline(model, font)
+            pipe = load_pipeline(model, font, content)
         chosen = {**given(text_policy=text_policy), **conversation(system, no_think)}
         if is_reading(document):
             reading = content

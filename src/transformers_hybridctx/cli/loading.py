@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
-from .options import FileOptions, given, is_reading
+from .console import messages_console
+from .options import SYSTEM_FONTS, FileOptions, given, is_reading
 
 if TYPE_CHECKING:
     from ..pipeline_long_doc_qa import LongDocQAPipeline
     from ..processing_hybridctx import HybridCtxProcessor
+    from ..rendering.settings import RenderConfig
     from .quick_planner import QuickPlanner
 
 _ADDRESS = re.compile(r"\w[\w+.-]*://")
@@ -48,11 +50,11 @@ def _as_source(name: str, options: FileOptions) -> str | Path:
     return name if name.startswith("file:") else Path(name)
 
 
-def read_files_or_reading(documents: Sequence[str], options: FileOptions, font: Path | None = None) -> Any:
-    """As `read_files`; a file that `hybridctx read` wrote is a `DocumentCache`, which no option changes."""
+def read_files_or_reading(documents: Sequence[str], options: FileOptions) -> Any:
+    """As `read_files`; a file that `hybridctx read` wrote is a `DocumentCache`, which no option of files changes."""
     if not is_reading(documents):
         return read_files(documents, options)
-    for name, value in {**vars(options), "font": font}.items():
+    for name, value in vars(options).items():
         if value:
             raise ValueError(
                 f"--{name} {value} comes too late: {documents[0]} has been read; read the document again with it"
@@ -70,7 +72,8 @@ def read_prose(path: Path) -> str:
     return text
 
 
-def load_pipeline(model: str | None, font: Path | None = None) -> LongDocQAPipeline:
+def load_pipeline(model: str | None, font: str | None = None, content: Any = None) -> LongDocQAPipeline:
+    """The pipeline of a checkpoint; of a font and a document, see `with_font`."""
     from transformers import pipeline
     from transformers.utils import logging
 
@@ -80,28 +83,28 @@ def load_pipeline(model: str | None, font: Path | None = None) -> LongDocQAPipel
     pipe = pipeline("long-doc-qa", model=_checked(model))
     if sys.stderr.isatty():
         logging.enable_progress_bar()
-    _add_font(pipe.processor, font)
+    pipe.processor.render_config = with_font(pipe.processor.render_config, font, content)
     return pipe
 
 
-def load_planner(model: str | None, font: Path | None = None) -> HybridCtxProcessor | QuickPlanner:
+def load_planner(model: str | None, font: str | None = None, content: Any = None) -> HybridCtxProcessor | QuickPlanner:
     """What lays out and plans: of a folder without torch; what is on the Hub needs a processor, which fetches it."""
     from .quick_planner import QuickPlanner
 
     folder = Path(_checked(model) or BUNDLED_CHECKPOINT)
     if not QuickPlanner.fits(folder):
-        return load_processor(model, font)
+        return load_processor(model, font, content)
     planner = QuickPlanner.from_folder(folder)
-    _add_font(planner, font)
+    planner.render_config = with_font(planner.render_config, font, content)
     return planner
 
 
-def load_processor(model: str | None, font: Path | None = None) -> HybridCtxProcessor:
+def load_processor(model: str | None, font: str | None = None, content: Any = None) -> HybridCtxProcessor:
     """The processor of a checkpoint, without its model."""
     from ..processing_hybridctx import HybridCtxProcessor
 
     processor = HybridCtxProcessor.from_pretrained(_checked(model) or BUNDLED_CHECKPOINT)
-    _add_font(processor, font)
+    processor.render_config = with_font(processor.render_config, font, content)
     return processor
 
 
@@ -114,11 +117,32 @@ def _checked(model: str | None) -> str | None:
     return model
 
 
-def _add_font(processor: HybridCtxProcessor | QuickPlanner, font: Path | None) -> None:
-    """Let the processor draw with one more font what its own ones lack: its typeface is part of the model."""
+def with_font(config: RenderConfig, font: str | None, content: Any) -> RenderConfig:
+    """
+    The config with one more font for what its own ones lack: its typeface is part of the model.
+
+    Args:
+        font: a file, or `SYSTEM_FONTS` for those of this machine that a document needs; which ones is printed to stderr.
+        content: the document, as `read_files` gives it; None where it is not known yet.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or no telling which fonts are needed.
+    """
+    from ..rendering.font_files import file_and_face, with_face
+    from ..rendering.system_fonts import with_system_fonts
+
     if font is None:
-        return
-    if not font.is_file():
+        return config
+    if font == SYSTEM_FONTS:
+        text = content if isinstance(content, str) else getattr(content, "text", None)
+        if text is None:
+            raise ValueError("--font system goes by what a document needs, and none is read yet: name a font file")
+        config, found = with_system_fonts(config, text)
+        named = [f"{one.family} ({one.path}) for {one.characters:,} characters" for one in found]
+        messages_console().print(f"fonts of this machine: {'; '.join(named) or 'none is needed, or none helps'}")
+        return config
+    file, face = file_and_face(font)
+    path = Path(file).expanduser()
+    if not path.is_file():
         raise FileNotFoundError(f"--font {font}: there is no such file")
-    config = processor.render_config
-    processor.render_config = replace(config, fallback_font_paths=(*config.fallback_font_paths, str(font)))
+    return replace(config, fallback_font_paths=(*config.fallback_font_paths, with_face(str(path), face)))

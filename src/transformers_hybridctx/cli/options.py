@@ -95,8 +95,14 @@ NoThink = Annotated[
     bool,
     typer.Option("--no-think", help="Let the model answer without thinking, where its chat template knows that."),
 ]
+SYSTEM_FONTS = "system"
 Font = Annotated[
-    Path | None, typer.Option(help="A font file for characters that the checkpoint's fonts lack.", show_default=False)
+    str | None,
+    typer.Option(
+        help="A font file for characters that the checkpoint's fonts lack (of a collection, with its face: a.ttc#2); or "
+        "system: those of this machine that the document needs.",
+        show_default=False,
+    ),
 ]
 
 Pages = Annotated[

@@ -64,19 +64,20 @@ def plan(
 
     Exit code 1: no policy can be met.
     """
+    from ..planning.omissions import why_undrawn
     from ..planning.policies.registry import TEXT_POLICIES, resolve_text_policy
 
     files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
         limits(budget, visual_share, min_scale, max_text_tokens)  # before anything is read
-        content = read_files_or_reading(document, files, font)
+        content = read_files_or_reading(document, files)
         if is_reading(document):  # which fits one model, that it is held against
-            pipe = load_pipeline(model)
+            pipe = load_pipeline(model, font, content)
             planner: HybridCtxProcessor | QuickPlanner = pipe.processor
             content.attach(pipe.model, planner)
             laid_out, own = content.plan.document, content.text_policy
         else:
-            planner = load_planner(model, font)
+            planner = load_planner(model, font, content)
             laid_out, own = planner.read_document(content), resolve_text_policy(planner.default_text_policy)
 
         def plan_with(policy: str | TextPolicy) -> ContextPlan:
@@ -92,8 +93,13 @@ def plan(
         text = laid_out.text
         size = f"{len(text):,} characters, {planner.encoder.count(text) if text else 0:,} tokens as text"
     console = answers_console()
-    rows = [("document", size), ("laid out", f"{laid_out.num_pages:,} pages"), ("as ask", _knobs(own))]
-    print_rows(console, rows)
+    rows = [
+        ("document", size),
+        ("laid out", f"{laid_out.num_pages:,} pages"),
+        ("no font", why_undrawn(laid_out)),
+        ("as ask", _knobs(own)),
+    ]
+    print_rows(console, [row for row in rows if row[1]])
     console.print()
     console.print(_table_of(plans))
     console.print(

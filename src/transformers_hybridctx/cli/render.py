@@ -11,8 +11,8 @@ import typer
 
 from .console import answers_console, messages_console, print_rows
 from .errors import clear_errors
-from .loading import load_processor, read_files
-from .options import Encoding, Fetch, FileOptions, Files, Ocr, PageLayout, Pages, Password
+from .loading import load_processor, read_files, with_font
+from .options import Encoding, Fetch, FileOptions, Files, Font, Ocr, PageLayout, Pages, Password
 from .output_files import folder_written_whole
 
 _LAYOUT = "layout.json"
@@ -32,6 +32,7 @@ def render(
         Path | None, typer.Option(help="Settings in Glyph's format (JSON); the bundled checkpoint's if not given.")
     ] = None,
     scale: Annotated[float, typer.Option(min=0.05, max=8.0, help="1 is the settings' own resolution.")] = 1.0,
+    font: Font = None,
     pages: Pages = None,
     password: Password = None,
     encoding: Encoding = None,
@@ -57,6 +58,7 @@ def render(
     with clear_errors():
         content = read_files(document, files)
         render_config = load_processor(None).render_config if config is None else RenderConfig.from_glyph(config)
+        render_config = with_font(render_config, font, content)
         renderer = PageRenderer(render_config)
         laid_out = lay_out(content, renderer.typeset) if isinstance(content, (str, DocumentParts)) else content
         with folder_written_whole(out, _WRITTEN_HERE, _LAYOUT) as unfinished:

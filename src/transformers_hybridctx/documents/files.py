@@ -175,8 +175,7 @@ def _source_of(given: str | os.PathLike[str] | bytes | BinaryIO, name: str | Non
             raise TypeError(
                 f"a file object of bytes is read, not one of {type(data).__name__}; open it with mode 'rb'"
             )
-        named = getattr(given, "name", None)
-        return data, name or (named if isinstance(named, str) else "the given bytes")
+        return data, name or name_of_open_file(given, "the given bytes")
     path = _local_path(given)
     if path.is_dir():
         raise IsADirectoryError(
@@ -186,6 +185,14 @@ def _source_of(given: str | os.PathLike[str] | bytes | BinaryIO, name: str | Non
         as_text = "; a text that looks like a file's name is taken as text if it ends with a newline"
         raise FileNotFoundError(f"there is no file {path}{as_text * isinstance(given, str)}")
     return (path if path.is_file() else path.read_bytes()), str(path)  # a pipe has no size
+
+
+def name_of_open_file(file: Any, otherwise: str) -> str:
+    """What an open file is called: standard input by its words, what has no name as `otherwise`."""
+    name = getattr(file, "name", None)
+    if name == "<stdin>":
+        return "standard input"
+    return name if isinstance(name, str) else otherwise
 
 
 def _size_and_start(source: Path | bytes) -> tuple[int, bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .fetching import fetch, is_web_address
-from .files import MAX_PAGED_BYTES, is_read, names_a_file, read_document_file
+from .files import MAX_PAGED_BYTES, is_read, name_of_open_file, names_a_file, read_document_file
 from .joined_document import DocumentParts
 from .page_numbers import PagedText, SourcePage
 from .pdf_layouts import note_of
@@ -75,7 +75,7 @@ def names_files(document: Any) -> bool:
 def _files_of(source: Any) -> Iterator[tuple[Any, str]]:
     """(what to read, what it is called)."""
     if not isinstance(source, (str, os.PathLike)):
-        yield source, str(getattr(source, "name", "standard input"))
+        yield source, name_of_open_file(source, "standard input")
         return
     path = Path(source).expanduser()
     if is_web_address(source) or not path.is_dir():

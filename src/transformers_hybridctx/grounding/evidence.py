@@ -27,7 +27,8 @@ MAX_PLACES = 2000
 _PARTS = re.compile(r"[,;、，；\n]|\band\b")
 _JOINED_DIGITS = re.compile(r"\d[.,:]\d")
 # Of four digits or more, with separators between thousands or without; one point alone may stand before decimals.
-_NUMBER = re.compile(r"((?<![\d.,])(?:\d{4,}|\d{1,3}(?:,\d{3})+|\d{1,3}(?:[' ]\d{3})+|\d{1,3}(?:\.\d{3}){2,})(?!\d|[.,]\d{3}(?!\d)))")
+_GROUPED = r"\d{4,}|\d{1,3}(?:,\d{3})+|\d{1,3}(?:[' ]\d{3})+|\d{1,3}(?:\.\d{3}){2,}"
+_NUMBER = re.compile(rf"((?<![\d.,])(?:{_GROUPED})(?!\d|[.,]\d{{3}}(?!\d)))")
 _AROUND_WORDS = " .!?:。！？：'\"“”‘’()[]"
 
 

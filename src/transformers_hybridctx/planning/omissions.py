@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -10,6 +12,10 @@ from ..rendering.characters import CharRange
 from .paged_document import PagedDocument
 from .plan import Omission
 from .policies.base import Selection
+
+_NO_FONT_HAS = {"Cc": "control characters", "Cs": "lone surrogates", "Cn": "unassigned", "Co": "private use"}
+_MOST_SCRIPTS = 4
+_LONGEST_ACRONYM = 3  # CJK
 
 
 def omissions_of(
@@ -25,6 +31,31 @@ def omissions_of(
     boxes = _joined((position, position + 1) for position, _ in document.undrawable)
     lost = [Omission(start, end, "undrawable") for start, end in _common(boxes, not_copied)]
     return sorted([*lost, *missed], key=lambda piece: (piece.start, piece.end))
+
+
+def why_undrawn(document: PagedDocument) -> str:
+    """Which characters of a document no font has, by script, and the way out; "" where all are drawn."""
+    found: Counter[str] = Counter()
+    for character, count in Counter(character for _, character in document.undrawable).items():
+        found[_script_of(character)] += count
+    if not found:
+        return ""
+    kinds = ", ".join(f"{count:,} {script}" for script, count in found.most_common(_MOST_SCRIPTS))
+    more = ", ..." * (len(found) > _MOST_SCRIPTS)
+    has_way_out = any(script not in _NO_FONT_HAS.values() for script in found)
+    way_out = "; --font system, or fallback_font_paths=, brings one that has them" * has_way_out
+    return f"{found.total():,} characters are drawn as boxes: {kinds}{more}{way_out}"
+
+
+def _script_of(character: str) -> str:
+    """The script that a character's name begins with; for what has none, what it is."""
+    category = unicodedata.category(character)
+    if category in _NO_FONT_HAS:
+        return _NO_FONT_HAS[category]
+    if category.startswith("S"):
+        return "symbols"
+    word = unicodedata.name(character, "others").split(" ")[0].split("-")[0]
+    return word if len(word) <= _LONGEST_ACRONYM else word.capitalize()
 
 
 def _joined(ranges: Iterable[CharRange]) -> list[CharRange]:

@@ -102,6 +102,7 @@ class ContextPlan:
         latents: chunks from the document's beginning on that latents stand for.
         latent_ids: what stands in the prompt for all of them, labels included.
         first_page: the first page that the prompt shows, where it shows any.
+        undrawn: which of its characters no font has, by script; "" where all are drawn.
     """
 
     policy: str
@@ -119,6 +120,7 @@ class ContextPlan:
     latents: tuple[LatentChunk, ...] = field(default=(), repr=False)
     latent_ids: tuple[int, ...] = field(default=(), repr=False)
     first_page: int = 0
+    undrawn: str = ""
 
     @property
     def num_pages(self) -> int:
@@ -197,6 +199,8 @@ class ContextPlan:
             rows.insert(1, ("latents", f"{len(self.latents):,} chunks, {chars}, {self.latent_tokens:,} tokens"))
         if note := getattr(self.document, "layout_note", ""):
             rows.insert(2, ("layout", note))
+        if self.undrawn:
+            rows.append(("no font", self.undrawn))
         if self.escaped:
             rows.append(("escaped", f"{len(self.escaped):,} lone surrogates copied as escapes"))
         return "\n".join(f"{name:<12} {value}" for name, value in rows)

@@ -18,7 +18,7 @@ from typing import NoReturn, Protocol
 
 from .budget import ContextBudget, ContextBudgetError
 from .latents import LatentLayout, LatentSettings, LatentText
-from .omissions import omissions_of
+from .omissions import omissions_of, why_undrawn
 from .paged_document import PagedDocument
 from .plan import ContextPlan, lone_surrogates
 from .policies.base import Selection, TextPolicy
@@ -99,6 +99,7 @@ class ContextPlanner:
             page_tokens=page_tokens,
             spans=spans,
             omitted=tuple(omissions_of(document, selection, request.has_pages, layout.end)),
+            undrawn=why_undrawn(document) if request.has_pages else "",
             escaped=tuple(found for span in selection.chosen for found in lone_surrogates(document.text, span)),
             document_tokens=document_tokens,
             document_characters=len(document.text),

@@ -12,25 +12,29 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from .font_files import file_and_face, with_face
 from .settings import RenderConfig
 
 
 def font_files(config: RenderConfig) -> dict[str, str]:
-    """All fonts that a config draws with, in order of preference: name in a checkpoint -> file at hand."""
+    """All fonts that a config draws with, in order of preference: name in a checkpoint -> file at hand.
+
+    Of a collection, both name the face, as in `font_files`.
+    """
     fonts: dict[str, str] = {}
     known: dict[str, str] = {}
-    for path in config.font_paths:
+    for font in config.font_paths:
+        path, face = file_and_face(font)
         if not os.path.isfile(path):
             raise FileNotFoundError(f"font file {path!r} does not exist; give its path in render_config, or None")
         digest = file_sha256(path)
-        if digest in known:
-            continue
-        name = f"fonts/{os.path.basename(path)}"
-        if name in fonts:
-            stem, ending = os.path.splitext(name)
-            name = f"{stem}-{digest[:8]}{ending}"
-        known[digest] = name
-        fonts[name] = path
+        if digest not in known:
+            name = f"fonts/{os.path.basename(path)}"
+            if name in known.values():
+                stem, ending = os.path.splitext(name)
+                name = f"{stem}-{digest[:8]}{ending}"
+            known[digest] = name
+        fonts.setdefault(with_face(known[digest], face), with_face(path, face))
     return fonts
 
 
@@ -39,7 +43,8 @@ def portable_config(config: RenderConfig) -> tuple[dict[str, Any], dict[str, str
     fonts = font_files(config)
     first, *others = fonts
     values = {**config.to_dict(), "font_path": first, "fallback_font_paths": others}
-    return values, {name: file_sha256(path) for name, path in fonts.items()}
+    files = {file_and_face(name)[0]: file_and_face(path)[0] for name, path in fonts.items()}
+    return values, {name: file_sha256(path) for name, path in files.items()}
 
 
 def save_fonts(config: RenderConfig, folder: str | os.PathLike) -> None:
@@ -49,7 +54,8 @@ def save_fonts(config: RenderConfig, folder: str | os.PathLike) -> None:
     """
     os.makedirs(os.path.join(folder, "fonts"), exist_ok=True)
     licences: dict[str, str] = {}
-    for name, path in font_files(config).items():
+    for name, font in font_files(config).items():
+        name, path = file_and_face(name)[0], file_and_face(font)[0]
         _copy(path, os.path.join(folder, *name.split("/")))
         for licence, file in _licences_beside(path):
             digest = file_sha256(file)
@@ -110,7 +116,8 @@ def checkpoint_font_loader(name_or_path: str, digests: dict[str, str], kwargs: d
     how = ("cache_dir", "force_download", "proxies", "token", "revision", "local_files_only", "subfolder")
     hub_kwargs = {key: kwargs[key] for key in how if kwargs.get(key) is not None}
 
-    def load(name: str) -> str:
+    def load(font: str) -> str:
+        name, face = file_and_face(font)
         if name not in digests or not name.startswith("fonts/") or "/" in name[6:] or "\\" in name or ".." in name:
             raise ValueError(
                 f"the processor config of {name_or_path!r} names the font {name!r}, which is not a font of the "
@@ -128,6 +135,6 @@ def checkpoint_font_loader(name_or_path: str, digests: dict[str, str], kwargs: d
                 f"the font {name!r} of the checkpoint {name_or_path!r} is not the file that it was saved with "
                 f"(sha256 {file_sha256(path)[:12]}… instead of {digests[name][:12]}…); fetch the checkpoint again"
             )
-        return path
+        return with_face(path, face)
 
     return load

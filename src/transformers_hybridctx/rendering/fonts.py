@@ -46,6 +46,7 @@ from .characters import (
     ZERO_WIDTH_JOINER,
     within,
 )
+from .font_files import file_and_face
 from .rule_sets import rules_of
 from .settings import RenderConfig
 
@@ -53,16 +54,17 @@ _SHAPED_RUNS_KEPT = 1 << 16
 
 
 class FontFace:
-    """One font file: its characters, and advances in its own units (never hinted)."""
+    """One font, named as in `font_files`: its characters, and advances in its own units (never hinted)."""
 
     def __init__(self, path: str) -> None:
-        if not os.path.isfile(path):
+        self.file, self.index = file_and_face(path)
+        if not os.path.isfile(self.file):
             raise FileNotFoundError(
                 f"font file {path!r} does not exist; give the path of a TrueType or OpenType font, "
                 "or font_path=None for the bundled DejaVu Sans Mono"
             )
         self.path = path
-        face = hb.Face(hb.Blob.from_file_path(path))
+        face = hb.Face(hb.Blob.from_file_path(self.file), self.index)
         if face.glyph_count == 0 or not {"glyf", "CFF ", "CFF2"} & set(face.table_tags):
             raise ValueError(
                 f"font file {path!r} holds no glyph outlines; give a TrueType or OpenType font with outlines "

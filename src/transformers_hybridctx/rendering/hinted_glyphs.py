@@ -18,7 +18,9 @@ class HintedFace:
 
     def __init__(self, face: FontFace, pixels_per_em: float) -> None:
         self.face = face
-        self.font = ImageFont.truetype(face.path, pixels_per_em, layout_engine=ImageFont.Layout.BASIC)
+        self.font = ImageFont.truetype(
+            face.file, pixels_per_em, index=face.index, layout_engine=ImageFont.Layout.BASIC
+        )
 
     @functools.cached_property
     def characters(self) -> dict[int, str]:

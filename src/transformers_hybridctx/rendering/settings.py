@@ -31,7 +31,8 @@ class RenderConfig:
         dpi: pixels per 72 points at scale 1.
         margin_x, margin_y: empty border left and right, above and below.
         frame_padding: more empty border inside the margins, on all four sides (reportlab's frames have 6).
-        font_path: a TrueType or OpenType font with outlines; None is the bundled DejaVu Sans Mono.
+        font_path: a TrueType or OpenType font with outlines; None is the bundled DejaVu Sans Mono. A face of a
+            collection is named by its number, from 0: "NotoSansCJK-Regular.ttc#2".
         fallback_font_paths: fonts asked in turn for what the first one lacks; the bundled DejaVu Sans ends the chain.
         font_size, line_height: size of the em and distance from baseline to baseline.
         baseline: from a line's top to its baseline; None centres the font's height in the line.
