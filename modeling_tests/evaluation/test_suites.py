@@ -4,20 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_rows import write
 
 from transformers_hybridctx.evaluation.suites.longbench import prompt_parts
 from transformers_hybridctx.evaluation.suites.registry import SUITES, make_suite
-
-
-def write(folder: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def longbench(task: str, **fields: Any) -> dict[str, Any]:
@@ -172,7 +166,7 @@ def test_a_row_in_another_schema_a_name_and_a_knob_are_refused(tmp_path: Path) -
         make_suite("longbench", data=str(tmp_path)).samples(None)
     with pytest.raises(ValueError, match="neither a folder nor the Hub id"):
         make_suite("mrcr", data="./nowhere").samples(None)
-    with pytest.raises(ValueError, match="unknown suite 'rular'; known suites: helmet"):
+    with pytest.raises(ValueError, match="unknown suite 'rular'; known suites: fox, helmet"):
         make_suite("rular")
     with pytest.raises(ValueError, match="the suite 'mrcr' has no lengths"):
         make_suite("mrcr", lengths=(5,))

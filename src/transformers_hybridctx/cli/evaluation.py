@@ -55,8 +55,8 @@ def evaluate_suite(
     suite: Annotated[
         str,
         typer.Argument(
-            help="needles, ruler, niah, longbench, longbench-v2, helmet, mrcr, qasper, vtcbench, rows; or a text "
-            "file: needles in it.",
+            help="needles, needles-said, ruler, niah, longbench, longbench-v2, helmet, mrcr, qasper, vtcbench, fox, "
+            "mmlongbench-doc, rows; or a text file: needles in it.",
             show_default=False,
         ),
     ],
@@ -114,6 +114,14 @@ def evaluate_suite(
         str | None,
         typer.Option(help="Of a data set on the Hub: a commit, to have the same rows again.", show_default=False),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="A model that grades what no rule can (helmet, mmlongbench-doc), at the OpenAI-compatible endpoint of "
+            "OPENAI_BASE_URL and OPENAI_API_KEY.",
+            show_default=False,
+        ),
+    ] = None,
     prose: Annotated[Path | None, typer.Option(help="A text file to hide needles in.", show_default=False)] = None,
     num_beams: Annotated[int, typer.Option(min=1, help="Beams of the search.")] = 1,
     max_new_tokens: Annotated[
@@ -154,6 +162,7 @@ def evaluate_suite(
             lengths=numbers("--lengths", lengths) or None,
             data=data,
             revision=revision,
+            judge=judge,
             prose=prose,
         )
         folders = [file for file in out if file.suffix != ".json"]

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeli
 from transformers.generation.streamers import BaseStreamer
 
 from ..configuration_hybridctx import HybridCtxConfig
+from ..documents.files import read_document_file
 from ..grounding.evidence import split_reasoning
 from ..modules.quantization import computes_natively
 from ..pipeline_long_doc_qa import LongDocQAPipeline
@@ -79,16 +81,16 @@ class HybridModel:
         read_seconds = 0.0
         try:
             if self._laid_out[0] != text:
-                self._laid_out = (text, self._pipe.lay_out(text=text))
+                self._laid_out = (text, self._lay_out(samples[0]))
             document = self._laid_out[1]
-            options = context.options(samples[0].length or self._pipe.processor.encoder.count(text))
+            options = context.options(samples[0].length or self._pipe.processor.encoder.count(document.text))
             if len(samples) > 1 and context.can_be_read_ahead:
                 started = time.perf_counter()
                 reading = {name: value for name, value in options.items() if name != "grounding"}
                 document = pipe.engine.read(document, **reading)
                 read_seconds = time.perf_counter() - started
                 options = {name: value for name, value in options.items() if name == "grounding"}
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, OSError) as error:
             yield from [error] * len(samples)
             return
         for sample in samples:
@@ -97,6 +99,11 @@ class HybridModel:
             except (ValueError, RuntimeError) as error:  # a budget that cannot be met; out of memory
                 yield error
             read_seconds = 0.0  # the first question pays for it
+
+    def _lay_out(self, sample: Sample) -> Any:
+        if sample.is_file:
+            return self._pipe.lay_out(Path(sample.context), file_options={"layout": "source"})
+        return self._pipe.lay_out(text=sample.context)
 
     def _answer(
         self,
@@ -190,15 +197,16 @@ class TextModel:
         if context.kind not in ("tokens", "truncated") or context.grounding != "none":
             raise ValueError(f"{self.name} is a text model: it knows the contexts 'tokens' and 'truncated', not held")
         asked = asked_of(sample, with_prefix)
-        count = len(self._encode(sample.context))
+        whole = str(read_document_file(Path(sample.context))) if sample.is_file else sample.context
+        count = len(self._encode(whole))
         bound = context.prompt_bound(sample.length or count)
-        prompt = self._prompt(sample.context, asked)
+        prompt = self._prompt(whole, asked)
         around = len(prompt) - count
         if bound is not None and len(prompt) > bound:
             keep = bound - around
             if keep <= 0:
                 raise ValueError(f"a budget of {bound} tokens has no room beside a question of {around}")
-            ids = self._encode(sample.context)
+            ids = self._encode(whole)
             text = self.tokenizer.decode(ids[: keep - keep // 2]) + self.tokenizer.decode(ids[len(ids) - keep // 2 :])
             prompt = self._prompt(text, asked)
         clock = _FirstToken()

@@ -15,6 +15,7 @@ import transformers
 from transformers.utils import logging
 
 from .contexts import Context, make_contexts
+from .judging import GradeError
 from .models import Model, Reply, load_model
 from .records import Record, RecordFile
 from .samples import Sample
@@ -56,7 +57,7 @@ def run(
     Raises:
         ValueError, OSError: data, contexts or a folder that do not fit; before the model answers anything.
     """
-    suite = make_suite(suite) if isinstance(suite, str) else suite
+    suite = (make_suite(suite) if isinstance(suite, str) else suite).pinned()
     contexts = make_contexts(budget_share=0.5) if contexts is None else list(contexts)
     labels = [context.label for context in contexts]
     if len(set(labels)) < len(labels):
@@ -119,17 +120,15 @@ def _record_of(suite: Suite, sample: Sample, context: Context, reply: Reply | Ex
         "task": sample.task,
         "length": sample.length,
     }
-    if isinstance(reply, Exception):
-        error = f"{type(reply).__name__}: {reply}"[:500]
-        return Record(
-            **what,
-            score=0.0,
-            error=error,
-            budget=context.prompt_bound(sample.length or 0),
-            details=suite.details(sample, ""),
-        )
-    score = float(suite.score(sample, reply.answer))
-    return Record(**what, score=score, details=suite.details(sample, reply.answer), **vars(reply))
+    if not isinstance(reply, Exception):
+        try:
+            score, details = suite.grade(sample, reply.answer)
+            return Record(**what, score=float(score), details=details, **vars(reply))
+        except GradeError as error:
+            reply = error
+    said = f"{type(reply).__name__}: {reply}"[:500]
+    bound = context.prompt_bound(sample.length or 0)
+    return Record(**what, score=0.0, error=said, budget=bound, details=suite.details(sample, ""))
 
 
 def environment(model: Any) -> dict[str, Any]:

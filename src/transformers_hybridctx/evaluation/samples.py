@@ -26,6 +26,7 @@ class Sample:
         task: which of the suite's tasks this is.
         max_new_tokens: the benchmark's own bound on the answer.
         length: nominal length of the context in tokens, where the suite has one: tables have a row for each.
+        is_file: `context` is the path of a file, such as a PDF, which is shown in its own pages.
         details: what the metric looks at beside the references, such as LongBench's `all_classes`.
     """
 
@@ -37,6 +38,7 @@ class Sample:
     max_new_tokens: int
     length: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    is_file: bool = False
 
     def __post_init__(self) -> None:
         for name in ("context", "question"):

@@ -146,7 +146,7 @@ def _row_of(suite: Suite, records: Sequence[Record], tasks: Sequence[str]) -> Ro
         intervals={task: interval_95(values) for task, values in scores.items()}
         | {"all": interval_95([one.score for one in records])},
         counts={task: len(values) for task, values in scores.items()},
-        summary=suite.summary(means),
+        summary=suite.summary(means) | suite.figures(records),
         failures=len(records) - len(answered),
         first_failure=next((one.error for one in records if one.error is not None), None),
         budget=budgets.pop() if len(budgets) == 1 else None,

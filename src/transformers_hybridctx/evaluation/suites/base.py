@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
+from ..records import Record
 from ..samples import Sample
+from .sources import hub_commit
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,14 @@ class Suite:
     def chosen_tasks(self) -> tuple[str, ...]:
         return self.tasks or self.task_names
 
+    def pinned(self) -> Self:
+        """The same with the commit of its data on the Hub as its `revision`; what is local stays as it is."""
+        data, knobs = getattr(self, "data", None), {one.name for one in fields(self)}
+        if not data or "revision" not in knobs or Path(data).exists():
+            return self
+        pin: dict[str, Any] = {"revision": hub_commit(data, getattr(self, "revision"))}  # noqa: B009
+        return replace(self, **pin)
+
     def samples(self, tokenizer: Any) -> list[Sample]:
         """All samples, in an order that the knobs alone decide.
 
@@ -58,6 +69,10 @@ class Suite:
         """0 to 1."""
         raise NotImplementedError
 
+    def grade(self, sample: Sample, answer: str) -> tuple[float, dict[str, Any]]:
+        """Score and details of an answer, where both come out of the same work."""
+        return self.score(sample, answer), self.details(sample, answer)
+
     def details(self, sample: Sample, answer: str) -> dict[str, Any]:
         """What a record keeps beside the score."""
         return {}
@@ -65,6 +80,10 @@ class Suite:
     def summary(self, means: Mapping[str, float]) -> dict[str, float]:
         """Figures that are quoted, from the means of the tasks: name -> 0 to 1."""
         return {"mean": sum(means.values()) / len(means)} if len(means) > 1 else {}
+
+    def figures(self, records: Sequence[Record]) -> dict[str, float]:
+        """More figures that are quoted, from all records of a context and length: name -> 0 to 1."""
+        return {}
 
     def settings(self) -> dict[str, Any]:
         """What decides its samples."""

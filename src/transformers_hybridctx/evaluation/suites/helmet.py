@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HELMET's categories that need no judge (princeton-nlp/HELMET): recall, RAG, re-ranking, ICL; without demonstrations."""
+"""HELMET (princeton-nlp/HELMET): recall, RAG, re-ranking, ICL, and by a judge LongQA and summaries; no demonstrations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from hashlib import sha256
 from random import Random
 from typing import Any, ClassVar
 
+from transformers.utils import logging
+
 from ..metrics.helmet import exact_match, ndcg, parse_output, parse_ranking, substring_exact_match
+from ..metrics.helmet_judged import answer_grade, summary_grade
 from ..samples import Sample
 from .base import Suite
+from .helmet_rows import judged_samples
 from .sources import Row, parts_of, read_rows
+
+logger = logging.get_logger(__name__)
 
 _RAG = ("nq", "triviaqa", "hotpotqa", "popqa")
 _ICL = {
@@ -24,6 +30,8 @@ _ICL = {
     "nlu": ("text", "label"),
 }
 _MOST_SHOTS = 400
+_JUDGED = {"narrativeqa": "narrativeqa", "infbench_sum": "longbook_sum_eng", "multi_lexsum": "multi_lexsum_val"}
+"""Tasks whose scores a judge gives, and the files of their rows."""
 
 
 @dataclass(frozen=True)
@@ -37,38 +45,55 @@ class Helmet(Suite):
     `trec_coarse_train.jsonl`
     and `trec_coarse_test.jsonl` and so on (text, label).
 
-    The judged categories (summaries, LongQA's model-based score) and citations are not here, and its recall tasks in
-    RULER's form are the suite `ruler`.
+    With a judge also `narrativeqa.jsonl` (document, question, answers, as the Hub has them), `longbook_sum_eng.jsonl`
+    (id, context, answer) with `longbook_sum_eng_keypoints.jsonl` (id, keypoints), and `multi_lexsum_val.jsonl` (id,
+    sources, summary/long, summary/short_keypoints). Citations are not here, and its recall tasks in RULER's form are the
+    suite `ruler`.
 
     Attributes:
         data: that folder.
+        judge: a model at an OpenAI-compatible endpoint ([`judge_json`]); without one its tasks are left out, with a
+            warning.
         shots: demonstrations of ICL, balanced over the labels; at most what the data has.
     """
 
     name: ClassVar[str] = "helmet"
     metric: ClassVar[str] = "HELMET score"
-    task_names: ClassVar[tuple[str, ...]] = ("json_kv", *_RAG, "msmarco_rerank", *_ICL)
+    task_names: ClassVar[tuple[str, ...]] = ("json_kv", *_RAG, "msmarco_rerank", *_ICL, *_JUDGED)
 
     data: str = ""
     shots: int = _MOST_SHOTS
+    judge: str | None = None
 
     def samples(self, tokenizer: Any) -> list[Sample]:
         if not self.data:
             raise ValueError("helmet reads the files of HELMET's tar: give --data FOLDER")
-        names = [f"{task}_test" if task in _ICL else task for task in self.chosen_tasks]
-        there = names if self.tasks else parts_of(self.data, names)
+        files = {self._file_of(task): task for task in self.chosen_tasks}
+        there = list(files) if self.tasks else parts_of(self.data, list(files))
         if not there:
-            raise ValueError(f"{self.data} has none of {', '.join(names)}")
+            raise ValueError(f"{self.data} has none of {', '.join(files)}")
+        tasks = [files[name] for name in there]
+        if self.judge is None and (judged := [task for task in tasks if task in _JUDGED]):
+            missing = f"the score of {', '.join(judged)} is a judge's: give --judge MODEL"
+            if self.tasks or len(judged) == len(tasks):
+                raise ValueError(missing)
+            logger.warning(f"LEFT OUT: {missing}")
+            tasks = [task for task in tasks if task not in _JUDGED]
         found: list[Sample] = []
-        for name in there:
-            task = name.removesuffix("_test")
+        for task in tasks:
             found += self._demonstrated(task) if task in _ICL else self._from_rows(task)
         return self._first(found)
+
+    @staticmethod
+    def _file_of(task: str) -> str:
+        return f"{task}_test" if task in _ICL else _JUDGED.get(task, task)
 
     def _from_rows(self, task: str) -> list[Sample]:
         if task == "json_kv":
             rows = read_rows(self.data, task, None, ("context", "question", "answer"))
             return [_json_kv(row) for row in rows]
+        if task in _JUDGED:
+            return judged_samples(self.data, task, _JUDGED[task])
         if task in _RAG:
             return [_rag(task, row) for row in read_rows(self.data, task, None, ("question", "answers", "ctxs"))]
         return [_rerank(row) for row in read_rows(self.data, task, None, ("query", "qid", "ctxs"))]
@@ -99,9 +124,18 @@ class Helmet(Suite):
         prefix = "corresponding value:" if sample.task == "json_kv" else "Answer:"
         return max(substring_exact_match(said, sample.answer) for said in (answer, parse_output(answer, prefix)))
 
+    def grade(self, sample: Sample, answer: str) -> tuple[float, dict[str, Any]]:
+        if sample.task not in _JUDGED or self.judge is None:
+            return super().grade(sample, answer)
+        details = sample.details
+        if sample.task == "narrativeqa":
+            return answer_grade(self.judge, details["question"], sample.answer, parse_output(answer, "Answer:"))
+        return summary_grade(self.judge, answer, details["keypoints"], sample.answer[0])
+
     def summary(self, means: Mapping[str, float]) -> dict[str, float]:
         """The means of the categories, and of these."""
         groups = {"recall": ("json_kv",), "RAG": _RAG, "re-rank": ("msmarco_rerank",), "ICL": tuple(_ICL)}
+        groups |= {"LongQA": ("narrativeqa",), "summaries": ("infbench_sum", "multi_lexsum")}
         found = {}
         for name, tasks in groups.items():
             if had := [means[task] for task in tasks if task in means]:

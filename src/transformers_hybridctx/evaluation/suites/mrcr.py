@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ..metrics.mrcr import mrcr_grade
@@ -32,7 +33,8 @@ class MRCR(Suite):
 
     Attributes:
         data: a folder with `2needle/`, `4needle/` and `8needle/`, or a Hub id.
-        revision: the Hub's: the rows were repaired on 2025-12-05, and figures of before cannot be compared.
+        revision: the Hub's: the rows were repaired on 2025-12-05, and figures of before cannot be compared. A run keeps
+            the commit.
         max_chars: longer conversations are left out.
     """
 
@@ -47,7 +49,10 @@ class MRCR(Suite):
     def samples(self, tokenizer: Any) -> list[Sample]:
         found = []
         for task in self.chosen_tasks:
-            rows = read_rows(self.data, task, self.revision, _COLUMNS, split="train")
+            # the Hub has one configuration, with the rows of all three folders
+            part = task if Path(self.data).exists() else ""
+            rows = read_rows(self.data, part, self.revision, _COLUMNS, split="train")
+            rows = [row for row in rows if f"{row['n_needles']}needle" == task]
             found += [
                 self._sample(task, row) for row in rows if not self.max_chars or int(row["n_chars"]) <= self.max_chars
             ]

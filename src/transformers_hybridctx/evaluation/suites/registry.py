@@ -8,8 +8,10 @@ from typing import Any
 
 from .base import Suite
 from .chains import TradeOffTasks
+from .fox import Fox
 from .helmet import Helmet
 from .longbench import LongBench, LongBenchV2
+from .mmlongbench import MMLongBenchDoc
 from .mrcr import MRCR
 from .needles import Needles, SaidNeedles
 from .niah import NeedleAtDepths
@@ -31,6 +33,8 @@ SUITES: dict[str, type[Suite]] = {
         MRCR,
         Qasper,
         VTCBench,
+        Fox,
+        MMLongBenchDoc,
         Rows,
         TradeOffTasks,
     )

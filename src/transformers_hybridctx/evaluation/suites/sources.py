@@ -35,7 +35,11 @@ def read_rows(
         ModuleNotFoundError: `datasets` (or, for local parquet files, `pyarrow`) is not installed.
     """
     rows = list(_local_rows(Path(source), name) if Path(source).exists() else _hub_rows(source, name, revision, split))
-    where = f"{source}{'/' + name if name else ''}"
+    return check_columns(rows, f"{source}{'/' + name if name else ''}", columns)
+
+
+def check_columns(rows: list[dict[str, Any]], where: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows, each of which has these columns; a `ValueError` names what is missing."""
     if not rows:
         raise ValueError(f"{where} has no rows")
     for number, row in enumerate(rows):
@@ -44,6 +48,34 @@ def read_rows(
                 f"row {number} of {where} has no column {missing[0]!r}; its schema is {', '.join(columns)}"
             )
     return rows
+
+
+def hub_commit(source: str, revision: str | None) -> str:
+    """
+    The commit of a data set on the Hub: what a run pins, so that it goes on with the same rows.
+
+    Raises:
+        ValueError: no Hub id.
+        OSError: the Hub does not say.
+    """
+    _check_hub_id(source)
+    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().dataset_info(source, revision=revision).sha
+    except Exception as error:  # of several libraries, offline mode among them
+        raise OSError(
+            f"the Hub does not say which commit of {source} this is ({type(error).__name__}: {error!s:.200}): give "
+            "--revision COMMIT, or --data FOLDER"
+        ) from error
+    return str(commit)
+
+
+def _check_hub_id(source: str) -> None:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source) or source.startswith("."):
+        raise ValueError(f"{source} is neither a folder nor the Hub id of a data set")
 
 
 def parts_of(source: str, known: Sequence[str]) -> list[str]:
@@ -94,11 +126,10 @@ def _rows_of_file(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _hub_rows(source: str, name: str, revision: str | None, split: str) -> Iterator[dict[str, Any]]:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source) or source.startswith("."):
-        raise ValueError(f"{source} is neither a folder nor the Hub id of a data set")
+    _check_hub_id(source)
     from datasets import load_dataset
 
     yield from load_dataset(source, name or None, split=split, revision=revision)
 
 
-__all__ = ["Row", "parts_of", "read_rows"]
+__all__ = ["Row", "check_columns", "hub_commit", "parts_of", "read_rows"]
