@@ -15,7 +15,7 @@ from .options import in_options
 
 _EXTRA_OF = {
     **dict.fromkeys(("wonderwords", "rouge", "jieba", "pyarrow", "matplotlib", "lm_eval"), "evaluate"),
-    **{"accelerate": "train", "datasets": "train"},
+    **dict.fromkeys(("accelerate", "datasets", "peft", "trl"), "train"),
     **dict.fromkeys(("cachetools", "fastapi", "multipart", "openai", "prometheus_client", "uvicorn"), "serve"),
 }
 """Packages that a command may lack, and the extra of this package that brings them."""

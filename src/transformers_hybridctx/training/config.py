@@ -17,6 +17,7 @@ from .examples import CHANNELS
 from .fields import check_fields, read_yaml
 from .objectives import OBJECTIVES
 from .readers.registry import DataSource
+from .rewards import REWARDS
 from .trainer import PARTS
 from .weighting import LongContextWeights, Weighting
 
@@ -41,6 +42,8 @@ class TrainingConfig:
         output_dir: where checkpoints, the report and the curves go.
         data: see [`DataSource`].
         model: a folder or Hub id; None: the bundled checkpoint.
+        rewards: in place of objectives, GRPO by TRL: what each reward weighs, `answer`, `quote`, `place`; `trainer` then
+            has the fields of TRL's `GRPOConfig`.
         objectives: weight of each objective: `answer`, `quote`, `locate`, `read_back`, `interleaved`, `chat`.
         channels: how often a document is shown as pages and tokens (`both`), as `pages`, as `tokens`.
         budget: fields of a [`ContextBudget`], of each prompt.
@@ -69,6 +72,7 @@ class TrainingConfig:
     data: tuple[DataSource, ...]
     trainer: Mapping[str, Any]
     model: str | None = None
+    rewards: Mapping[str, float] | None = None
     objectives: Mapping[str, float] = field(default_factory=lambda: {"answer": 1.0})
     channels: Mapping[str, float] = field(default_factory=lambda: {"both": 0.5, "pages": 0.3, "tokens": 0.2})
     budget: Mapping[str, Any] = field(default_factory=dict)
@@ -90,11 +94,12 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = {"objectives": OBJECTIVES, "channels": CHANNELS, "learning_rates": PARTS, "freeze": PARTS}
+        known = {"objectives": OBJECTIVES, "rewards": REWARDS, "channels": CHANNELS}
+        known |= {"learning_rates": PARTS, "freeze": PARTS}
         for name, names in known.items():
-            if unknown := sorted(set(getattr(self, name)) - set(names)):
+            if unknown := sorted(set(getattr(self, name) or ()) - set(names)):
                 raise ValueError(f"{name}: there is no {', '.join(unknown)}; there are {', '.join(names)}")
-        for name in ("objectives", "channels"):
+        for name in ("objectives", "channels", *(["rewards"] if self.rewards is not None else [])):
             weights = getattr(self, name).values()
             if not weights or min(weights) < 0 or not sum(weights) > 0:
                 raise ValueError(f"{name}={dict(getattr(self, name))}: give weights, none below 0 and one above")
@@ -154,12 +159,17 @@ class TrainingConfig:
         Raises:
             ValueError: a field that `TrainingArguments` does not know, or that the kit decides.
         """
-        known = {one.name for one in fields(TrainingArguments)}
+        form: type[TrainingArguments] = TrainingArguments
+        if self.rewards is not None:
+            from trl import GRPOConfig
+
+            form = GRPOConfig
+        known = {one.name for one in fields(form)}
         if unknown := sorted(self.trainer.keys() - known):
-            raise ValueError(f"trainer: transformers' TrainingArguments have no {', '.join(unknown)}")
-        hints = get_type_hints(TrainingArguments)  # those of numbers are right, of others not always
+            raise ValueError(f"trainer: {form.__name__} has no {', '.join(unknown)}")
+        hints = get_type_hints(form)  # those of numbers are right, of others not always
         numbers = {name: value for name, value in self.trainer.items() if hints[name] in (int, float)}
-        check_fields("trainer", numbers, TrainingArguments)
+        check_fields("trainer", numbers, form)
         for name in sorted(self.trainer.keys() & _REFUSED.keys()):
             raise ValueError(f"trainer: {name} is not taken: {_REFUSED[name]}")
         if self.trainer.get("fsdp") and not (self.trainer.get("fsdp_config") or {}).get(
@@ -172,7 +182,7 @@ class TrainingConfig:
             )
         if decided := sorted(self.trainer.keys() & {*_DECIDED, "output_dir", "seed"}):
             raise ValueError(f"trainer: {', '.join(decided)} is decided elsewhere; leave it out")
-        return TrainingArguments(**{**_DECIDED, "output_dir": self.output_dir, "seed": self.seed, **self.trainer})
+        return form(**{**_DECIDED, "bf16": False, "output_dir": self.output_dir, "seed": self.seed, **self.trainer})
 
 
 __all__ = ["TrainingConfig"]

@@ -106,16 +106,21 @@ class TrainingExamples(Dataset[Example]):
         if self._unused_path is None:
             _log.warning("a record of %s is not used: %s", record.source, reason)
             return
-        line = json.dumps({"source": record.source, "objective": objective, "reason": reason}) + "\n"
-        descriptor = os.open(self._unused_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:  # one write: several workers add to the file
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+        note_unused(self._unused_path, record.source, objective, reason)
+
+
+def note_unused(path: Path, source: str, objective: str, reason: str) -> None:
+    """Add a line of JSON about a record that cannot be used."""
+    line = json.dumps({"source": source, "objective": objective, "reason": reason}) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:  # one write: several workers add to the file
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
 
 
 def _drawn(rng: Random, weights: Mapping[str, float]) -> str:
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-__all__ = ["CHANNELS", "TrainingExamples"]
+__all__ = ["CHANNELS", "TrainingExamples", "note_unused"]

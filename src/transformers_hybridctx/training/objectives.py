@@ -214,7 +214,7 @@ class ExampleMaker:
             messages.append({"role": "user", "content": question})
             ids = self.processor.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
             return list(ids[0] if isinstance(ids[0], (list, np.ndarray)) else ids), None
-        shown, policy = self._shown(channel)
+        shown, policy = self.shown(channel)
         try:
             features, plan = self.processor(
                 document=document,
@@ -230,7 +230,7 @@ class ExampleMaker:
             raise _TooLongError("a document that no plan brings under the budget") from error
         return list(features["input_ids"][0]), plan
 
-    def _shown(self, channel: str) -> tuple[ContextBudget, TextPolicy]:
+    def shown(self, channel: str) -> tuple[ContextBudget, TextPolicy]:
         """(budget, policy) of a document shown as pages, as tokens, or as both."""
         match channel:
             case "pages":

@@ -17,6 +17,9 @@ from ..grounding.evidence import split_reasoning
 from ..grounding.folding import fold
 from .records import TrainingRecord
 
+REWARDS = ("answer", "quote", "place")
+"""Names of the rewards in a config."""
+
 _WORD = re.compile(r"\w+")
 _PLACE = re.compile(r"Page (\d+) \[(\d+), (\d+), (\d+), (\d+)\]")
 _BOX_UNITS = 1000
@@ -114,4 +117,4 @@ def _covers(box: Sequence[float], left: float, top: float, right: float, bottom:
     return box[0] <= left and right <= box[2] and box[1] <= top and bottom <= box[3]
 
 
-__all__ = ["answer_reward", "evidence_boxes", "place_reward", "quote_reward"]
+__all__ = ["REWARDS", "answer_reward", "evidence_boxes", "place_reward", "quote_reward"]

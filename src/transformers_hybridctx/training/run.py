@@ -30,6 +30,7 @@ from .trainer import HybridCtxTrainer, part_of
 from .weighting import LongContextWeights, WeightedPacking
 
 _REPORT = "report.json"
+_UNUSED = "unused_records.jsonl"
 
 
 @dataclass
@@ -90,47 +91,25 @@ def run_training(config: TrainingConfig) -> TrainingReport:
     processor = HybridCtxProcessor.from_pretrained(config.model or BUNDLED_CHECKPOINT)
     model = _model(config)
     maker = _maker(config, processor, model)
-    batch = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-    examples = TrainingExamples(
-        [train for train, _ in parts],
-        [source.weight for source in config.data],
-        maker,
-        objectives=config.objectives,
-        channels=config.channels,
-        length=arguments.max_steps * batch,
-        seed=config.seed,
-        styles=StyleSampler(base=processor.render_config) if config.styles else None,
-        unused_path=folder / "unused_records.jsonl",
-    )
-    pack = DataCollatorWithPacking(base_model(model).config, config.max_tokens)
+    trains, helds = zip(*parts, strict=True)
     held_out = HeldOutRecords(
-        [held for _, held in parts],
+        helds,
         maker,
-        config.objectives,
+        config.objectives if config.rewards is None else {"quote" if "quote" in config.rewards else "answer": 1.0},
         config.evaluation_examples,
         config.seed + 1,
-        pack,
+        DataCollatorWithPacking(base_model(model).config, config.max_tokens),
         config.chunk_tokens,
     )
-    long_context = None if config.long_context_weights is None else LongContextWeights(**config.long_context_weights)
-    trainer = HybridCtxTrainer(
-        model,
-        arguments,
-        train_dataset=examples,
-        eval_dataset=examples,  # is asked for, and what is measured is held_out
-        data_collator=WeightedPacking(pack, config.loss_weights, long_context),
-        processing_class=processor,
-        chunk_tokens=config.chunk_tokens,
-        part_rates=config.learning_rates,
-        held_out=held_out,
-        most_weight=long_context.most if long_context else 1.0,
+    trainer = (_supervised if config.rewards is None else _reinforced)(
+        config, arguments, model, maker, trains, held_out
     )
     if last is not None and (folder / _REPORT).exists():
         earlier = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
         report.loss_before, report.perplexity_before = earlier["loss_before"], earlier["perplexity_before"]
-    trainer.add_callback(_MeasuresBefore(trainer, report, folder))
+    trainer.add_callback(_MeasuresBefore(trainer, held_out, report, folder))
     trainer.train(resume_from_checkpoint=last)
-    after = trainer.measure()
+    after = held_out.measure(trainer.model_wrapped, trainer.accelerator)
     report.loss_after, report.perplexity_after = dict(after.losses), after.perplexity
     report.steps, report.log = trainer.state.global_step, trainer.state.log_history
     trainer.save_model(str(folder))
@@ -140,16 +119,58 @@ def run_training(config: TrainingConfig) -> TrainingReport:
     return report
 
 
+def _supervised(
+    config: TrainingConfig, arguments: Any, model: Any, maker: ExampleMaker, tables: Any, held_out: HeldOutRecords
+) -> HybridCtxTrainer:
+    batch = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    examples = TrainingExamples(
+        tables,
+        [source.weight for source in config.data],
+        maker,
+        objectives=config.objectives,
+        channels=config.channels,
+        length=arguments.max_steps * batch,
+        seed=config.seed,
+        styles=StyleSampler(base=maker.processor.render_config) if config.styles else None,
+        unused_path=Path(config.output_dir) / _UNUSED,
+    )
+    long_context = None if config.long_context_weights is None else LongContextWeights(**config.long_context_weights)
+    pack = DataCollatorWithPacking(base_model(model).config, config.max_tokens)
+    return HybridCtxTrainer(
+        model,
+        arguments,
+        train_dataset=examples,
+        eval_dataset=examples,  # is asked for, and what is measured is held_out
+        data_collator=WeightedPacking(pack, config.loss_weights, long_context),
+        processing_class=maker.processor,
+        chunk_tokens=config.chunk_tokens,
+        part_rates=config.learning_rates,
+        held_out=held_out,
+        most_weight=long_context.most if long_context else 1.0,
+    )
+
+
+def _reinforced(
+    config: TrainingConfig, arguments: Any, model: Any, maker: ExampleMaker, tables: Any, held_out: HeldOutRecords
+) -> Any:
+    from .reinforcement import reinforcement_trainer, reward_rows
+
+    assert config.rewards is not None
+    unused = Path(config.output_dir) / _UNUSED if arguments.process_index == 0 else None
+    rows = reward_rows(tables, maker, config.rewards, config.channels, config.seed, unused)
+    return reinforcement_trainer(model, arguments, maker.processor, rows, config.rewards)
+
+
 class _MeasuresBefore(TrainerCallback):
     """Measures the weights that a training begins with: when the trainer has spread them over its devices."""
 
-    def __init__(self, trainer: HybridCtxTrainer, report: TrainingReport, folder: Path) -> None:
-        self._trainer, self._report, self._folder = trainer, report, folder
+    def __init__(self, trainer: Any, held_out: HeldOutRecords, report: TrainingReport, folder: Path) -> None:
+        self._trainer, self._held_out, self._report, self._folder = trainer, held_out, report, folder
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step:
             return
-        before = self._trainer.measure()
+        before = self._held_out.measure(self._trainer.model_wrapped, self._trainer.accelerator)
         self._report.loss_before, self._report.perplexity_before = dict(before.losses), before.perplexity
         if state.is_world_process_zero:
             self._report.write(self._folder)

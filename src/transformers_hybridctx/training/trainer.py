@@ -1,35 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`HybridCtxTrainer`: transformers' Trainer with what long documents need of a loss, of learning rates, of a log, and of
-files that a killed process or a full disk cannot damage.
-"""
+"""`HybridCtxTrainer`: transformers' Trainer with what long documents need of a loss, of learning rates and of a log."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerControl
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
+from .checkpoints import WholeCheckpoints
 from .held_out import HeldOutFigures, HeldOutRecords
 from .losses import chunked_loss, label_losses
 
 PARTS = {"vision": "model.visual.", "phi": "model.phi.", "decoder": ""}
 """Parts of a model that can be frozen or have learning rates of their own: what their parameters' names begin with."""
 
-_UNFINISHED = "unfinished"
 
-
-class HybridCtxTrainer(Trainer):
+class HybridCtxTrainer(WholeCheckpoints, Trainer):
     """
     Args:
         chunk_tokens: the loss is computed for so many labels at a time, and anew for their gradients: logits of a long
@@ -55,7 +47,6 @@ class HybridCtxTrainer(Trainer):
         self._chunk_tokens, self._most_weight = chunk_tokens, most_weight
         self._part_rates = dict(part_rates or {})
         self._held_out = held_out
-        self._folder: str | None = None
         self._seen: Counter[str] = Counter()
         self._since = time.perf_counter()
 
@@ -118,17 +109,12 @@ class HybridCtxTrainer(Trainer):
             self._since = time.perf_counter()
         super().log(logs, *args, **kwargs)
 
-    def measure(self) -> HeldOutFigures:
-        """Figures of the records that are held out, of the weights as they are."""
-        if self._held_out is None:
-            return HeldOutFigures()
-        return self._held_out.measure(self.model_wrapped, self.accelerator)
-
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The figures of [`measure`], logged: `eval_loss` of each channel and their mean, `eval_perplexity`."""
-        figures = self.measure()
+        """Figures of the records that are held out, logged: `eval_loss` by channel and their mean, `eval_perplexity`."""
+        held = self._held_out
+        figures = HeldOutFigures() if held is None else held.measure(self.model_wrapped, self.accelerator)
         found = {f"{metric_key_prefix}_loss_{channel}": loss for channel, loss in figures.losses.items()}
         if found:
             found[f"{metric_key_prefix}_loss"] = sum(found.values()) / len(found)
@@ -137,37 +123,6 @@ class HybridCtxTrainer(Trainer):
         self.log(dict(found))
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return self._folder or super()._get_output_dir(trial)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint beside the others, and give it its name when all of it is there."""
-        folder = Path(super()._get_output_dir(trial))
-        unfinished, name = folder / _UNFINISHED, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.should_save:
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-        self.accelerator.wait_for_everyone()
-        self._folder = str(unfinished)
-        try:
-            super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            last = get_last_checkpoint(str(folder))
-            raise OSError(
-                f"the checkpoint of step {self.state.global_step} could not be written to {folder}: {error}. "
-                + (f"{last} is sound" if last else "None was saved before")
-                + ". Make room there (save_total_limit keeps fewer checkpoints), and call again to go on"
-            ) from error
-        finally:
-            self._folder = None
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            shutil.rmtree(folder / name, ignore_errors=True)
-            os.replace(unfinished / name, folder / name)
-            unfinished.rmdir()
-            rotate_checkpoints(str(folder), self.args.save_total_limit)
-        self.accelerator.wait_for_everyone()
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
         # the order is the examples' own, see TrainingExamples
