@@ -98,14 +98,19 @@ class Desk:
         return OpenDocument(name, num_bytes, num_tokens, laid_out, is_shared=is_shared)
 
     def plans(self, document: OpenDocument, question: str, budget: int | None) -> dict[str, ContextPlan | ValueError]:
-        """What each text policy would cost, or why it cannot be met."""
+        """
+        What each text policy would cost, or why it cannot be met.
+
+        Of one that looks at the question, what is known before: the pages, until there is a question; and always, where
+        the model itself says what is copied.
+        """
         found: dict[str, ContextPlan | ValueError] = {}
-        for policy in TEXT_POLICIES:
-            if policy == AttentionPolicy.name:
-                found[policy] = ValueError("known once it is asked: the model itself says which passages are copied")
-                continue
+        for policy, kind in TEXT_POLICIES.items():
+            known = kind.looks_at_question and (not question or policy == AttentionPolicy.name)
             try:
-                found[policy] = self.plan(document, Question(question, budget=budget, policy=policy))
+                found[policy] = self.plan(
+                    document, Question(question, budget=budget, policy="none" if known else policy)
+                )
             except ValueError as error:
                 found[policy] = error
         return found

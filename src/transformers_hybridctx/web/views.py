@@ -52,7 +52,11 @@ def document_view(document: OpenDocument) -> dict[str, Any]:
 
 
 def cost_view(name: str, found: ContextPlan | ValueError) -> dict[str, Any]:
-    """What a policy would cost, or why it cannot be met and, where that helps, the smallest budget that can."""
+    """
+    What a policy would cost, or why it cannot be met and, where that helps, the smallest budget that can.
+
+    `is_open`: what it copies comes on top, and is not known yet.
+    """
     if isinstance(found, ContextBudgetError):
         smallest = found.smallest if found.field == "max_context_tokens" else None
         told = f"It needs a budget of {smallest:,} tokens." if smallest else in_words(str(found))
@@ -62,6 +66,7 @@ def cost_view(name: str, found: ContextPlan | ValueError) -> dict[str, Any]:
     spent = found.visual_tokens + found.text_tokens
     return {
         "policy": name,
+        "is_open": name != found.policy,
         "prompt": found.total_tokens,
         "visual": found.visual_tokens,
         "copied": found.text_tokens,

@@ -32,6 +32,8 @@ export class Plan {
 
   show(opened) {
     this.#document = opened;
+    byId("plan-headline").textContent = "What it costs: being worked out";
+    byId("costs").tBodies[0].replaceChildren();
     this.refresh();
   }
 
@@ -60,11 +62,14 @@ export class Plan {
   async #ask() {
     if (this.#document === null) return;
     byId("budget-shown").textContent = `${count(this.budget)} tokens`;
+    byId("plan").setAttribute("aria-busy", "true");
     const number = ++this.#asked;
     const body = { question: byId("question").value, budget: this.budget };
     try {
       const { costs } = await (await post(`/api/documents/${this.#document.id}/plan`, body)).json();
-      if (number === this.#asked) this.#draw(costs);
+      if (number !== this.#asked) return;
+      byId("plan").setAttribute("aria-busy", "false");
+      this.#draw(costs);
     } catch (error) {
       if (number === this.#asked) this.#failed(error);
     }
@@ -98,7 +103,9 @@ export class Plan {
       piece.style.width = `${(100 * part) / widest}%`;
       bar.append(piece);
     }
-    const cells = [count(cost.prompt), `${count(cost.visual)}`, `${count(cost.copied)}`];
+    const cells = cost.is_open
+      ? [`from ${count(cost.prompt)}`, count(cost.visual), "as asked"]
+      : [count(cost.prompt), count(cost.visual), count(cost.copied)];
     const ratio = cost.compression === null
       ? "unknown"
       : `${cost.compression.toFixed(2)} tokens, ${cost.characters.toFixed(1)} characters a token`;
@@ -112,5 +119,6 @@ function headline(cost, text) {
   if (cost.error) return `What it costs: ${cost.policy} cannot be met with this budget`;
   const whole = text ? `, in place of ${count(text)} for the text` : "";
   const out = cost.omitted ? `; ${count(cost.omitted)} characters are left out` : "";
-  return `What it costs: ${count(cost.prompt)} tokens${whole}${out}`;
+  const more = cost.is_open ? " and what is copied for the question" : "";
+  return `What it costs: ${count(cost.prompt)} tokens${more}${whole}${out}`;
 }
