@@ -35,6 +35,9 @@ def reader_at(address: str, width: int = 1400, height: int = 950) -> Iterator[Re
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs["chromedriver"]))
     try:
+        # windows have a least width, which phones are below
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         driver.get(address)
         reader = Reader(driver)
         reader.until(lambda: driver.execute_script("return document.readyState") == "complete")

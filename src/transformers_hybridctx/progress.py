@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
-Stage = Literal["pages typeset", "pages drawn", "pages read", "tokens read", "questions answered"]
+Stage = Literal[
+    "pages typeset", "pages drawn", "pages read", "tokens read", "questions answered", "documents answered"
+]
 Listener = Callable[[Stage, int, int | None], None]
 """(stage, done, total or None where it is not known)."""
 
@@ -27,6 +29,11 @@ def heard_by(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+def is_heard() -> bool:
+    """Whether somebody shows what is told, and no other bar is wanted."""
+    return _listener.get() is not None
 
 
 def tell(stage: Stage, done: int, total: int | None = None) -> None:

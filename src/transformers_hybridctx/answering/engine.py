@@ -28,7 +28,7 @@ from ..planning.policies.attention import AttentionPolicy
 from ..planning.policies.base import TextPolicy
 from ..planning.policies.registry import resolve_text_policy
 from ..processing_hybridctx import HybridCtxProcessor
-from ..progress import tell
+from ..progress import is_heard, tell
 from ..prompting.features import latent_features, prompt_features
 from .generate_options import GenerateOptions
 from .generated import FinishReason, generated_rows
@@ -174,7 +174,9 @@ class AnsweringEngine:
     ) -> Iterator[tuple[AskedQuestion, GeneratedAnswer]]:
         """Each question and its answer, those that show the same pages after one another."""
         answered = 0
-        with logging.tqdm(desc="questions", unit="question", total=len(asked), disable=len(asked) < 2) as progress:
+        with logging.tqdm(
+            desc="questions", unit="question", total=len(asked), disable=len(asked) < 2 or is_heard()
+        ) as progress:
             for _, same_pages in groupby(sorted(asked, key=_pages_of), key=_pages_of):
                 group = list(same_pages)
                 if isinstance(document, DocumentCache):
@@ -241,6 +243,7 @@ class AnsweringEngine:
             keywords["logits_processor"] = LogitsProcessorList([*(keywords.get("logits_processor") or ()), held])
         if shared.prefix is None:
             features = self._features(asked[0].input_ids, shared)
+            tell("tokens read", 0, len(asked[0].input_ids))
         else:
             prompts = [one.input_ids for one in asked]
             cache = options.cache_to_fill(max(map(len, prompts)), keywords)

@@ -16,6 +16,7 @@ from .errors import clear_errors
 from .loading import load_pipeline, read_files, read_files_or_reading
 from .options import (
     READING_SUFFIX,
+    TOKENS_AT_ONCE,
     Abstain,
     Budget,
     Encoding,
@@ -99,7 +100,7 @@ def ask(
             pipe = load_pipeline(model, font, content)
         with stages.stage("lay it out"):
             laid_out = content if is_reading(document) else pipe.processor.read_document(content)
-        with stages.stage("answer", has_bars=len(question) > 1) as show:
+        with stages.stage("answer") as show:
             answers = pipe(
                 question=question,
                 document=laid_out,
@@ -161,7 +162,8 @@ def read(
         with stages.stage("read the document"):
             laid_out = pipe.processor.read_document(content)
             around = conversation(system, no_think)
-            cache = pipe.read(laid_out, budget=bounds, **given(text_policy=text_policy), **around)
+            chosen = given(text_policy=text_policy)
+            cache = pipe.read(laid_out, budget=bounds, prefill_chunk_size=TOKENS_AT_ONCE, **chosen, **around)
         with stages.stage("write the file"):
             cache.save(out)
     rows = [

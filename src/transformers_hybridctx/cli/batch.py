@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..progress import tell
 from .console import Stages, answers_console, in_seconds, print_rows
 from .errors import clear_errors
 from .loading import load_pipeline, read_files
@@ -87,11 +89,12 @@ def batch(
                 found = pipe(question=list(questions), document=laid_out, batch_size=batch_size, **options)
                 return [answer_as_json(*each) for each in zip(questions, found, strict=True)]
 
-            with stages.stage("answer", has_bars=True):
-                from transformers.utils import logging
-
-                with logging.tqdm(desc="documents", unit="document", total=total) as progress:
-                    failed = answer_jobs(read_jobs(jobs), answers, ask, progress.update)
+            with stages.stage("answer"):
+                done = count()
+                tell("documents answered", next(done), total)
+                failed = answer_jobs(
+                    read_jobs(jobs), answers, ask, lambda: tell("documents answered", next(done), total)
+                )
             new = len(answers.done) - before
     rows = [
         ("jobs", f"{total:,}"),

@@ -17,6 +17,7 @@ from .errors import clear_errors
 from .loading import load_pipeline, read_files_or_reading
 from .options import (
     READING_SUFFIX,
+    TOKENS_AT_ONCE,
     Abstain,
     Budget,
     Encoding,
@@ -105,7 +106,8 @@ def chat(
             reading.attach(pipe.model, pipe.processor)
         else:
             with stages.stage("read the document"):
-                reading = pipe.read(pipe.processor.read_document(content), budget=bounds, **chosen)
+                laid_out = pipe.processor.read_document(content)
+                reading = pipe.read(laid_out, budget=bounds, prefill_chunk_size=TOKENS_AT_ONCE, **chosen)
     print_rows(answers_console(), rows_of(reading.plan.summary()))
     options = {"budget": bounds, **chosen, **held, **given(max_new_tokens=max_new_tokens)}
     session = _Session(

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..progress import Stage, heard_by
+
 LABEL_WIDTH = 12  # that of ContextPlan.summary
 _WHOLE_LINES = 1000  # columns of a file or pipe, where lines are not folded
 _PLAINER = {"─": "-", "–": "-", "—": "-", "…": "...", "“": '"', "”": '"', "‘": "'", "’": "'", "×": "x", "\xa0": " "}
@@ -79,6 +81,30 @@ def in_seconds(seconds: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
 
 
+class Pace:
+    """How far work is, in words, with a rate and what is left at that rate."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._around: dict[str, str] = {}  # of work that other work is part of
+
+    def words(self, stage: Stage, done: int, total: int | None) -> str:
+        """Such as "pages read: 12 of 29, 1.4 a second, 12 s left"."""
+        now = time.monotonic()
+        began, first = self._begun.setdefault(stage, (now, done))
+        if done < first or done == 0:  # of the next document
+            self._begun[stage] = began, first = now, done
+        far = f"{stage}: {done:,}" + ("" if total is None else f" of {total:,}")
+        if done > first and total is not None and done < total and now > began:
+            rate = (done - first) / (now - began)
+            left = max(1, round((total - done) / rate))
+            far += f", {rate:,.1f} a second, " + (f"{left} s left" if left < 90 else f"{round(left / 60):,} min left")
+        if stage in ("questions answered", "documents answered"):
+            self._around[stage] = far
+        others = [words for name, words in self._around.items() if name != stage]
+        return "; ".join([*others, far])
+
+
 class Stages:
     """What a command does one after the other, shown on stderr while it lasts if that is a terminal.
 
@@ -95,7 +121,7 @@ class Stages:
         """Time a stage; what the body calls with some words shows them behind the stage's name.
 
         Args:
-            has_bars: the stage draws progress bars of its own, with rates and what is left.
+            has_bars: the stage draws progress bars of its own; else what it tells of its progress is shown.
         """
         started = time.perf_counter()
         status = self._console.status(f"{name} ...", spinner="line")
@@ -103,6 +129,9 @@ class Stages:
         def show(words: str) -> None:
             status.update(Text(f"{name} ... {words}", no_wrap=True, overflow="ellipsis"))
 
-        with nullcontext() if has_bars else status:
+        pace = Pace()
+        is_shown = self._console.is_terminal and not has_bars
+        told = heard_by(lambda *progress: show(pace.words(*progress))) if is_shown else nullcontext()
+        with nullcontext() if has_bars else status, told:
             yield show
         self.seconds[name] = time.perf_counter() - started

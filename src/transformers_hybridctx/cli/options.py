@@ -15,6 +15,8 @@ import typer
 GROUNDINGS = ("quote", "strings", "none")
 READING_SUFFIX = ".safetensors"
 """Of a document that a model has read."""
+TOKENS_AT_ONCE = 1024
+"""That go through the decoder while a document is read: it can be said how far it is, and it takes less memory."""
 
 Files = Annotated[
     list[str],

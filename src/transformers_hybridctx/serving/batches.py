@@ -154,14 +154,16 @@ def answer_jobs(
     failed = 0
     for document, group in groupby(jobs, key=lambda job: job.document):
         asked: list[tuple[Job, int]] = []
-        for job in group:
+        jobs_here = list(group)
+        for job in jobs_here:
             asked += [(job, index) for index in range(len(job.questions)) if (job.id, index) not in answers.done]
             if job.error is not None and (job.id, 0) not in answers.done:
                 answers.write(job, 0, {"error": job.error})
                 failed += 1
-            tick()
         if document is not None and asked:
             failed += _answer_one_document(document, asked, answers, ask)
+        for _ in jobs_here:
+            tick()
     return failed
 
 

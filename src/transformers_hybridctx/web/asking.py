@@ -18,6 +18,7 @@ from transformers import StoppingCriteriaList, TextStreamer
 from ..answering.results import LongDocAnswer
 from ..caching.document_cache import DocumentCache
 from ..caching.reading_request import ReadingRequest
+from ..cli.options import TOKENS_AT_ONCE
 from ..pipeline_long_doc_qa import LongDocQAPipeline
 from ..planning.budget import ContextBudget, ContextBudgetError
 from ..planning.plan import ContextPlan
@@ -35,7 +36,6 @@ from .sessions import OpenDocument
 Context = Literal["hybrid", "pages", "tokens"]
 Emit = Callable[[dict[str, Any]], None]
 
-_TOKENS_AT_ONCE = 1024  # that go through the decoder between two looks at whether somebody still waits
 _SECONDS_BETWEEN = 0.1  # two words on how far it is
 
 
@@ -203,7 +203,7 @@ class Desk:
 
         def read() -> DocumentCache:
             return self.pipe.engine.read(
-                document.laid_out, budget=budget, text_policy=policy, prefill_chunk_size=_TOKENS_AT_ONCE
+                document.laid_out, budget=budget, text_policy=policy, prefill_chunk_size=TOKENS_AT_ONCE
             )
 
         return self._readings.get(key, read, lambda kept: kept)[0]
