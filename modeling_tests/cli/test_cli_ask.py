@@ -82,7 +82,8 @@ def test_ask_shows_evidence_in_its_context_and_marks_its_page(
 
         def __init__(self) -> None:
             self.processor = processor
-            self.model = SimpleNamespace(generation_config=SimpleNamespace(num_beams=1))
+            config = SimpleNamespace(_name_or_path="org/knows", purpose="knows one number")
+            self.model = SimpleNamespace(generation_config=SimpleNamespace(num_beams=1), config=config)
 
         def __call__(self, question: list[str], document: Any, **kwargs: Any) -> list[dict[str, Any]]:
             plan = processor.plan(document, question[0])
@@ -104,6 +105,7 @@ def test_ask_shows_evidence_in_its_context_and_marks_its_page(
     (picture,) = folder.iterdir()
     assert picture.name == f"question-1-page-{page + 1}.png"
     assert f"picture      {picture}\n" in result.stdout
+    assert "\ncheckpoint   knows knows one number\n" in result.stdout
     assert len(np.unique(np.asarray(Image.open(picture)).reshape(-1, 3), axis=0)) > 2
 
 

@@ -25,7 +25,9 @@ def test_plan_tells_each_policys_cost_to_the_token(checkpoint: Path, document: s
         assert row is not None, policy
         assert row[1].split() == [
             *(str(plan.total_tokens), str(plan.visual_tokens), str(plan.text_tokens), str(len(plan.spans))),
-            *(f"{plan.scale:g}", f"{plan.compression_ratio:.2f}", str(plan.omitted_characters)),
+            *(f"{plan.scale:g}", f"{plan.compression_ratio:.2f}"),
+            f"{len(TALE) / (plan.visual_tokens + plan.text_tokens):.2f}",
+            str(plan.omitted_characters),
         ]
     (note,) = re.findall(
         r"^full +cannot be met; the smallest --budget that works is ([\d,]+)", result.stdout, re.MULTILINE

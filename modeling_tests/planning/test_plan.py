@@ -25,7 +25,8 @@ def test_the_summary_says_what_a_person_wants_to_know() -> None:
         f"{made.text_tokens} tokens",
         f"{made.total_tokens} tokens",
         f"scale {made.scale:g}",
-        f"{made.compression_ratio:.2f}",
+        f"{made.compression_ratio:.2f} text tokens, ",
+        f"{len(PROSE) / (made.visual_tokens + made.text_tokens):.2f} characters for each token spent",
         f"{len(PROSE) / made.visual_tokens:.2f} characters, ",
         f"{made.document_tokens / made.visual_tokens:.2f} text tokens a visual token",
     ):

@@ -95,11 +95,18 @@ def image_processor() -> HybridCtxImageProcessor:
     return HybridCtxImageProcessor(patch_size=PATCH_SIZE, merge_size=MERGE_SIZE, temporal_patch_size=1, size=size)
 
 
+PURPOSE = (
+    "finds one fact that a document states, a number, a code or a name; it does not compare, count, summarise or "
+    "converse, and mixes up records that repeat one field"
+)
+
+
 def config_fields(tokenizer: PreTrainedTokenizerFast, layers: int = LAYERS) -> dict[str, Any]:
     """Keyword arguments of the checkpoint's `HybridCtxConfig`; the stage `recall` trains the first `RECALL_LAYERS`."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     end = [ids["<|endoftext|>"], ids["<|user|>"]]
     return {
+        "purpose": PURPOSE,
         "text_config": {
             "model_type": "glm4v_text",
             "vocab_size": len(tokenizer),

@@ -51,6 +51,8 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
         retrieval_heads (`list[list[int]]`, *optional*):
             `[layer, head]` of the text tower's attention heads that find what a question asks for, best first. The text
             policy `"attention"` listens to them; to all heads when `None`.
+        purpose (`str`, *optional*):
+            What the checkpoint is for and what it is not, in one sentence: told with its answers, and by whoever made it.
         latent_config (`dict` or `PreTrainedConfig`, *optional*):
             The latent encoder: any text model of transformers, decoder or encoder but not both, named by its `model_type`
             (`"qwen2"` unless said). It reads the text tower's own tokens. `None`: no latents, and no parameters for them.
@@ -90,6 +92,7 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
     rescale_factor: float = 1 / 255
     vision_batch_bytes: int = 1 << 30
     retrieval_heads: list[list[int]] | None = None
+    purpose: str | None = None
     latent_config: Any = None
     num_latent_tokens: int = 64
     latent_token_id: int | None = None

@@ -28,6 +28,7 @@ _INCIDENTAL = frozenset(
         "vision_batch_bytes",
         "latent_batch_tokens",
         "retrieval_heads",
+        "purpose",
     )
 )
 _BLOCK = 2**16

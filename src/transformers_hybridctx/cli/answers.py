@@ -44,6 +44,13 @@ def answer_rows(
     return [*rows, ("seconds", in_seconds(answer["usage"]["seconds"]))]
 
 
+def purpose_rows(model: Any) -> list[tuple[str, str]]:
+    """What the checkpoint is for, where whoever made it says so in its config."""
+    purpose = model.config.purpose
+    name = Path(model.config._name_or_path).name
+    return [("checkpoint", f"{name or type(model).__name__} {purpose}")] if purpose else []
+
+
 def save_evidence(answers: Sequence[LongDocAnswer], folder: Path | None) -> list[list[Path]]:
     """Write the pages that hold the evidence of each answer, in place of those that an earlier call left there."""
     if folder is None:

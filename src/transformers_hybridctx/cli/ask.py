@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..answering.json_answers import answer_as_json
-from .answers import answer_rows, save_evidence
+from .answers import answer_rows, purpose_rows, save_evidence
 from .console import Stages, answers_console, in_seconds, print_rows, print_rule, rows_of
 from .errors import clear_errors
 from .loading import load_pipeline, read_files, read_files_or_reading
@@ -122,7 +122,7 @@ def ask(
         print_rule(console)
         print_rows(console, answer_rows(asked, answer, saved, all_passages=passages))
     print_rule(console)
-    print_rows(console, [("in all", in_seconds(stages.seconds))])
+    print_rows(console, [*purpose_rows(pipe.model), ("in all", in_seconds(stages.seconds))])
 
 
 def read(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .answers import answer_rows, passage_rows
+from .answers import answer_rows, passage_rows, purpose_rows
 from .console import Stages, answers_console, print_line, print_rows, rows_of
 from .errors import clear_errors
 from .loading import load_pipeline, read_files_or_reading
@@ -108,7 +108,7 @@ def chat(
             with stages.stage("read the document"):
                 laid_out = pipe.processor.read_document(content)
                 reading = pipe.read(laid_out, budget=bounds, prefill_chunk_size=TOKENS_AT_ONCE, **chosen)
-    print_rows(answers_console(), rows_of(reading.plan.summary()))
+    print_rows(answers_console(), [*rows_of(reading.plan.summary()), *purpose_rows(pipe.model)])
     options = {"budget": bounds, **chosen, **held, **given(max_new_tokens=max_new_tokens)}
     session = _Session(
         pipe, reading, options, Path(document[0]).stem, model is not None if history is None else history

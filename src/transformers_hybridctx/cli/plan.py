@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..processing_hybridctx import HybridCtxProcessor
     from .quick_planner import QuickPlanner
 
-_COLUMNS = ("prompt", "visual", "copied", "spans", "scale", "compression", "left out")
+_COLUMNS = ("prompt", "visual", "copied", "spans", "scale", "compression", "characters a token", "left out")
 
 
 def plan(
@@ -102,9 +102,10 @@ def plan(
     print_rows(console, [row for row in rows if row[1]])
     console.print()
     console.print(_table_of(plans))
-    console.print(
-        "\nTokens of the whole prompt, of pages and of copied text; characters left out of both.", style="dim"
+    told = (
+        "Tokens of the whole prompt, of pages and of copied text; text tokens, and characters, for each of these two's"
     )
+    console.print(f"\n{told}; characters left out of both.", style="dim")
     reasons = [(name, found) for name, found in plans.items() if isinstance(found, str)]
     if reasons:
         console.print()
@@ -141,7 +142,7 @@ def _table_of(plans: dict[str, ContextPlan | str]) -> Table:
 
 def _cells(found: ContextPlan) -> Sequence[str]:
     """A plan's figures in the order of the columns."""
-    ratio = found.compression_ratio
+    ratio, characters = found.compression_ratio, found.characters_per_token
     return (
         f"{found.total_tokens:,}",
         f"{found.visual_tokens:,}",
@@ -149,6 +150,7 @@ def _cells(found: ContextPlan) -> Sequence[str]:
         f"{len(found.spans):,}",
         f"{found.scale:g}" if found.num_pages else "no pages",
         "unknown" if ratio is None else f"{ratio:.2f}",
+        "unknown" if characters is None else f"{characters:.2f}",
         f"{found.omitted_characters:,}",
     )
 

@@ -159,6 +159,12 @@ class ContextPlan:
         return self.document_tokens / spent if self.document_tokens and spent else None
 
     @property
+    def characters_per_token(self) -> float | None:
+        """The same in characters, which no tokenizer flatters; None without text."""
+        spent = self.visual_tokens + self.text_tokens
+        return self.document_characters / spent if self.document_characters and spent else None
+
+    @property
     def characters_per_visual_token(self) -> float | None:
         """
         How densely the pages are written: characters of the text for each visual token; None without text or pages, or
@@ -180,7 +186,6 @@ class ContextPlan:
 
     def summary(self) -> str:
         """What a person wants to know, in a few aligned lines."""
-        ratio = self.compression_ratio
         missed = sum(1 for piece in self.omitted if piece.reason == "not copied")
         rows = [
             ("document", f"{self.document_characters:,} characters, {self.document_tokens:,} tokens as text"),
@@ -191,7 +196,7 @@ class ContextPlan:
                 "prompt",
                 f"{self.total_tokens:,} tokens ({self.question_tokens:,} question, {self.template_tokens:,} template)",
             ),
-            ("compression", "unknown (no text)" if ratio is None else f"{ratio:.2f} text tokens for each token spent"),
+            ("compression", self._compression()),
             ("left out", f"{self.omitted_characters:,} characters, {missed:,} spans wished for did not fit"),
         ]
         if self.latents:
@@ -204,6 +209,12 @@ class ContextPlan:
         if self.escaped:
             rows.append(("escaped", f"{len(self.escaped):,} lone surrogates copied as escapes"))
         return "\n".join(f"{name:<12} {value}" for name, value in rows)
+
+    def _compression(self) -> str:
+        tokens, characters = self.compression_ratio, self.characters_per_token
+        if tokens is None or characters is None:
+            return "unknown (no text)"
+        return f"{tokens:.2f} text tokens, {characters:.2f} characters for each token spent"
 
     def _density(self) -> list[tuple[str, str]]:
         characters, tokens = self.characters_per_visual_token, self.text_tokens_per_visual_token

@@ -115,6 +115,7 @@ def create_desk(
         processor = pipe.processor
         return {
             "model": _name_of(pipe),
+            "purpose": pipe.model.config.purpose,
             "budget": processor.default_budget.get("max_context_tokens"),
             "policy": resolve_text_policy(processor.default_text_policy).name,
             "max_bytes": settings.max_request_bytes,

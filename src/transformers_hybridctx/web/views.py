@@ -63,7 +63,6 @@ def cost_view(name: str, found: ContextPlan | ValueError) -> dict[str, Any]:
         return {"policy": name, "error": told, "smallest": smallest}
     if isinstance(found, ValueError):
         return {"policy": name, "error": in_words(str(found)), "smallest": None}
-    spent = found.visual_tokens + found.text_tokens
     return {
         "policy": name,
         "is_open": name != found.policy,
@@ -73,7 +72,7 @@ def cost_view(name: str, found: ContextPlan | ValueError) -> dict[str, Any]:
         "spans": len(found.spans),
         "scale": found.scale if found.num_pages else None,
         "compression": found.compression_ratio,
-        "characters": found.document_characters / spent if found.document_characters and spent else None,
+        "characters": found.characters_per_token,
         "omitted": found.omitted_characters,
     }
 
