@@ -153,7 +153,7 @@ def test_evidence_is_shown_in_its_words_with_its_box_at_any_size(
         (item,) = shown["evidence"]
         ((page, box),) = plan.document.boxes(TALE.index(said), TALE.index(said) + len(said), 4.0)
         assert item["page"] == page + 1
-        assert [168 * 4 * side for side in item["box"]] == pytest.approx(box, abs=4)
+        assert [[168 * 4 * side for side in one] for one in item["boxes"]] == [pytest.approx(box, abs=4)]
         assert [text for text, style in item["around"] if style == "bold"] == [said]
     else:
         assert not shown["evidence"]

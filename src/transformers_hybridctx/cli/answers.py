@@ -132,7 +132,7 @@ def _standing(text: str, near: StringSupport) -> Text:
 def _evidence_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     text = answer["plan"].document.text
-    for items in _whole_spans(answer):
+    for items in whole_spans(answer):
         page, start, end = items[0]["page"], items[0]["start"], items[-1]["end"]
         boxes = [f"({', '.join(f'{side:.0f}' for side in item['box'])})" for item in items]
         where = f"box {boxes[0]}" if len(boxes) == 1 else f"{len(boxes)} boxes {boxes[0]} to {boxes[-1]}"
@@ -144,7 +144,7 @@ def _evidence_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
     return rows
 
 
-def _whole_spans(answer: LongDocAnswer) -> list[list[Evidence]]:
+def whole_spans(answer: LongDocAnswer) -> list[list[Evidence]]:
     """The evidence, the lines of one span on one page together."""
     text = answer["plan"].document.text
     found: list[list[Evidence]] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..answering.json_answers import answer_as_json
 from ..answering.results import LongDocAnswer
-from ..cli.answers import in_context, in_the_file, standing_rows
+from ..cli.answers import in_context, in_the_file, standing_rows, whole_spans
 from ..cli.console import rows_of
 from ..cli.why import styled_pieces
 from ..planning.budget import ContextBudgetError
@@ -82,19 +82,19 @@ def answer_view(answer_id: str, question: Question, document: OpenDocument, answ
     An answer with all that it rests on.
 
     `standing` and `said` are rows `(label, [(text, style), ...])`, the first of what is to be known before the second is
-    believed; `evidence` has boxes as parts of the page's width and height, `[left, top, right, bottom]`, 0 to 1.
+    believed; each of `evidence` has a box a line, in parts of the page: `[left, top, right, bottom]`, 0 to 1.
     """
     plan = answer["plan"]
     plain = answer_as_json(question.words, answer)
     rows = [(label, styled_pieces(value)) for label, value in standing_rows(answer)]
     evidence = []
-    for item, found in zip(answer["evidence"], plain["evidence"], strict=True):
-        height, width = plan.document.page_size(item["page"], plan.scale if plan.num_pages else None)
-        left, top, right, bottom = item["box"]
-        around = styled_pieces(in_context(plan.document.text, item["start"], item["end"]))
-        place = f"page {found['page']}{in_the_file(plan.document.text, item['start'])}"
-        box = [left / width, top / height, right / width, bottom / height]
-        evidence.append({"page": found["page"], "place": place, "box": box, "around": around})
+    for items in whole_spans(answer):
+        page, start, end = items[0]["page"], items[0]["start"], items[-1]["end"]
+        height, width = plan.document.page_size(page, plan.scale if plan.num_pages else None)
+        boxes = [[side / (height if index % 2 else width) for index, side in enumerate(item["box"])] for item in items]
+        around = styled_pieces(in_context(plan.document.text, start, end))
+        place = f"page {page + 1}{in_the_file(plan.document.text, start)}"
+        evidence.append({"page": page + 1, "place": place, "boxes": boxes, "around": around})
     return {
         "id": answer_id,
         "document": document.id,

@@ -73,8 +73,8 @@ export class Viewer {
     const boxes = this.#evidence
       .map((item, index) => ({ ...item, index }))
       .filter((item) => item.page === this.#page)
-      .map(({ box: [left, top, right, bottom], index }) => {
-        const isOther = this.#chosen !== null && index !== this.#chosen;
+      .flatMap((item) => item.boxes.map((box) => [box, this.#chosen !== null && item.index !== this.#chosen]))
+      .map(([[left, top, right, bottom], isOther]) => {
         const made = element("div", { className: isOther ? "other" : "chosen" });
         Object.assign(made.style, {
           left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%`,
