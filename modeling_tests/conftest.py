@@ -125,7 +125,8 @@ def render_config() -> dict[str, Any]:
 def processor(
     tokenizer: PreTrainedTokenizerFast, image_processor: HybridCtxImageProcessor, render_config: dict[str, Any]
 ) -> HybridCtxProcessor:
-    return HybridCtxProcessor(image_processor, tokenizer, render_config=render_config)
+    # with pages in any case, however short a text is
+    return HybridCtxProcessor(image_processor, tokenizer, render_config=render_config, default_text_policy="anchors")
 
 
 @pytest.fixture(scope="session")

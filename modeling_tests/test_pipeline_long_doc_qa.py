@@ -421,7 +421,7 @@ pipe(question="What?", document="A short document.", budget={{"visual_share": 0}
         (
             {"text_policy": "best"},
             ValueError,
-            "unknown text policy 'best'; known policies: anchors, attention, bm25, full",
+            "unknown text policy 'best'; known policies: anchors, attention, auto, bm25, full",
         ),
         (
             {"fusion_order": "shuffled"},

@@ -244,7 +244,7 @@ def test_defaults_of_the_processor_hold_where_a_request_says_nothing(
         (
             {"document": "text", "question": "?", "text_policy": "magic"},
             ValueError,
-            "known policies: anchors, attention, bm25",
+            "known policies: anchors, attention, auto",
         ),
         ({"document": "text", "question": "?", "budget": {"tokens": 5}}, ValueError, "unknown ContextBudget field"),
         ({"document": "text", "question": "?", "max_length": 5}, TypeError, "max_length"),

@@ -206,7 +206,8 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _WritesPrompts, _Glm4vPr
             [`~HybridCtxProcessor.save_pretrained`].
         default_budget (`dict` or [`ContextBudget`], *optional*): fields of [`ContextBudget`] that fit the checkpoint;
             a request's own fields go before them.
-        default_text_policy (`str` or `dict`, *optional*): a text policy's name, or `{"name": ..., knob: value}`.
+        default_text_policy (`str` or `dict`, *optional*, defaults to `"auto"`): a text policy's name, or
+            `{"name": ..., knob: value}`.
         fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`: which of a document's two forms comes first
             in the prompt; or `"tokens_last"`: pages, question, tokens.
         default_grounding (`str` or `dict`, *optional*): the pipeline's `grounding` where a call does not say.
@@ -221,7 +222,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _WritesPrompts, _Glm4vPr
         chat_template: str | dict[str, str] | None = None,
         render_config: dict[str, Any] | RenderConfig | None = None,
         default_budget: dict[str, Any] | ContextBudget | None = None,
-        default_text_policy: str | dict[str, Any] = "anchors",
+        default_text_policy: str | dict[str, Any] = "auto",
         fusion_order: FusionOrder = "pages_first",
         default_grounding: str | dict[str, Any] | None = None,
         latents: dict[str, Any] | LatentSettings | None = None,

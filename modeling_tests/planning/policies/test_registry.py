@@ -16,7 +16,7 @@ from transformers_hybridctx.planning.policies.registry import register_text_poli
 
 
 def test_known_policies_are_named_when_an_unknown_one_is_asked_for() -> None:
-    with pytest.raises(ValueError, match=r"'magic'.*anchors, attention, bm25, full, middle, none, tail"):
+    with pytest.raises(ValueError, match=r"'magic'.*anchors, attention, auto, bm25, full, middle, none, tail"):
         resolve_text_policy("magic")
     with pytest.raises(ValueError, match=r"bm25.*bottom_k"):
         resolve_text_policy({"name": "bm25", "bottom_k": 3})

@@ -24,6 +24,7 @@ from ..grounding.grounded import document_index, keep_order
 from ..planning.budget import ContextBudget
 from ..planning.paged_document import PagedDocument
 from ..planning.plan import ContextPlan
+from ..planning.policies.auto import AutoPolicy
 from ..planning.policies.base import TextPolicy
 from ..planning.policies.registry import resolve_text_policy
 from ..processing_hybridctx import FusionOrder, HybridCtxProcessor
@@ -106,6 +107,7 @@ class DocumentCache:
             processor, budget, text_policy, fusion_order, question_tokens, system, chat_template_kwargs
         )
         laid_out = processor.read_document(document)
+        request = request.settled(processor, laid_out)
         input_ids, plan = request.plan(processor, laid_out)
         features: dict[str, Any] = prompt_features([input_ids], model.config.image_token_id)
         features |= latent_features([plan])
@@ -217,6 +219,8 @@ class DocumentCache:
                 f"max_scale={filled.scales[1]:g}; read it again, or leave the scales out"
             )
         policy = self._request.text_policy if text_policy is None else resolve_text_policy(text_policy)
+        if isinstance(policy, AutoPolicy):  # whether there are pages was settled when the document was read
+            policy = policy.beside if self.plan.num_pages else self._request.text_policy
         as_read = policy == self._request.text_policy and self._request.reads_spans
         as_read = as_read and read_with["fusion_order"] == self._request.fusion_order
         features, plan = processor(

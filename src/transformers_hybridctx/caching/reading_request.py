@@ -10,7 +10,9 @@ from ..planning.budget import ContextBudget, ContextBudgetError
 from ..planning.knobs import whole_number
 from ..planning.paged_document import PagedDocument
 from ..planning.plan import ContextPlan, Span
+from ..planning.policies.auto import AutoPolicy
 from ..planning.policies.base import Selection, SpanCosts, TextPolicy
+from ..planning.policies.full import FullPolicy
 from ..planning.policies.middle import MiddlePolicy
 from ..planning.policies.none import NonePolicy
 from ..planning.policies.registry import resolve_text_policy
@@ -93,11 +95,28 @@ class ReadingRequest:
             "chat_template_kwargs": self.chat_template_kwargs,
         }
 
+    def settled(self, processor: HybridCtxProcessor, document: PagedDocument) -> Self:
+        """The same request, where the policy `auto` has found out whether this document's pages save tokens."""
+        policy = self.text_policy
+        if not isinstance(policy, AutoPolicy):
+            return self
+        plan = processor.plan(document, budget=self._without_question(), text_policy=policy, **self.options)
+        is_text = plan.policy == FullPolicy.name and not plan.num_pages and not plan.latents
+        if not is_text or self.fusion_order == "tokens_last":  # where the question comes before all text
+            return replace(self, text_policy=policy.beside)
+        budget = replace(self.budget, visual_share=0, latent_share=0)
+        return replace(self, text_policy=FullPolicy(), budget=budget)
+
+    def _without_question(self) -> ContextBudget:
+        """The budget without what is left free for a question."""
+        most = self.budget.max_context_tokens
+        if most is None:
+            return self.budget
+        return replace(self.budget, max_context_tokens=max(0, most - self.question_tokens))
+
     def plan(self, processor: HybridCtxProcessor, document: PagedDocument) -> tuple[list[int], ContextPlan]:
         """The tokens of the prefix, and the plan of a prompt that ends with the document."""
-        budget, policy = self.budget, self.text_policy
-        if budget.max_context_tokens is not None:
-            budget = replace(budget, max_context_tokens=max(0, budget.max_context_tokens - self.question_tokens))
+        budget, policy = self._without_question(), self.text_policy
         options = {"document": document, **self.options}
         try:
             if not self.reads_spans:

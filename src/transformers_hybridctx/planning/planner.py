@@ -21,6 +21,7 @@ from .latents import LatentLayout, LatentSettings, LatentText
 from .omissions import omissions_of, why_undrawn
 from .paged_document import PagedDocument
 from .plan import ContextPlan, lone_surrogates
+from .policies.auto import AutoPolicy
 from .policies.base import Selection, TextPolicy
 from .policies.none import NonePolicy
 from .span_tokens import Encoder, SpanMemory, SpanTokens
@@ -80,6 +81,12 @@ class ContextPlanner:
             ContextBudgetError: the budget cannot be met; its `smallest` can.
             ValueError: a request that leaves nothing of the document in the prompt.
         """
+        if isinstance(policy, AutoPolicy):
+
+            def planned(budget: ContextBudget, policy: TextPolicy) -> ContextPlan:
+                return self.plan(document, question, budget, policy, template_tokens, question_tokens, document_tokens)
+
+            return policy.plan(document, question, budget, planned)
         costs = SpanTokens(document, question, self.encode, self.memory)
         budget = budget.at_only_scale(document.only_scale)
 

@@ -22,8 +22,10 @@ from ..grounding.evidence import split_reasoning
 from ..pipeline_long_doc_qa import LongDocQAPipeline
 from ..planning.budget import ContextBudget, ContextBudgetError
 from ..planning.paged_document import PagedDocument
-from ..planning.policies.full import FullPolicy
-from ..planning.policies.none import NonePolicy
+from ..planning.policies.attention import AttentionPolicy
+from ..planning.policies.auto import AutoPolicy
+from ..planning.policies.base import TextPolicy
+from ..planning.policies.registry import resolve_text_policy
 from .messages import AskedChat
 from .readings import Found, ReadingStore, reading_key
 from .settings import ServerSettings
@@ -100,16 +102,10 @@ class ChatAnswerer:
         request = ReadingRequest.of(
             processor,
             self._budget(options),
-            options.text_policy,
+            options.text_policy or _never_losing(processor.default_text_policy),
             system=asked.system,
             chat_template_kwargs=options.chat_template_kwargs,
         )
-        if (
-            options.text_policy is None
-            and "visual_share" not in options.budget
-            and _is_cheaper_as_text(processor, document, request)
-        ):
-            request = replace(request, budget=_without_pages(request.budget), text_policy=FullPolicy())
         return self.pipe.engine.read(
             document,
             budget=request.budget,
@@ -194,27 +190,10 @@ class ChatAnswerer:
         }
 
 
-def _is_cheaper_as_text(processor: Any, document: PagedDocument, request: ReadingRequest) -> bool:
-    """Whether the whole text as tokens costs no more than pages, and what may be copied beside them, do."""
-    if not document.text:
-        return False
-    policy, may_copy = request.text_policy, 0
-    if policy.looks_at_question:  # and copies then up to the budget's bound on text
-        policy, may_copy = NonePolicy(), request.budget.max_text_tokens or 0
-    try:
-        whole = _without_pages(request.budget)
-        as_text = processor.plan(document, budget=whole, text_policy=FullPolicy(), **request.options)
-    except ContextBudgetError:
-        return False
-    try:
-        with_pages = processor.plan(document, budget=request.budget, text_policy=policy, **request.options)
-    except ContextBudgetError:
-        return True
-    return bool(as_text.total_tokens <= with_pages.total_tokens + min(may_copy, as_text.text_tokens))
-
-
-def _without_pages(budget: ContextBudget) -> ContextBudget:
-    return replace(budget, visual_share=0, max_text_tokens=None)
+def _never_losing(policy: str | dict[str, Any]) -> TextPolicy:
+    """A checkpoint's policy for texts that are shorter as pages; others go as text."""
+    own = resolve_text_policy(policy)
+    return own if isinstance(own, (AutoPolicy, AttentionPolicy)) else AutoPolicy(own)
 
 
 def _what_it_rests_on(question: str, answer: LongDocAnswer, found: Found) -> dict[str, Any]:

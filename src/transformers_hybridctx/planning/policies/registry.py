@@ -9,6 +9,7 @@ from typing import Any
 from ..knobs import shown
 from .anchors import AnchorsPolicy
 from .attention import AttentionPolicy
+from .auto import AutoPolicy
 from .base import TextPolicy
 from .bm25 import BM25Policy
 from .full import FullPolicy
@@ -18,7 +19,9 @@ from .tail import TailPolicy
 
 TEXT_POLICIES: dict[str, type[TextPolicy]] = {
     policy.name: policy
-    for policy in (AnchorsPolicy, AttentionPolicy, BM25Policy, FullPolicy, MiddlePolicy, NonePolicy, TailPolicy)
+    for policy in (
+        *(AnchorsPolicy, AttentionPolicy, AutoPolicy, BM25Policy, FullPolicy, MiddlePolicy, NonePolicy, TailPolicy),
+    )
 }
 
 
@@ -60,10 +63,12 @@ def resolve_text_policy(policy: str | dict[str, Any] | TextPolicy) -> TextPolicy
         return _hashable(policy)
     if not isinstance(policy, (str, dict)):
         raise TypeError(f"text_policy must be a name, a dict with a name, or a TextPolicy, not {shown(policy)}")
-    knobs = {"name": policy} if isinstance(policy, str) else dict(policy)
+    knobs: dict[str, Any] = {"name": policy} if isinstance(policy, str) else dict(policy)
     name = knobs.pop("name", None)
     if not isinstance(name, str) or name not in TEXT_POLICIES:
         raise ValueError(f"unknown text policy {shown(name)}; known policies: {', '.join(sorted(TEXT_POLICIES))}")
+    if name == AutoPolicy.name and "beside" in knobs:
+        knobs["beside"] = resolve_text_policy(knobs["beside"])
     make: Callable[..., TextPolicy] = TEXT_POLICIES[name]
     try:
         return _hashable(make(**knobs))
