@@ -111,6 +111,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         look_closer: bool | dict[str, Any] | None = None,
         system: str | None = None,
         history: list[tuple[str, str]] | None = None,
+        answer_start: str | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
         file_options: dict[str, Any] | None = None,
         return_pages: bool | None = None,
@@ -125,11 +126,13 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
         if unknown := sorted(generation_parameters.keys() - GENERATE_ARGUMENTS):
             raise TypeError(
                 f"unknown arguments for {TASK}: {', '.join(unknown)}; it takes question, document, text, budget, "
-                "text_policy, fusion_order, look_closer, system, history, chat_template_kwargs, file_options, grounding, "
-                "repair, abstain, return_pages, generation parameters, and others for generate in generate_kwargs"
+                "text_policy, fusion_order, look_closer, system, history, answer_start, chat_template_kwargs, "
+                "file_options, grounding, repair, abstain, return_pages, generation parameters, and others for generate "
+                "in generate_kwargs"
             )
-        kinds = {"system": str, "chat_template_kwargs": dict, "file_options": dict, "generate_kwargs": dict}
-        values = (system, chat_template_kwargs, file_options, generate_kwargs)
+        kinds = {"system": str, "answer_start": str, "chat_template_kwargs": dict, "file_options": dict}
+        kinds["generate_kwargs"] = dict
+        values = (system, answer_start, chat_template_kwargs, file_options, generate_kwargs)
         for (name, kind), value in zip(kinds.items(), values, strict=True):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}: {shown(value)}")
@@ -140,6 +143,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             "fusion_order": fusion_order,
             "system": system,
             "history": history or None,
+            "answer_start": answer_start or None,
             "chat_template_kwargs": chat_template_kwargs,
             "file_options": file_options,
         }
@@ -175,6 +179,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
                 with `"tokens_last"`, and no second pass over the pages. A dict: knobs of that policy.
             system (`str`, *optional*): a system message, which comes before the document.
             history (list of `(question, answer)`, *optional*): what was said before about this document.
+            answer_start (`str`, *optional*): words with which the answer begins; `answer` is what goes on from them.
             chat_template_kwargs (`dict`, *optional*): passed to the chat template, such as `{"enable_thinking": False}`.
             file_options (`dict`, *optional*): how files are read, as in [`read_document_file`]: `{"layout": "source"}`.
             batch_size (`int`, *optional*): questions that are answered at a time; 1 unless given.

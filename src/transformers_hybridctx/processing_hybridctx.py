@@ -267,6 +267,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _WritesPrompts, _Glm4vPr
         fusion_order: FusionOrder | None = None,
         system: str | None = None,
         history: Sequence[tuple[str, str]] | None = None,
+        answer_start: str | None = None,
         add_generation_prompt: bool = True,
         chat_template_kwargs: dict[str, Any] | None = None,
         return_plan: bool = False,
@@ -289,6 +290,8 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _WritesPrompts, _Glm4vPr
             fusion_order: `"pages_first"`, `"tokens_first"` or `"tokens_last"` (behind the question).
             system: a system message, which comes before the document.
             history: what was asked and answered before, (question, answer) in their order; it stands behind the document.
+            answer_start: words with which the model's answer begins: they end the prompt, and what is generated goes on
+                from them. They cannot write special tokens.
             add_generation_prompt, chat_template_kwargs: passed to the chat template.
             return_plan: also return the [`ContextPlan`] (a list of them for a batch).
             draw_pages: whether to draw the pages. Without, `pixel_values` and `image_grid_thw` are left out for
@@ -322,7 +325,10 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _WritesPrompts, _Glm4vPr
                 raise ValueError(f"give document= or {name}=, not both; the pages of a document go into document=")
         check_document_options(kwargs)
         options = {"add_generation_prompt": add_generation_prompt, **template_options(chat_template_kwargs)}
-        conversations, is_batch = self._reader(budget, text_policy).read_questions(document, question, system, history)
+        if answer_start and not add_generation_prompt:
+            raise ValueError(f"answer_start={shown(answer_start)} begins an answer: give add_generation_prompt=True")
+        reader = self._reader(budget, text_policy)
+        conversations, is_batch = reader.read_questions(document, question, system, history, answer_start)
         prompts = self._writer(None, fusion_order, options).write_all(conversations)
         features = self._features(conversations, prompts, return_tensors, draw_pages=draw_pages)
         if not return_plan:

@@ -120,8 +120,8 @@ class AnsweringEngine:
             document: what `processor(document=...)` takes, one document; or a [`DocumentCache`].
             questions: what is asked about it.
             options: how to generate.
-            context: `budget`, `text_policy`, `fusion_order`, `system`, `history` and `chat_template_kwargs`, as in
-                `processor(document=...)`.
+            context: `budget`, `text_policy`, `fusion_order`, `system`, `history`, `answer_start` and
+                `chat_template_kwargs`, as in `processor(document=...)`.
 
         Raises:
             ContextBudgetError, ValueError, TypeError: before anything is generated, for any of the questions.
@@ -161,7 +161,7 @@ class AnsweringEngine:
         document = self.processor.read_document(document)
         self._check_grounding(document, options)
         if _unranked(context.get("text_policy") or self.processor.default_text_policy):
-            read_with = {name: value for name, value in context.items() if name != "history"}
+            read_with = {name: value for name, value in context.items() if name not in ("history", "answer_start")}
             return self.read(document, prefill_chunk_size=options.get("prefill_chunk_size"), **read_with)
         return document
 

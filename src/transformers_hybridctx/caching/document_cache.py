@@ -187,6 +187,7 @@ class DocumentCache:
         budget: ContextBudget | dict[str, Any] | None = None,
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
         history: Sequence[tuple[str, str]] | None = None,
+        answer_start: str | None = None,
         **options: Any,
     ) -> tuple[list[int], ContextPlan]:
         """
@@ -194,7 +195,7 @@ class DocumentCache:
 
         Args:
             budget, text_policy: as in `processor(document=...)`, in place of the reading's.
-            history: as in `processor(document=...)`.
+            history, answer_start: as in `processor(document=...)`.
             options: `fusion_order`, `system` and `chat_template_kwargs` may only repeat what the reading was made with;
                 but spans may stand behind the question (`fusion_order="tokens_last"`) of any reading with pages first.
 
@@ -229,6 +230,7 @@ class DocumentCache:
             budget=replace(filled, min_scale=scale, max_scale=scale, latent_chunks=len(self.plan.latents)),
             text_policy=KeptSpans(self.plan.spans) if as_read else policy,
             history=history,
+            answer_start=answer_start,
             **read_with,
             draw_pages=False,
             return_plan=True,

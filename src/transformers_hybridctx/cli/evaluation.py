@@ -128,8 +128,13 @@ def evaluate_suite(
         int | None, typer.Option(min=1, help="Longest answer, in place of the suite's own bound.", show_default=False)
     ] = None,
     answer_prefix: Annotated[
-        bool, typer.Option("--answer-prefix", help="End the question with the suite's own beginning of an answer.")
-    ] = False,
+        str | None,
+        typer.Option(
+            help="Where the suite's own beginning of an answer stands: question (at its end) or answer (which goes on "
+            "from it).",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         list[Path],
         typer.Option(

@@ -26,6 +26,8 @@ from .contexts import Context
 from .samples import Sample
 
 _PLACES = 3  # of the evidence are kept
+PREFIX_PLACES = ("question", "answer")
+"""Where the benchmark's own beginning of an answer may stand."""
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Model(Protocol):
     device: Any
 
     def answers(
-        self, samples: Sequence[Sample], context: Context, with_prefix: bool, **generation: Any
+        self, samples: Sequence[Sample], context: Context, prefix: str | None, **generation: Any
     ) -> Iterator[Reply | Exception]:
         """A reply, or what went wrong, for each sample in turn; all have one and the same context text."""
         ...
@@ -74,7 +76,7 @@ class HybridModel:
         self._laid_out: tuple[str, Any] = ("", None)
 
     def answers(
-        self, samples: Sequence[Sample], context: Context, with_prefix: bool, **generation: Any
+        self, samples: Sequence[Sample], context: Context, prefix: str | None, **generation: Any
     ) -> Iterator[Reply | Exception]:
         pipe = self._blind if context.blank_pages else self._pipe
         text = samples[0].context
@@ -95,7 +97,7 @@ class HybridModel:
             return
         for sample in samples:
             try:
-                yield self._answer(pipe, document, sample, context, with_prefix, options, read_seconds, generation)
+                yield self._answer(pipe, document, sample, context, prefix, options, read_seconds, generation)
             except (ValueError, RuntimeError) as error:  # a budget that cannot be met; out of memory
                 yield error
             read_seconds = 0.0  # the first question pays for it
@@ -111,7 +113,7 @@ class HybridModel:
         document: Any,
         sample: Sample,
         context: Context,
-        with_prefix: bool,
+        prefix: str | None,
         options: dict[str, Any],
         read_seconds: float,
         generation: dict[str, Any],
@@ -120,7 +122,9 @@ class HybridModel:
         if (generation.get("num_beams") or 1) == 1:
             generation = {**generation, "streamer": clock}
         _forget_peak(self.device)
-        asked = asked_of(sample, with_prefix)
+        asked, start = asked_of(sample, prefix)
+        if start:
+            generation = {**generation, "answer_start": start}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the answer to .* was cut off")  # the record says so
             result = pipe(
@@ -134,7 +138,7 @@ class HybridModel:
         plan = result["plan"]
         shown = (
             plan.document.text,
-            asked,
+            asked + start,
             plan.scale,
             plan.page_tokens,
             [(span.start, span.end) for span in plan.spans],
@@ -185,22 +189,22 @@ class TextModel:
             self._model.float()
 
     def answers(
-        self, samples: Sequence[Sample], context: Context, with_prefix: bool, **generation: Any
+        self, samples: Sequence[Sample], context: Context, prefix: str | None, **generation: Any
     ) -> Iterator[Reply | Exception]:
         for sample in samples:
             try:
-                yield self._answer(sample, context, with_prefix, generation)
+                yield self._answer(sample, context, prefix, generation)
             except (ValueError, RuntimeError) as error:
                 yield error
 
-    def _answer(self, sample: Sample, context: Context, with_prefix: bool, generation: dict[str, Any]) -> Reply:
+    def _answer(self, sample: Sample, context: Context, prefix: str | None, generation: dict[str, Any]) -> Reply:
         if context.kind not in ("tokens", "truncated") or context.grounding != "none":
             raise ValueError(f"{self.name} is a text model: it knows the contexts 'tokens' and 'truncated', not held")
-        asked = asked_of(sample, with_prefix)
+        asked, start = asked_of(sample, prefix)
         whole = str(read_document_file(Path(sample.context))) if sample.is_file else sample.context
         count = len(self._encode(whole))
         bound = context.prompt_bound(sample.length or count)
-        prompt = self._prompt(whole, asked)
+        prompt = self._prompt(whole, asked, start)
         around = len(prompt) - count
         if bound is not None and len(prompt) > bound:
             keep = bound - around
@@ -208,7 +212,7 @@ class TextModel:
                 raise ValueError(f"a budget of {bound} tokens has no room beside a question of {around}")
             ids = self._encode(whole)
             text = self.tokenizer.decode(ids[: keep - keep // 2]) + self.tokenizer.decode(ids[len(ids) - keep // 2 :])
-            prompt = self._prompt(text, asked)
+            prompt = self._prompt(text, asked, start)
         clock = _FirstToken()
         _forget_peak(self.device)
         started = time.perf_counter()
@@ -245,14 +249,13 @@ class TextModel:
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def _prompt(self, text: str, asked: str) -> list[int]:
-        words = f"{text}\n{asked}"
+    def _prompt(self, text: str, asked: str, start: str) -> list[int]:
+        words, begun = f"{text}\n{asked}", self._encode(start) if start else []
         if not self.tokenizer.chat_template:
-            return list(self.tokenizer(words, verbose=False)["input_ids"])
+            return [*self.tokenizer(words, verbose=False)["input_ids"], *begun]
         chat = [{"role": "user", "content": words}]
-        return list(
-            self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
-        )
+        prompt = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+        return [*prompt, *begun]
 
 
 def load_model(model: Any) -> Model:
@@ -270,9 +273,11 @@ def load_model(model: Any) -> Model:
     return HybridModel(pipeline("long-doc-qa", model=model))
 
 
-def asked_of(sample: Sample, with_prefix: bool) -> str:
-    """The question as the model gets it."""
-    return sample.question + sample.answer_prefix if with_prefix else sample.question
+def asked_of(sample: Sample, prefix: str | None) -> tuple[str, str]:
+    """The question as the model gets it, and the words with which its answer begins."""
+    if prefix == "question":
+        return sample.question + sample.answer_prefix, ""
+    return sample.question, sample.answer_prefix.lstrip() if prefix == "answer" else ""
 
 
 class _FirstToken(BaseStreamer):

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from .contexts import Context, make_contexts
 from .judging import GradeError
-from .models import Model, Reply, load_model
+from .models import PREFIX_PLACES, Model, Reply, load_model
 from .records import Record, RecordFile
 from .samples import Sample
 from .suites.base import Suite
@@ -30,7 +30,7 @@ def run(
     contexts: Sequence[Context] | None = None,
     *,
     out: str | Path | None = None,
-    answer_prefix: bool = False,
+    answer_prefix: str | None = None,
     **generation: Any,
 ) -> Table:
     """
@@ -51,12 +51,17 @@ def run(
             language model's, which knows the contexts `tokens` and `truncated`.
         contexts: what prompts are made of; `make_contexts(budget_share=0.5)` if not given.
         out: a folder that keeps each sample as it is finished. A run that was stopped goes on there.
-        answer_prefix: whether the question ends with the benchmark's own beginning of an answer.
+        answer_prefix: where the benchmark's own beginning of an answer stands: "question", at its end; "answer": the
+            model's answer begins with it. None: nowhere.
         generation: parameters such as `num_beams`; `max_new_tokens` takes the place of the benchmark's own bound.
 
     Raises:
         ValueError, OSError: data, contexts or a folder that do not fit; before the model answers anything.
     """
+    if answer_prefix not in (None, *PREFIX_PLACES):
+        raise ValueError(
+            f"answer_prefix={answer_prefix!r} is not one of {', '.join(map(repr, PREFIX_PLACES))} and None"
+        )
     suite = (make_suite(suite) if isinstance(suite, str) else suite).pinned()
     contexts = make_contexts(budget_share=0.5) if contexts is None else list(contexts)
     labels = [context.label for context in contexts]
@@ -83,7 +88,7 @@ def _answer_all(
     contexts: Sequence[Context],
     samples: Sequence[Sample],
     records: RecordFile,
-    answer_prefix: bool,
+    answer_prefix: str | None,
     generation: dict[str, Any],
 ) -> None:
     with logging.tqdm(total=len(samples) * len(contexts), desc=suite.name, unit="answer") as progress:

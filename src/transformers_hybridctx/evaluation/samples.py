@@ -21,7 +21,7 @@ class Sample:
         context: the long text; many questions may share it, and it is then read once.
         question: what is asked about it.
         answer_prefix: what the benchmark's own prompt ends with, where the model goes on. Chat models are not made to say
-            it (`run(answer_prefix=True)` puts it behind the question).
+            it (`run(answer_prefix=...)` puts it behind the question, or makes it the answer's beginning).
         answer: the references.
         task: which of the suite's tasks this is.
         max_new_tokens: the benchmark's own bound on the answer.

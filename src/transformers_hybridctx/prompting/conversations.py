@@ -41,6 +41,7 @@ class Conversation:
     """Messages whose user text, documents and pictures are taken out and stand as `Hole`s in them.
 
     `image_tokens`: visual tokens of each picture. `question`: what the last user message that holds a word says.
+    `answer_start`: the number of the text with which the model's answer begins.
     """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -49,6 +50,7 @@ class Conversation:
     images: list[Any] = field(default_factory=list)
     image_tokens: list[int] = field(default_factory=list)
     question: str | None = None
+    answer_start: int | None = None
 
     def add_text(self, text: str) -> Hole:
         self.texts.append(text)
@@ -112,18 +114,27 @@ class ConversationReader:
         return conversation
 
     def read_questions(
-        self, document: Any, question: Any, system: str | None = None, history: Sequence[Turn] | None = None
+        self,
+        document: Any,
+        question: Any,
+        system: str | None = None,
+        history: Sequence[Turn] | None = None,
+        answer_start: str | None = None,
     ) -> tuple[list[Conversation], bool]:
         """Conversations that end with a question, in which the document stands before all that is said.
 
         Args:
-            document, question, system, history: as `processor(document=..., question=...)` takes them.
+            document, question, system, history, answer_start: as `processor(document=..., question=...)` takes them.
 
         Returns:
             The conversations, and whether there were several documents or questions to begin with.
         """
         if system is not None and not isinstance(system, str):
             raise TypeError(f"system is a string, not {type(system).__name__}: {shown(system)}")
+        if answer_start is not None and not isinstance(answer_start, str):
+            raise TypeError(f"answer_start is a string, not {type(answer_start).__name__}: {shown(answer_start)}")
+        if answer_start and question is None:
+            raise ValueError(f"answer_start={shown(answer_start)} begins an answer, and question=None asks for none")
         turns = _checked_history(history)
         many_documents = isinstance(document, (list, tuple)) and not all(is_picture(page) for page in document)
         many_questions = isinstance(question, (list, tuple))
@@ -153,7 +164,10 @@ class ConversationReader:
                 content.append({"type": "text", "text": words})
                 if answer is not None:
                     messages.append({"role": "assistant", "content": answer})
-            conversations.append(self.read(messages))
+            conversation = self.read(messages)
+            if answer_start:
+                conversation.answer_start = conversation.add_text(answer_start).index
+            conversations.append(conversation)
         return conversations, many_documents or many_questions
 
     def _read_part(self, part: dict[str, Any], conversation: Conversation, untrusted: bool) -> Any:

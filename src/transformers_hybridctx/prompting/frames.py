@@ -101,6 +101,8 @@ class PromptRenderer:
                     )
                 segments.append(filling)
         segments += self._template_segments(rendered, position, len(rendered), generated)
+        if conversation.answer_start is not None:
+            segments.append(Segment("text", conversation.answer_start))
         self._check_complete(conversation, in_prompt, images, segments)
         return segments
 
