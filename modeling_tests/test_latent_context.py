@@ -12,7 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_questions import DOCUMENT, QUESTIONS, comparable
-from tiny_checkpoints import TEXT_TOWER, VISION_TOWER
+from tiny_checkpoints import FOUR_BIT_TEXT, TEXT_TOWER, VISION_TOWER, load_in_four_bits
+from tiny_models import latent_inputs, latent_options, make_model
 from transformers import AutoProcessor, PreTrainedTokenizerFast, pipeline
 
 from transformers_hybridctx import (
@@ -24,6 +25,9 @@ from transformers_hybridctx import (
     HybridCtxProcessor,
     LongDocQAPipeline,
 )
+from transformers_hybridctx.conversion.convert import convert_checkpoint
+from transformers_hybridctx.conversion.export import export_checkpoint
+from transformers_hybridctx.conversion.tensor_files import CheckpointError
 from transformers_hybridctx.planning.sentences import sentence_starts
 
 TOKEN = "<|latent|>"
@@ -183,6 +187,35 @@ def test_a_tokenizer_without_the_token_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"the tokenizer has no '<\|latent\|>' token"):
         HybridCtxProcessor(image_processor, tokenizer, latents=LATENTS)
+
+
+def test_a_checkpoint_with_latents_is_written_in_other_forms_but_not_as_one_without(
+    folder: Path, tmp_path: Path
+) -> None:
+    convert_checkpoint(str(folder), tmp_path / "again", dtype="float32")
+    weights = HybridCtxForCausalLM.from_pretrained(folder).state_dict()
+    again = HybridCtxForCausalLM.from_pretrained(tmp_path / "again").state_dict()
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(again[name], weight) for name, weight in weights.items())
+    assert AutoProcessor.from_pretrained(tmp_path / "again").latents == AutoProcessor.from_pretrained(folder).latents
+    with pytest.raises(CheckpointError, match="has a latent encoder, which GLM-4V has no place for"):
+        export_checkpoint(str(folder), tmp_path / "glm4v")
+
+
+def test_only_the_decoder_takes_four_bits(tmp_path: Path) -> None:
+    model = make_model(**latent_options())
+    fields = {"text_config": {**model.config.text_config.to_dict(), **FOUR_BIT_TEXT}}
+    vision = {**model.config.vision_config.to_dict(), "out_hidden_size": FOUR_BIT_TEXT["hidden_size"]}
+    latent = {**latent_options()["latent_config"], "hidden_size": 64}
+    config = HybridCtxConfig.from_dict(
+        {**model.config.to_dict(), **fields, "vision_config": vision, "latent_config": latent}
+    )
+    HybridCtxForCausalLM(config).save_pretrained(tmp_path)
+    loaded = load_in_four_bits(tmp_path)
+    assert {parameter.dtype for parameter in loaded.model.latent.parameters()} == {torch.float32}
+    assert torch.uint8 in {parameter.dtype for parameter in loaded.model.language_model.parameters()}
+    with torch.no_grad():
+        assert loaded(**latent_inputs([["c9", 2, "c5", 4]])).logits.isfinite().all()
 
 
 # answers

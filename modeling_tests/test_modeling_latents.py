@@ -179,6 +179,21 @@ def test_saved_and_loaded_logits_are_bitwise_equal(model: HybridCtxForCausalLM, 
     assert torch.equal(logits(spread, inputs), logits(model, inputs))
 
 
+def test_an_encoder_is_added_to_a_checkpoint_to_be_trained(tmp_path) -> None:
+    plain = make_model()
+    plain.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"lacks 29 of the weights .* model\.latent\.encoder"):
+        HybridCtxForCausalLM.from_pretrained(tmp_path, **latent_options())
+    with pytest.raises((ValueError, StrictDataclassError), match="latent_token_id=None must be a token of its own"):
+        HybridCtxForCausalLM.from_pretrained(tmp_path, latent_config=latent_options()["latent_config"])
+    added = HybridCtxForCausalLM.from_pretrained(tmp_path, allow_missing_keys=True, **latent_options()).eval()
+    assert added.model.latent.encoder.config.hidden_size == 24
+    assert 0 < added.model.latent.queries.weight.std() < 0.1 and not added.model.latent.projection.bias.any()
+    inputs = make_inputs([[(2, 3), 9], [5]])
+    assert torch.equal(logits(added, inputs), logits(plain, inputs))
+    assert logits(added, latent_inputs(ROWS)).isfinite().all()
+
+
 def test_attention_is_chosen_for_the_encoder(model: HybridCtxForCausalLM, tmp_path) -> None:
     model.save_pretrained(tmp_path)
     loaded = HybridCtxForCausalLM.from_pretrained(tmp_path, attn_implementation={"latent_config": "eager"})

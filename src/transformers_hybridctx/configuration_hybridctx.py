@@ -15,6 +15,7 @@ from .remote_code import TravelsWithCode, is_remote_code
 _MAX_LAYERS = 4096
 _MAX_SIZE = 2**24
 _MAX_PARAMETERS = 2**41
+_LATENT_FIELDS = ("latent_config", "num_latent_tokens", "latent_token_id", "latent_batch_tokens")
 
 
 @strict
@@ -105,6 +106,12 @@ class HybridCtxConfig(TravelsWithCode, Glm4vConfig):
             for name in ("auto_map", "custom_pipelines"):
                 kwargs.pop(name, None)
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; a latent encoder that is added on loading is read and checked as one that was saved."""
+        added = {name: kwargs.pop(name) for name in _LATENT_FIELDS if name in kwargs}
+        return super().from_dict({**config_dict, **added}, **kwargs)
 
     @property
     def placeholder_token_ids(self) -> list[int]:

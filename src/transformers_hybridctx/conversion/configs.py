@@ -84,7 +84,8 @@ def check_not_quantised(checkpoint: Checkpoint, what: str) -> None:
 
 def _check_depth(checkpoint: Checkpoint, values: dict[str, Any]) -> None:
     """A config cannot ask for more layers than there are tensors; nothing is built for one that does."""
-    for tower, field in (("text_config", "num_hidden_layers"), ("vision_config", "depth")):
+    towers = (("text_config", "num_hidden_layers"), ("vision_config", "depth"), ("latent_config", "num_hidden_layers"))
+    for tower, field in towers:
         layers = (values.get(tower) or {}).get(field)
         if layers is not None and not (isinstance(layers, int) and 0 <= layers <= len(checkpoint.tensors)):
             raise CheckpointError(

@@ -54,8 +54,9 @@ def export_checkpoint(
         The fate of every key, and sizes.
 
     Raises:
-        CheckpointError: no HybridCtx checkpoint; or one whose phi or modality embedding was trained, which GLM-4V has
-            no place for: phi is not linear, so that nothing can be folded into the weights beside it.
+        CheckpointError: no HybridCtx checkpoint; or one that has a latent encoder, or whose phi or modality embedding
+            was trained, which GLM-4V has no place for: phi is not linear, so that nothing can be folded into the
+            weights beside it.
     """
     if dtype is not None and dtype not in DTYPES:
         raise CheckpointError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
@@ -66,6 +67,10 @@ def export_checkpoint(
     with readable(f"config.json of {checkpoint.name}"):
         config = own_config(checkpoint)
         shapes = parameter_shapes(config)
+    if config.latent_config is not None:
+        raise CheckpointError(
+            f"{checkpoint.name} has a latent encoder, which GLM-4V has no place for; serve the HybridCtx checkpoint"
+        )
     family = _family(checkpoint, config, model_type)
     fates = key_fates(checkpoint.tensors, shapes, config, 0, same_values)
     fates = without_fusion(fates, checkpoint.tensors, same_answers="serve the HybridCtx checkpoint")

@@ -29,6 +29,7 @@ _RENAMES = (
     ("model.language_model.", "model.language_model."),
     ("model.phi.", "model.phi."),
     ("model.modality_embedding.", "model.modality_embedding."),
+    ("model.latent.", "model.latent."),
     ("lm_head.", "lm_head."),
     ("visual.", "model.visual."),  # before transformers 4.52, and a Glm4vModel saved without its head
     ("language_model.", "model.language_model."),  # a Glm4vModel saved without its head

@@ -228,6 +228,11 @@ class ExampleMaker:
             )
         except ContextBudgetError as error:
             raise _TooLongError("a document that no plan brings under the budget") from error
+        if plan.latents:
+            raise ValueError(
+                f"the budget gives {len(plan.latents)} chunks of a document to latents, with which no examples are made "
+                "yet: leave latent_share out of the training's budget and of the processor's default_budget"
+            )
         return list(features["input_ids"][0]), plan
 
     def shown(self, channel: str) -> tuple[ContextBudget, TextPolicy]:
