@@ -58,6 +58,62 @@ def test_slides_and_rich_text_keep_words_and_rows(tmp_path: Path, pandoc: str, s
         assert row in str(text)
 
 
+def with_parts(data: bytes, more: dict[str, str], **changes: tuple[str, str]) -> bytes:
+    """An office file with more parts, and with a text replaced in the one that `document` or `slide` names."""
+    named = {"document": "word/document.xml", "slide": "ppt/slides/slide1.xml"}
+    written = BytesIO()
+    with zipfile.ZipFile(BytesIO(data)) as before, zipfile.ZipFile(written, "w") as after:
+        for part in before.namelist():
+            content = before.read(part)
+            for change, (old, new) in changes.items():
+                if part == named[change]:
+                    assert old.encode() in content
+                    content = content.replace(old.encode(), new.encode(), 1)
+            if part not in more:
+                after.writestr(part, content)
+        for part, text in more.items():
+            after.writestr(part, text)
+    return written.getvalue()
+
+
+def by_pandoc(pandoc: str, kind: str, text: str) -> bytes:
+    return subprocess.run(
+        [pandoc, "-f", "markdown", "-t", kind, "-o", "-"], input=text.encode(), capture_output=True
+    ).stdout
+
+
+WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+
+
+def paragraph(text: str) -> str:
+    return f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def test_headers_footers_text_boxes_and_comments_are_not_lost(pandoc: str) -> None:
+    box = f"<w:p><w:r><w:pict><w:txbxContent>{paragraph('Boxed 777')}</w:txbxContent></w:pict></w:r></w:p>"
+    more = {
+        "word/header1.xml": f"<w:hdr {WORD}>{paragraph('Contract no. 99')}{paragraph('Draft')}</w:hdr>",
+        "word/header2.xml": f"<w:hdr {WORD}>{paragraph('The body.')}</w:hdr>",
+        "word/footer1.xml": f"<w:ftr {WORD}>{paragraph('Page')}</w:ftr>",
+        "word/comments.xml": f'<w:c {WORD}><w:comment w:author="B">{paragraph("Too much?")}</w:comment></w:c>',
+    }
+    data = with_parts(by_pandoc(pandoc, "docx", "The body."), more, document=("<w:sectPr", f"{box}<w:sectPr"))
+    assert str(read_document_file(data, name="a.docx")).split("\n") == [
+        *("The body.", "[comment by B: Too much?]", "[text box: Boxed 777]", "[footer: Page]"),
+        "[header: Contract no. 99 Draft]",
+    ]
+    with pytest.warns(UserWarning, match=r"a\.docx: its part word/header1\.xml is not looked through: mismatched tag"):
+        assert read_document_file(with_parts(data, {"word/header1.xml": "<a><b></a>"}), name="a.docx")
+
+
+def test_notes_and_groups_of_slides_are_not_lost(pandoc: str) -> None:
+    data = by_pandoc(pandoc, "pptx", "# Results\n\nSales up.\n\n::: notes\nSay 999.\n:::\n")
+    shape = "<p:sp><p:txBody><a:p><a:r><a:t>Grouped 654</a:t></a:r></a:p></p:txBody></p:sp>"
+    data = with_parts(data, {}, slide=("</p:spTree>", f"<p:grpSp>{shape}</p:grpSp></p:spTree>"))
+    text = str(read_document_file(data, name="a.pptx"))
+    assert text.endswith("[notes of slide 1: Say 999.]\n[group on slide 1: Grouped 654]")
+
+
 def test_sheets_keep_their_names_and_cells() -> None:
     sheets: dict[str, list[list[str]] | str] = {"Income": [["Item", "2023"], ["Sales", "9"]], "Costs": [["Rent", "4"]]}
     text = str(read_document_file(workbook(sheets), name="a.xlsx"))
@@ -164,6 +220,31 @@ def test_an_email_is_its_headers_text_and_names_of_attachments() -> None:
     assert read_document_file(bytes(message), name="a.eml") == (
         "From: Ada <ada@example.org>\nTo: bob@example.org\nSubject: Größe\n\nThe code is 4821.\n[attached: plan.pdf]"
     )
+
+
+def test_an_email_whose_plain_text_is_blank_is_read_from_its_html() -> None:
+    message = EmailMessage()
+    message["Subject"] = "x"
+    message.set_content("\n")
+    message.add_alternative("<p>The code is 4821.", subtype="html")
+    assert read_document_file(bytes(message), name="a.eml") == "Subject: x\n\nThe code is 4821."
+
+
+def test_forwarded_messages_are_read() -> None:
+    message, inner = EmailMessage(), EmailMessage()
+    message["Subject"], inner["Subject"] = "outer", "inner"
+    message.set_content("See below.\n")
+    inner.set_content("The code is 4821.\n")
+    message.add_attachment(inner)
+    assert read_document_file(bytes(message), name="a.eml") == (
+        "Subject: outer\n\nSee below.\n[attached: message/rfc822]\n\nSubject: inner\n\nThe code is 4821."
+    )
+
+
+def test_parts_of_mail_that_stand_too_deep_are_refused() -> None:
+    nested = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (one, one) for one in range(2000))
+    with pytest.raises(ValueError, match=r"a\.eml cannot be read as an e-mail: its parts stand too deep"):
+        read_document_file(b"Subject: x\n" + nested + b"\nx\n", name="a.eml")
 
 
 def test_an_email_of_html_alone_is_what_its_reader_sees() -> None:

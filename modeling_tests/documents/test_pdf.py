@@ -18,6 +18,7 @@ from transformers_hybridctx.documents.joined_document import DocumentParts
 from transformers_hybridctx.documents.page_numbers import PagedText, SourcePage, page_indices, source_page
 from transformers_hybridctx.documents.pdf import PdfFile
 from transformers_hybridctx.documents.scans import ScannedPages
+from transformers_hybridctx.documents.source_document import ShownPage
 
 LONG = "\n".join(["All of this stands on the page as text, beside its picture."] * 5)
 # Fonts that map no code to the character that it shows.
@@ -54,6 +55,32 @@ def test_a_stamp_or_a_page_number_does_not_make_a_scan_a_page_of_text(write, sta
     document = read_document_file(write(pages))
     assert isinstance(document, ScannedPages)
     assert document.num_pages == 3
+
+
+def test_the_lines_of_a_certificate_are_known_though_a_picture_lies_below_them(write) -> None:
+    page = SamplePage(lines("Certificate no. 4471\nAda Example", y=150), picture=Image.new("L", (30, 20), 230))
+    with pytest.warns(UserWarning, match="pages 1 hold pictures and hardly any text; they are shown"):
+        document = read_document_file(write([page]))
+    assert isinstance(document, DocumentParts)
+    assert document.text == "Certificate no. 4471\nAda Example"
+    assert isinstance(document.parts[0], ShownPage)
+
+
+def test_words_that_are_blacked_out_are_not_read_and_those_beside_them_are(write) -> None:
+    covered = lines("Name: Secret Person, aged 42", x=20, y=150) + b"0 g 57 145 83 18 re f"
+    with pytest.warns(UserWarning, match="hold text that they never show, which is not read: 'Secret Person,'"):
+        assert read_document_file(write([covered])) == "Name: aged 42"
+
+
+def test_words_below_a_picture_that_is_drawn_later_are_not_read(write) -> None:
+    page = SamplePage(lines("Seen 11", y=60), picture=Image.new("L", (30, 20), 0), picture_box=(10, 100, 290, 190))
+    data = pdf_file([page]).replace(b"q 280", lines("Below 22", y=150) + b"q 280")
+    with pytest.warns(UserWarning, match="which is not read: 'Below 22'"):
+        assert read_document_file(data, name="a.pdf") == "Seen 11"
+
+
+def test_frames_around_words_hide_nothing(write) -> None:
+    assert read_document_file(write([lines("In a frame 7", y=150) + b"1 w 15 140 120 24 re S"])) == "In a frame 7"
 
 
 def test_a_picture_beside_much_text_is_a_page_of_text(write) -> None:
@@ -130,14 +157,18 @@ def test_marks_notes_and_typed_annotations_are_read_and_hidden_ones_are_not(writ
     assert text == "I agree [ ]\nAPPROVED 99\n[note: check this]"
 
 
-def test_fields_of_a_scan_are_in_its_picture(write) -> None:
-    ink = []
-    for fields in ((), FIELDS):
-        document = read_document_file(write([SamplePage(b"", picture=scan("Form"), annotations=fields)]))
-        if isinstance(document, ScannedPages):
-            ink.append(sum(int((np.asarray(page) < 128).sum()) for page in document.draw_pages(1)))
-    assert len(ink) == 2
-    assert ink[1] > ink[0] + 500
+@pytest.mark.parametrize("count", [1, len(FIELDS)])
+def test_fields_of_a_scan_are_in_its_picture_and_its_text(write, count: int) -> None:
+    empty = read_document_file(write([SamplePage(b"", picture=scan("Form"))]))
+    with pytest.warns(UserWarning, match="what they say is not known"):
+        filled = read_document_file(write([SamplePage(b"", picture=scan("Form"), annotations=FIELDS[:count])]))
+    assert isinstance(empty, ScannedPages) and isinstance(filled, DocumentParts)
+    assert all(field.value in filled.text for field in FIELDS[:count] if field.kind == "Tx")
+    (page,) = filled.parts
+    assert isinstance(page, ShownPage)
+    shown = [np.asarray(next(empty.draw_pages(1))), np.asarray(page.source.draw(*page.source.size))]
+    ink = [int((pixels < 128).sum()) for pixels in shown]
+    assert ink[1] > ink[0] + 100
 
 
 # Directions

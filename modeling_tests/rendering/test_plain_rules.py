@@ -3,11 +3,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from render_layouts import GRID, MARKED, WORD_MARKED, line_texts
 
+from transformers_hybridctx.rendering.rasterizing import PageRenderer
+from transformers_hybridctx.rendering.settings import BUNDLED_SANS, RenderConfig
 from transformers_hybridctx.rendering.typesetting import Typesetter
 
 
@@ -96,9 +99,9 @@ def test_a_mark_of_several_characters_keeps_positions_of_the_text():
     assert document.spans_in_box(0, box) == [(9, 14)]
 
 
-def test_tabs_are_four_spaces_wide():
+def test_tabs_go_to_multiples_of_eight_columns():
     [(_, box)] = Typesetter(GRID).typeset("a\tb").boxes(2, 3)
-    assert box[0] == pytest.approx(5 * 6)
+    assert box[0] == pytest.approx(8 * 6)
 
 
 def test_cjk_breaks_between_characters_but_not_before_closing_punctuation():
@@ -107,3 +110,66 @@ def test_cjk_breaks_between_characters_but_not_before_closing_punctuation():
     assert line_texts(Typesetter(config).typeset("中文中文中。文")) == ["中文中文", "中。文"]
     assert line_texts(Typesetter(config).typeset("中文中文「文」")) == ["中文中文", "「文」"]
     assert line_texts(Typesetter(config).typeset("中文abc文")) == ["中文abc", "文"]
+
+
+# Tab stops and soft hyphens
+
+
+def left_edges(text: str, wanted: str, config: RenderConfig = GRID) -> list[float]:
+    document = Typesetter(config).typeset(text)
+    return [document.boxes(at, at + 1)[0][1][0] for at, one in enumerate(text) if one == wanted]
+
+
+def test_tabs_go_to_the_next_of_stops_that_are_eight_blanks_apart() -> None:
+    assert len(set(left_edges("a\tb\nlonger\tb\n\tb", "b"))) == 1
+    (first, second) = left_edges("a\tb\t\tb", "b")
+    assert second - first == pytest.approx(2 * (first - left_edges("a", "a")[0]))
+    assert left_edges("12345678\tb", "b") == left_edges("                b", "b")
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(st.text("aiW.", max_size=9), min_size=1, max_size=4), min_size=1, max_size=4))
+def test_tabs_end_at_a_stop_and_are_at_least_a_blank_wide(rows: list[list[str]]) -> None:
+    config = RenderConfig(page_width=4000, font_path=BUNDLED_SANS)
+    text = "\n".join("\t".join(row) for row in rows) + "."
+    typesetter = Typesetter(config)
+    document = typesetter.typeset(text)
+    blank = typesetter.fonts.space_advance / typesetter.fonts.units * config.font_size
+    for at, one in enumerate(text):
+        if one == "\t" and text[at + 1] not in "\t\n":
+            (_, before), (_, after) = document.boxes(at, at + 1)[0], document.boxes(at + 1, at + 2)[0]
+            assert before[2] - before[0] >= blank - 1e-6
+            stops = (after[0] - config.margin_x) / (8 * blank)
+            assert stops == pytest.approx(round(stops), abs=1e-6)
+
+
+def test_a_line_that_ends_at_a_soft_hyphen_shows_a_hyphen() -> None:
+    text = "\u00ad".join(["sylla", "bles"] * 8)
+    config = RenderConfig(page_width=120, font_path=BUNDLED_SANS)
+    renderer = PageRenderer(config)
+    document = renderer.typeset(text)
+    ends = [line.end for line in document.lines]
+    assert len(ends) > 2
+    assert all(text[end - 1] == "\u00ad" for end in ends[:-1])
+    shown = [at for at in range(len(text)) if text[at] == "\u00ad" and document.boxes(at, at + 1)]
+    assert shown == [end - 1 for end in ends[:-1]]
+    assert max(line.box[2] for line in document.lines) <= 120 - config.margin_x + 1e-6
+    plain = "\n".join(text[line.start : line.end].replace("\u00ad", "") + "-" for line in document.lines)[:-1]
+    assert np.array_equal(renderer.draw_page(document, 0), renderer.draw_page(renderer.typeset(plain), 0))
+
+
+def test_soft_hyphens_inside_of_lines_are_not_seen() -> None:
+    renderer = PageRenderer(RenderConfig())
+    soft = renderer.draw_page(renderer.typeset("re\u00adfrige\u00adrator a\u00ad b"), 0)
+    assert np.array_equal(soft, renderer.draw_page(renderer.typeset("refrigerator a b"), 0))
+
+
+@settings(max_examples=80)
+@given(st.text("aiW \u00ad", min_size=1, max_size=60).filter(lambda text: text.strip(" \u00ad")))
+def test_hyphens_of_divided_words_stay_within_their_lines(text: str) -> None:
+    config = RenderConfig(page_width=60, font_path=BUNDLED_SANS)
+    document = Typesetter(config).typeset(text)
+    inside = config.page_width - config.margin_x + 1e-6
+    assert all(line.box[2] <= inside for line in document.lines)
+    covered = "".join(text[line.start : line.end] for line in document.lines)
+    assert covered.replace(" ", "") == text.replace(" ", "")

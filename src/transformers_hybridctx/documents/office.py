@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import subprocess
 from email import message_from_bytes, policy
-from email.message import MIMEPart
+from email.message import EmailMessage, MIMEPart
 
 from .encodings import decode
 from .html import html_text
+from .office_parts import left_out
 
 PANDOC_FORMATS = {
     **dict.fromkeys((".docx", ".docm"), "docx"),
@@ -56,27 +57,45 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
         else:
             reason = "it is damaged, or of another kind; save it again, or as PDF"
         raise ValueError(f"{name} cannot be read as {suffix}: {reason}") from RuntimeError(said)
-    return html_text(done.stdout.decode("utf-8", "replace"))
+    body = html_text(done.stdout.decode("utf-8", "replace"))
+    return "\n".join(filter(None, [body, *left_out(data, suffix, body, name)]))
 
 
 def email_text(data: bytes, name: str) -> str:
-    """A message: its sender, receivers, date and subject, its text, and the names of what is attached, which is not read.
+    """A message: its sender, receivers, date and subject, its text, messages that are forwarded with it, and the names
+    of what else is attached, which is not read.
 
     Raises:
-        ValueError: it is no message.
+        ValueError: it is no message, or one of more parts within parts than mail has.
     """
-    message = message_from_bytes(data, policy=policy.default)
+    try:
+        message = message_from_bytes(data, policy=policy.default)
+        if not any(message[header] for header in _HEADERS):
+            raise ValueError(f"{name} is no e-mail: it has none of the headers {', '.join(_HEADERS)}")
+        return _message_text(message, name)
+    except RecursionError as error:
+        raise ValueError(f"{name} cannot be read as an e-mail: its parts stand too deep within each other") from error
+
+
+def _message_text(message: EmailMessage, name: str) -> str:
     lines = [f"{header}: {message[header]}" for header in _HEADERS if message[header]]
-    if not lines:
-        raise ValueError(f"{name} is no e-mail: it has none of the headers {', '.join(_HEADERS)}")
-    body = message.get_body(("plain", "html"))
-    if body is not None:
+    for kind in ("plain", "html"):  # a plain one may be there and say nothing
+        body = message.get_body((kind,))
+        if body is None:
+            continue
         content = body.get_payload(decode=True)
         text = decode(content if isinstance(content, bytes) else b"", f"the text of {name}", _charset_of(body))
-        is_html = body.get_content_subtype() == "html"
-        lines += ["", html_text(text) if is_html else text.replace("\r\n", "\n").rstrip("\n")]
-    attached = [part.get_filename() or part.get_content_type() for part in message.iter_attachments()]
-    lines += [f"[attached: {one}]" for one in attached]
+        text = html_text(text) if kind == "html" else text.replace("\r\n", "\n").rstrip("\n")
+        if text.strip():
+            lines += ["", text]
+            break
+    for part in message.iter_attachments():
+        lines.append(f"[attached: {part.get_filename() or part.get_content_type()}]")
+        if part.get_content_type() == "message/rfc822":
+            lines += [
+                "",
+                *(_message_text(inner, name) for inner in part.iter_parts() if isinstance(inner, EmailMessage)),
+            ]
     return "\n".join(lines)
 
 

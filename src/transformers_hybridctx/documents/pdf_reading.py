@@ -20,7 +20,8 @@ def read_pdf(
     file: PdfFile, pages: str | None = None, layout: Layout = "typeset", ocr: Recognizer | None = None
 ) -> str | ScannedPages | DocumentParts:
     """
-    A PDF's text, where all of it is to be typeset; its pages, where no text of them is known; else parts of both kinds.
+    A PDF's text, where all of it is to be typeset; its pages, where no text of them is known; else parts of both kinds,
+    such as slides and certificates, whose text stands on pictures of their own.
 
     One page is looked at at a time, and none is drawn unless there is doubt about it, or it is recognised.
 
@@ -43,7 +44,7 @@ def read_pdf(
         read.add(index)
     if len(read.blank) == len(indices):
         raise ValueError(f"empty document: the {len(indices)} pages of {file.name} are blank")
-    if not read.texts and not read.recognized:
+    if not read.texts and not read.recognized and not read.with_words:
         read.warn_of_garbled()
         return ScannedPages([file.page_source(index) for index in indices])
     read.warn()
@@ -59,7 +60,8 @@ class _PagesRead:
     Attributes:
         parts: of each page, its text, or the page as it is.
         shown: pages that are shown as they are, and why.
-        texts, unread, garbled, recognized, blank: pages by what was found on them.
+        texts, unread, garbled, recognized, blank: pages by what was found on them; with_words: those of the unread ones
+            that hold fields or notes, or several lines of text, which is more than a stamp.
         hidden: what pages never show.
     """
 
@@ -69,6 +71,7 @@ class _PagesRead:
         self.shown: dict[int, list[str]] = {}
         self.texts: list[int] = []
         self.unread: list[int] = []
+        self.with_words: list[int] = []
         self.garbled: list[int] = []
         self.recognized: list[int] = []
         self.blank: list[int] = []
@@ -116,6 +119,8 @@ class _PagesRead:
             self.parts.append(ShownPage.without_text(self._file.page_source(index), number))
         else:  # a stamp or a page number may be on it
             self.parts.append(self._shown(index, content))
+            if content.has_entries or "\n" in content.text.text.strip():
+                self.with_words.append(index + 1)
 
     def _shown(self, index: int, content: PageContent) -> ShownPage:
         if content.text.boxes is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from ctypes import c_float, c_uint
+from ctypes import c_float, c_int, c_uint
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -93,22 +93,27 @@ def survey(page: Any) -> PageSurvey:
     covered = np.zeros((_GRID, _GRID), dtype=bool)
     found = PageSurvey(box, covered, True, False)
     is_plain, is_drawn = page.get_rotation() == 0, False
-    texts: list[tuple[float, float]] = []
+    texts: list[Box] = []
     covers = paths = 0
     for item, outer in _objects(page, None, _IDENTITY, 0):
         kind = pdfium.FPDFPageObj_GetType(item)
         if kind == pdfium.FPDF_PAGEOBJ_TEXT:
             matrix = _matrix_of(item).then(outer)
-            texts.append((matrix.e, matrix.f))
+            texts.append(outer.bounds(*_bounds_of(item)))
             is_plain = is_plain and found.holds(matrix.e, matrix.f) and _is_plain_text(item, matrix)
             continue
         is_drawn = is_drawn or kind != pdfium.FPDF_PAGEOBJ_FORM
         paths += kind == pdfium.FPDF_PAGEOBJ_PATH
         if kind == pdfium.FPDF_PAGEOBJ_IMAGE:
-            _cover(covered, box, _matrix_of(item).then(outer).bounds(0, 0, 1, 1))
-        elif kind == pdfium.FPDF_PAGEOBJ_PATH and is_plain and texts and covers < _MOST_COVERS:
+            shown = _matrix_of(item).then(outer).bounds(0, 0, 1, 1)
+            _cover(covered, box, shown)
+        elif kind == pdfium.FPDF_PAGEOBJ_PATH and _is_filled(item):
+            shown = outer.bounds(*_bounds_of(item))
+        else:
+            continue
+        if is_plain and texts and covers < _MOST_COVERS:
             covers += 1
-            is_plain = not _hides(outer.bounds(*_bounds_of(item)), texts)
+            is_plain = not _hides(shown, texts)
     return PageSurvey(box, covered, is_plain, is_drawn, paths)
 
 
@@ -169,9 +174,14 @@ def _cover(covered: np.ndarray, page: Box, picture: Box) -> None:
     covered[rows, columns] = True
 
 
-def _hides(path: Box, texts: list[tuple[float, float]]) -> bool:
-    """Whether a shape that is drawn later may lie on text."""
-    left, bottom, right, top = path
+def _hides(shape: Box, texts: list[Box]) -> bool:
+    """Whether a shape or picture that is drawn later may lie on text."""
+    left, bottom, right, top = shape
     if right - left < _SMALLEST_COVER or top - bottom < _SMALLEST_COVER:
         return False
-    return any(left <= x <= right and bottom - 2 <= y <= top for x, y in texts)
+    return any(left < other[2] and right > other[0] and bottom < other[3] and top > other[1] for other in texts)
+
+
+def _is_filled(path: Any) -> bool:
+    fill, stroke = c_int(), c_int()
+    return bool(pdfium.FPDFPath_GetDrawMode(path, fill, stroke)) and fill.value != pdfium.FPDF_FILLMODE_NONE

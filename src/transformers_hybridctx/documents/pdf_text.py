@@ -222,7 +222,18 @@ def _by_sight(
         else:
             if picture is None:
                 picture = _drawn(seen.box, rotation, proof)
-            is_seen = _has_contrast(picture, [one.box for one in inked if one.box], seen.box, rotation)
+            if not _has_contrast(picture, inked, seen.box, rotation):
+                is_seen = False
+            else:  # a part of it may be covered, as where words were blacked out
+                for is_blank, word in groupby(run, lambda one: one.text.isspace()):
+                    letters = list(word)
+                    if is_blank or _has_contrast(picture, letters, seen.box, rotation):
+                        read += letters
+                        continue
+                    hidden.append("".join(one.text for one in letters))
+                    while read and read[-1].text == " ":
+                        read.pop()
+                continue
         if is_seen:
             read += run
         else:
@@ -252,8 +263,11 @@ def _drawn(box: Box, rotation: int, proof: Proof) -> np.ndarray:
     return proof(max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-def _has_contrast(picture: np.ndarray, boxes: Sequence[Box], page: Box, rotation: int) -> bool:
-    """Whether anything is seen where the characters stand."""
+def _has_contrast(picture: np.ndarray, characters: Sequence[Character], page: Box, rotation: int) -> bool:
+    """Whether anything is seen where the characters stand; of those without a place, nothing is known."""
+    boxes = [one.box for one in characters if one.box is not None]
+    if not boxes:
+        return True
     left, bottom = min(box[0] for box in boxes), min(box[1] for box in boxes)
     right, top = max(box[2] for box in boxes), max(box[3] for box in boxes)
     corners = [_displayed(x, y, page, rotation) for x, y in ((left, bottom), (right, top))]

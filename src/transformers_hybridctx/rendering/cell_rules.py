@@ -10,6 +10,7 @@ import numpy as np
 from .characters import DIGIT, HYPHEN, SPACE, doubled_spaces
 from .layout_rules import filled_columns
 from .line_breaking import LineBreaker, PlainLineBreaker
+from .line_table import NO_POSITIONS
 from .manuscript import BrokenLines, Manuscript
 from .plain_rules import PlainRules
 from .settings import RenderConfig
@@ -129,6 +130,13 @@ class CellRules(PlainRules):
 
     def merged_spaces(self, manuscript: Manuscript) -> np.ndarray:
         return np.flatnonzero(doubled_spaces((manuscript.flags & SPACE) != 0))
+
+    def set_tabs(self, manuscript: Manuscript, space: int) -> None:
+        """A tab is a space like any other."""
+
+    def shown_hyphens(self, manuscript: Manuscript, broken: BrokenLines) -> np.ndarray:
+        """Words are not divided at soft hyphens."""
+        return NO_POSITIONS
 
     def line_breaker(self, config: RenderConfig, units: int, manuscript: Manuscript) -> LineBreaker:
         return _CellBreaker(config, units, manuscript)

@@ -68,6 +68,10 @@ class LayoutRules(ABC):
         """Change the widths of tabs, when all other widths are known. space: the width of U+0020."""
         return None
 
+    def shown_hyphens(self, manuscript: Manuscript, broken: BrokenLines) -> np.ndarray:
+        """Positions of soft hyphens that are drawn, each at the end of a line: int64."""
+        return NO_POSITIONS
+
     def breaking_spaces(self, codes: np.ndarray, flags: np.ndarray) -> np.ndarray:
         """Which characters of a stretch of text are spaces that lines may break at: bool."""
         return np.asarray((flags & SPACE) != 0)

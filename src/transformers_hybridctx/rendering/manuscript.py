@@ -17,7 +17,8 @@ class Manuscript:
 
     codes, flags: code points and what these are to the typesetter; pen: int64 [characters + 1], advances at [1:] until
     they are added up to the pen's places; attached: bool [characters + 1], true where no line may begin because the
-    character belongs to the one before; merged: positions of spaces that are one with the space before them.
+    character belongs to the one before; merged: positions of spaces that are one with the space before them; hyphen:
+    the advance of the hyphen that stands for a soft one at a line's end.
     """
 
     text: str
@@ -28,6 +29,7 @@ class Manuscript:
     pen: np.ndarray
     attached: np.ndarray
     merged: np.ndarray = field(default_factory=lambda: NO_POSITIONS)
+    hyphen: int = 0
 
     @property
     def widths(self) -> np.ndarray:

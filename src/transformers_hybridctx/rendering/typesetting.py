@@ -7,9 +7,9 @@ tables and are added up in integers, so line breaks are the same at every scale 
 What becomes of characters that are not letters:
 - A newline (LF, CR, CRLF, VT, NEL, U+2028, U+2029) ends a line, or is drawn as `newline_markup`, one mark for a CRLF.
 - A form feed ends the page as well (with `newline_markup` it is a newline like the others).
-- White space at a line break is dropped; elsewhere it keeps its width. A tab is four spaces wide.
+- White space at a line break is dropped; elsewhere it keeps its width. A tab goes to the next stop (rule sets differ).
 - Invisible format characters (zero-width space and joiners, soft hyphen, byte-order mark, bidirectional controls)
-  take no room and draw nothing.
+  take no room and draw nothing; a soft hyphen at which a line ends is drawn as a hyphen, by the plain rules.
 - Other control characters, lone surrogates and characters that no font has are listed in `undrawable` and drawn as a
   hollow box.
 """
@@ -22,6 +22,7 @@ from .character_map import OwnWidths, Shaped
 from .characters import (
     COMPLEX,
     EXTENDER,
+    HYPHEN,
     LTR,
     MARK,
     NEWLINE,
@@ -74,6 +75,8 @@ class Typesetter:
         starts, ends, new_page = self._paragraphs(manuscript)
         breaker = self.rules.line_breaker(self.config, self.fonts.units, manuscript)
         broken = breaker.break_paragraphs(starts, ends)
+        if len(shown := self.rules.shown_hyphens(manuscript, broken)):
+            shaped, own_widths = self._with_hyphens(manuscript, shown, shaped, own_widths)
         lines = self._place(manuscript, broken, new_page)
         undrawable = np.flatnonzero((manuscript.flags & UNDRAWABLE) != 0)
         layout = Layout(
@@ -100,7 +103,8 @@ class Typesetter:
         pen = np.zeros(len(codes) + 1, dtype=np.int64)
         fonts.advances.take(codes, out=pen[1:], mode="clip")
         attached = np.zeros(len(codes) + 1, dtype=bool)
-        return Manuscript(text, display, newlines, codes, fonts.flags.take(codes), pen, attached)
+        hyphen = fonts.nominal(HYPHEN)[1]
+        return Manuscript(text, display, newlines, codes, fonts.flags.take(codes), pen, attached, hyphen=hyphen)
 
     def _check_visible(self, text: str, codes: np.ndarray) -> None:
         fonts = self.fonts
@@ -170,6 +174,25 @@ class Typesetter:
         own[shaped_at] = True
         at = np.flatnonzero(own)
         return OwnWidths(at, widths[at])
+
+    def _with_hyphens(
+        self, manuscript: Manuscript, shown: np.ndarray, shaped: Shaped, own: OwnWidths
+    ) -> tuple[Shaped, OwnWidths]:
+        """Draw hyphens for soft ones at the ends of lines, and let them take their room."""
+        key, advance = self.fonts.nominal(HYPHEN)
+        steps = np.zeros_like(manuscript.pen)
+        steps[shown + 1] = advance
+        manuscript.pen += np.cumsum(steps)
+        at = np.searchsorted(shaped.glyph_at, shown)
+        keys = np.insert(shaped.keys, at, key)
+        offsets = (np.insert(values, at, 0) for values in (shaped.right, shaped.up))
+        kept = ~np.isin(own.at, shown)
+        before, advances = own.at[kept], own.advances[kept]
+        place = np.searchsorted(before, shown)
+        return (
+            Shaped(np.insert(shaped.glyph_at, at, shown), keys, *offsets),
+            OwnWidths(np.insert(before, place, shown), np.insert(advances, place, advance)),
+        )
 
     def _paragraphs(self, manuscript: Manuscript) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Stretches between newlines that end lines: (starts, ends, whether each begins a page)."""
