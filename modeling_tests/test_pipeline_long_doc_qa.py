@@ -428,7 +428,7 @@ pipe(question="What?", document="A short document.", budget={{"visual_share": 0}
             ValueError,
             "fusion_order='shuffled' is not one of 'pages_first', 'tok",
         ),
-        ({"budget": {"max_tokens": 7}}, ValueError, "unknown ContextBudget field 'max_tokens'; known fields: max_con"),
+        ({"budget": {"max_tokens": 7}}, ValueError, "unknown ContextBudget field 'max_tokens'; known fields: latent"),
         ({"budget": 7}, TypeError, "budget must be a ContextBudget, a dict of its fields, or None, not 7"),
         ({"budget": {"visual_share": 2}}, ValueError, "visual_share=2 must be between 0 and 1"),
         ({"max_new_tokens": 0}, ValueError, "max_new_tokens=0 must be a whole number of tokens .*: 1 or more"),

@@ -208,7 +208,8 @@ def reference_tokenizer(runs: Path, prose: dict[str, str], start: Path | None = 
 
 def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
     """Write the shipped checkpoint: the model of a stage's folder without its reading heads, and its processor."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(runs / "tokenizer")
+    has_own = (weights / "tokenizer.json").is_file()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(weights if has_own else runs / "tokenizer")
     model = HybridCtxForCausalLM(HybridCtxConfig(**config_fields(tokenizer)))
     _take_over(model, weights, "model.")
     model.tie_weights()
