@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tiny_models import latent_inputs, latent_options, make_model
 from transformers import AutoProcessor, PreTrainedTokenizerFast, pipeline
 
 from transformers_hybridctx import (
+    ContextBudget,
     ContextBudgetError,
     DocumentCache,
     HybridCtxConfig,
@@ -28,7 +30,11 @@ from transformers_hybridctx import (
 from transformers_hybridctx.conversion.convert import convert_checkpoint
 from transformers_hybridctx.conversion.export import export_checkpoint
 from transformers_hybridctx.conversion.tensor_files import CheckpointError
+from transformers_hybridctx.planning.policies.registry import resolve_text_policy
 from transformers_hybridctx.planning.sentences import sentence_starts
+from transformers_hybridctx.serving.engine_prompts import EnginePrompt
+from transformers_hybridctx.training.objectives import ExampleMaker
+from transformers_hybridctx.training.records import TrainingRecord, TrainingTurn
 
 TOKEN = "<|latent|>"
 LATENTS = {"num_latent_tokens": 4, "chunk_tokens": 90, "overlap_tokens": 20}
@@ -216,6 +222,16 @@ def test_only_the_decoder_takes_four_bits(tmp_path: Path) -> None:
     assert torch.uint8 in {parameter.dtype for parameter in loaded.model.language_model.parameters()}
     with torch.no_grad():
         assert loaded(**latent_inputs([["c9", 2, "c5", 4]])).logits.isfinite().all()
+
+
+def test_engines_and_training_refuse_what_they_would_lose(processor: HybridCtxProcessor) -> None:
+    for budget in (TIGHT, {"visual_share": 0, "latent_share": 1}):
+        with pytest.raises(ValueError, match="which an engine has no input for: leave latent_share out"):
+            EnginePrompt.of(processor, TEXT, QUESTIONS[0], budget=budget, text_policy="none")
+    maker = ExampleMaker(processor, ContextBudget.of(TIGHT), resolve_text_policy("none"), 600, 0, (6, 8))
+    record = TrainingRecord(context=TEXT, turns=(TrainingTurn(QUESTIONS[0], "4821930"),))
+    with pytest.raises(ValueError, match="with which no examples are made yet: leave latent_share out"):
+        maker.answer(record, Random(0), None, "both")
 
 
 # answers

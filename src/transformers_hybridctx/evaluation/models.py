@@ -142,6 +142,7 @@ class HybridModel:
             plan.scale,
             plan.page_tokens,
             [(span.start, span.end) for span in plan.spans],
+            *([plan.latent_ids] if plan.latents else []),
         )
         return Reply(
             answer=result["answer"],

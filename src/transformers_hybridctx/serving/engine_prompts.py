@@ -45,7 +45,17 @@ class EnginePrompt:
 
     @classmethod
     def planned(cls, processor: HybridCtxProcessor, input_ids: list[int], plan: ContextPlan) -> EnginePrompt:
-        """The same of a prompt that is written already: all its tokens, and its plan."""
+        """
+        The same of a prompt that is written already: all its tokens, and its plan.
+
+        Raises:
+            ValueError: a plan with latents, which engines have no input for.
+        """
+        if plan.latents:
+            raise ValueError(
+                f"the plan gives {len(plan.latents)} chunks of the document to latents, which an engine has no input "
+                "for: leave latent_share out"
+            )
         pages = drawn_pages(plan.document, plan.scale) if plan.num_pages else ()
         token_ids = _one_a_page(input_ids, processor.image_token_id)
         found = cls(token_ids, [_picture(page) for page in pages], plan)

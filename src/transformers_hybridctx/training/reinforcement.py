@@ -39,6 +39,10 @@ class HybridCtxGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         features, plans = self.processing_class.apply_chat_template(
             prompts, add_generation_prompt=True, tokenize=True, return_dict=True, return_plan=True
         )
+        if any(plan.latents for few in plans for plan in few):
+            raise ValueError(
+                "a prompt's budget gives text to latents, which is not trained so yet: leave latent_share out"
+            )
         kept = [np.flatnonzero(mask) for mask in features["attention_mask"]]
 
         def without_padding(name: str) -> list[list[int]]:
