@@ -39,7 +39,7 @@ class Questions(Suite):
 class Parrot:
     """A model without a model: says which question it was asked, and stops the run when told to."""
 
-    name, tokenizer, device = "parrot", None, torch.device("cpu")
+    name, weights, tokenizer, device = "parrot", "0", None, torch.device("cpu")
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.asked: list[str] = []
@@ -101,6 +101,10 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         evaluation.run(Questions(), Parrot(), make_contexts(["tokens"]), out=tmp_path)
     with pytest.raises(ValueError, match="holds another run: seed is 42 there and 7 here"):
         evaluation.run(Questions(seed=7), Parrot(), CONTEXTS, out=tmp_path)
+    trained = Parrot()
+    trained.weights = "1"  # under the same name
+    with pytest.raises(ValueError, match="holds another run: weights is '0' there and '1' here"):
+        evaluation.run(Questions(), trained, CONTEXTS, out=tmp_path)
     other = tmp_path / "other"
     other.mkdir()
     (other / RECORDS).write_text("")

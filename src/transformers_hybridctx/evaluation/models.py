@@ -16,6 +16,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeline
 from transformers.generation.streamers import BaseStreamer
 
+from ..caching.checkpoint_checksum import checkpoint_checksum
 from ..configuration_hybridctx import HybridCtxConfig
 from ..documents.files import read_document_file
 from ..grounding.evidence import split_reasoning
@@ -46,9 +47,14 @@ class Reply:
 
 
 class Model(Protocol):
-    """What a run asks."""
+    """
+    What a run asks.
+
+    `weights`: a checksum of all that it computes with: a run goes on with the same weights only, whatever their name.
+    """
 
     name: str
+    weights: str
     tokenizer: Any
     device: Any
 
@@ -71,6 +77,7 @@ class HybridModel:
         self._pipe = pipe
         self._blind = with_blank_pages(pipe)
         self.name = str(pipe.model.config._name_or_path)
+        self.weights = checkpoint_checksum(pipe.model)
         self.tokenizer = pipe.processor.tokenizer
         self.device = pipe.device
         self._laid_out: tuple[str, Any] = ("", None)
@@ -188,6 +195,7 @@ class TextModel:
         self.device = self._model.device
         if self.device.type == "cpu" and not computes_natively(self._model.dtype):
             self._model.float()
+        self.weights = checkpoint_checksum(self._model)
 
     def answers(
         self, samples: Sequence[Sample], context: Context, prefix: str | None, **generation: Any

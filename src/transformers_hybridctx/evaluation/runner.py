@@ -72,6 +72,7 @@ def run(
     settings = {
         **suite.settings(),
         "model": asked.name,
+        "weights": asked.weights,
         "contexts": {context.label: asdict(context) for context in contexts},
         "answer_prefix": answer_prefix,
         "generation": {name: repr(value) for name, value in sorted(generation.items())},
