@@ -17,11 +17,23 @@ def train(
     config: Annotated[
         Path, typer.Argument(help="A YAML file; docs/training.md says what stands in it.", exists=True, dir_okay=False)
     ],
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Say what it takes in memory, by arithmetic: no weights, no data are read."),
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, help="With --memory: how many processes torchrun will start.")] = 1,
 ) -> None:
     """Train a checkpoint on long documents; the same command goes on with a training that stopped."""
     stages = Stages()
     with clear_errors():
         from ..training.config import TrainingConfig
+
+        if memory:
+            from ..training.memory import memory_of_training
+
+            found = memory_of_training(TrainingConfig.read(config, with_devices=False), processes)
+            print_rows(answers_console(), found.rows())
+            return
         from ..training.curves import save_curves
         from ..training.run import run_training
 

@@ -138,8 +138,11 @@ class TrainingConfig:
             raise ValueError(f"trainer.max_steps={steps!r} says how long the training is: give 1 or more")
 
     @classmethod
-    def read(cls, path: Path) -> TrainingConfig:
+    def read(cls, path: Path, with_devices: bool = True) -> TrainingConfig:
         """
+        Args:
+            with_devices: whether what `trainer` asks of devices, such as bfloat16, has to be there.
+
         Raises:
             FileNotFoundError, ValueError: no such file, or one that is no config; the message names the field.
         """
@@ -151,7 +154,9 @@ class TrainingConfig:
             check_fields("data", source, DataSource, ("reader", "path"))
         sources = tuple(DataSource(**source) for source in given["data"])
         config = cls(**{**given, "data": sources, "freeze": tuple(given.get("freeze", ()))})
-        config.arguments()
+        config._check_trainer()
+        if with_devices:
+            config.arguments()
         return config
 
     def arguments(self) -> TrainingArguments:
@@ -159,6 +164,11 @@ class TrainingConfig:
         Raises:
             ValueError: a field that `TrainingArguments` does not know, or that the kit decides.
         """
+        form = self._check_trainer()
+        return form(**{**_DECIDED, "bf16": False, "output_dir": self.output_dir, "seed": self.seed, **self.trainer})
+
+    def _check_trainer(self) -> type[TrainingArguments]:
+        """The class of the arguments, whose fields `trainer` has."""
         form: type[TrainingArguments] = TrainingArguments
         if self.rewards is not None:
             from trl import GRPOConfig
@@ -182,7 +192,7 @@ class TrainingConfig:
             )
         if decided := sorted(self.trainer.keys() & {*_DECIDED, "output_dir", "seed"}):
             raise ValueError(f"trainer: {', '.join(decided)} is decided elsewhere; leave it out")
-        return form(**{**_DECIDED, "bf16": False, "output_dir": self.output_dir, "seed": self.seed, **self.trainer})
+        return form
 
 
 __all__ = ["TrainingConfig"]
