@@ -48,6 +48,24 @@ def test_latents_are_the_encoder_s_hidden_states_at_the_queries_mapped(encoder: 
     assert (found[0] - found[1]).abs().max() > 1e-2
 
 
+def test_latents_are_those_of_c3_s_layout() -> None:
+    """
+    Context Cascade Compression's own: text, a begin token, a pad for each latent, an end token, in one Qwen2; its queries
+    in place of the pads' embeddings, its last hidden states there through its projector. A chunk ends with the begin token.
+    """
+    model = make_model(**latent_options())
+    latent, begin, pad, end = model.model.latent, 90, 91, 92
+    encoder, queries, projector = latent.encoder, latent.queries.weight, latent.projection
+    text = latent_inputs([["c9"]])["latent_input_ids"][0].tolist()
+    ids = torch.tensor([[*text, begin, *[pad] * len(queries), end]])
+    with torch.no_grad():
+        embeds = encoder.get_input_embeddings()(ids)
+        embeds[ids == pad] = queries
+        expected = projector(encoder(inputs_embeds=embeds).last_hidden_state[ids == pad])
+        (found,) = model.get_latent_features(torch.tensor([[*text, begin]])).pooler_output
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_latents_stand_in_the_prompt_as_embeddings_would(model: HybridCtxForCausalLM) -> None:
     inputs = latent_inputs([["c9", 2, "c5", 4]])
     chunks = {name: inputs.pop(name) for name in ("latent_input_ids", "latent_attention_mask")}
