@@ -161,7 +161,7 @@ class ContextPlan:
     @property
     def characters_per_token(self) -> float | None:
         """The same in characters, which no tokenizer flatters; None without text."""
-        spent = self.visual_tokens + self.text_tokens
+        spent = self.document_share
         return self.document_characters / spent if self.document_characters and spent else None
 
     @property

@@ -10,8 +10,9 @@ export async function call(path, options = {}) {
   }
   if (!response.ok) {
     if (response.status === 413) throw new Error("This is larger than what this page takes at a time.");
-    const told = await response.json().catch(() => ({}));
-    throw new Error(told.error ?? `The program answered with status ${response.status}.`);
+    if (response.status >= 500 && response.status !== 507)
+      throw new Error("Something went wrong in the program; its terminal says what.");
+    throw new Error((await response.json()).error);
   }
   return response;
 }
@@ -24,7 +25,10 @@ export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error) => {
+      if (error.name === "AbortError") throw error;
+      return { done: true };
+    });
     if (done) return;
     const parts = (held + value).split("\n\n");
     held = parts.pop();
