@@ -183,7 +183,7 @@ def create_desk(
         if not given.shown["has_pages"]:
             raise ValueError("the model was given no pages with this question: there is nothing that it looked at")
         if given.answer["plan"].latents:
-            raise ValueError("latents stand for a part of this document, so that its pages show a part of where it looked")
+            raise ValueError("latents stand for a part of this document: where the model looked is not on pages alone")
         reading = None if given.reading is None else given.reading()
         if reading is None:
             raise ValueError("what the model read is not kept in memory: ask again to see where it looks")
