@@ -11,6 +11,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
 
+import numpy as np
 import pytest
 from command_line import TALE
 from live_server import running
@@ -18,9 +19,11 @@ from PIL import Image
 from sample_answers import answer_that_says
 
 from transformers_hybridctx import HybridCtxProcessor, LongDocQAPipeline
+from transformers_hybridctx.rendering.rasterizing import unroll_strip
 from transformers_hybridctx.serving.settings import ServerSettings
 from transformers_hybridctx.web.app import create_desk
 from transformers_hybridctx.web.asking import Desk, Question
+from transformers_hybridctx.web.pages import as_shown, place_on_picture
 from transformers_hybridctx.web.sessions import OpenDocument
 from transformers_hybridctx.web.views import answer_view, in_words
 
@@ -231,3 +234,28 @@ def test_a_file_that_is_read_by_a_guess_says_so_to_its_session(address: str) -> 
 def test_errors_of_the_library_are_told_without_its_parameters() -> None:
     told = in_words("max_context_tokens=3 is too small: the question alone takes 20; give max_context_tokens=20")
     assert told == "The budget (3) is too small: the question alone takes 20; give the budget (20)."
+
+
+def test_a_strip_of_cells_is_shown_as_columns_with_its_boxes_and_its_heat_on_the_right_cells() -> None:
+    height, width = 40 * 24, 24  # 40 cells under one another
+    rows, columns, gap = 8, 5, 6
+    page = np.full((height, width), 255, np.uint8)
+    page[24 * 19 + 4 : 24 * 19 + 12, 6:18] = 0  # in the twentieth cell, the fourth of the third column
+    picture = np.asarray(unroll_strip(Image.fromarray(page)).convert("L"))
+    box = place_on_picture((6, 24 * 19 + 4, 18, 24 * 19 + 12), height, width)
+    high, wide = picture.shape
+    assert (high, wide) == (2 * rows * width, 2 * (columns * (width + gap) - gap))
+    dark = np.argwhere(picture < 100)
+    found = [
+        dark[:, 1].min() / wide,
+        dark[:, 0].min() / high,
+        (dark[:, 1].max() + 1) / wide,
+        (dark[:, 0].max() + 1) / high,
+    ]
+    assert found == pytest.approx(box, abs=0.005)
+    table = np.zeros((40, 1), int)
+    table[19] = 255
+    heat = as_shown(table, height, width)
+    at_row, at_column = np.argwhere(heat == 255).mean(axis=0) + 0.5
+    assert at_row / heat.shape[0] == pytest.approx((box[1] + box[3]) / 2, abs=0.05)
+    assert at_column / heat.shape[1] == pytest.approx((box[0] + box[2]) / 2, abs=0.02)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from ..answering.confidence import ABSTAIN_BELOW
 from ..answering.json_answers import shared_words
 from ..documents.page_numbers import source_page
 from ..planning.sentences import RUN
@@ -75,7 +76,8 @@ def standing_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
     """
     What the model says, and what is to be known of it before it is believed.
 
-    An answer that nothing in the document supports, or that was cut off before it began, has that as its headline.
+    An answer that nothing in the document supports, that is less likely right than wrong, or that was cut off before it
+    began, has that as its headline.
     """
     support, text = answer["support"], answer["plan"].document.text
     status = None if support is None else support["status"]
@@ -87,10 +89,12 @@ def standing_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
         return [*_headline(_CUT_OFF_BEFORE), *rows]
     if status == "absent":
         rows = [*_headline("nothing in the document supports this"), *rows]
+    elif is_doubtful(answer):
+        rows = [*_headline("doubtful: less likely right than wrong, as its confidence says"), *rows]
     if answer["checked"] is None:
         rows += [("answer", Text("not in the document", style="bold")), ("said", Text(said, style="dim"))]
     else:
-        rows.append(("answer", Text(said, style="red" if status == "absent" else "bold green")))
+        rows.append(("answer", Text(said, style="red" if status == "absent" or is_doubtful(answer) else "bold green")))
     if answer["checked"] not in (None, answer["answer"]):
         rows.append(("repaired", Text(answer["checked"], style="bold green")))
     if support is not None:
@@ -98,6 +102,11 @@ def standing_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
     if answer["finish_reason"] == "length":
         rows += _headline("cut off: the answer goes on; raise --max-new-tokens")
     return rows
+
+
+def is_doubtful(answer: LongDocAnswer) -> bool:
+    """Whether `--abstain` would withhold it: a wrong answer stands in the document word for word, too, somewhere."""
+    return answer["confidence"] is not None and answer["confidence"] < ABSTAIN_BELOW
 
 
 def _support_rows(text: str, support: AnswerStanding) -> list[tuple[str, Any]]:

@@ -301,17 +301,25 @@ def mark_boxes(page_array: np.ndarray, boxes: Iterable[Box]) -> Image.Image:
 _STRIP, _SHEET = 4, 1.4
 
 
+def strip_columns(height: int, width: int) -> tuple[int, int, int] | None:
+    """(cells in a column, columns, pixels between two) as `unroll_strip` lays a page out; None where it leaves it."""
+    if height <= _STRIP * width:
+        return None
+    cells = -(-height // width)
+    rows = -(-cells // max(1, round((cells / _SHEET) ** 0.5)))
+    return rows, -(-cells // rows), width // 4
+
+
 def unroll_strip(picture: Image.Image) -> Image.Image:
     """A page that is one narrow strip as columns side by side, twice as large, for people to look at; others as they are.
 
     Cuts are at multiples of the strip's width, where a page of cells (`cell_aligned_config`) has borders between them.
     """
     width, height = picture.size
-    if height <= _STRIP * width:
+    found = strip_columns(height, width)
+    if found is None:
         return picture
-    cells = -(-height // width)
-    rows = -(-cells // max(1, round((cells / _SHEET) ** 0.5)))
-    gap, columns = width // 4, -(-cells // rows)
+    rows, columns, gap = found
     sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * width), "white")
     for column in range(columns):
         top = column * rows * width

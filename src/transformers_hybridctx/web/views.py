@@ -8,12 +8,13 @@ from typing import Any
 
 from ..answering.json_answers import answer_as_json
 from ..answering.results import LongDocAnswer
-from ..cli.answers import in_context, in_the_file, standing_rows, whole_spans
+from ..cli.answers import in_context, in_the_file, is_doubtful, standing_rows, whole_spans
 from ..cli.console import rows_of
 from ..cli.why import styled_pieces
 from ..planning.budget import ContextBudgetError
 from ..planning.plan import ContextPlan
 from .asking import Question
+from .pages import place_on_picture
 from .sessions import OpenDocument
 
 _IN_WORDS = {
@@ -91,7 +92,7 @@ def answer_view(answer_id: str, question: Question, document: OpenDocument, answ
     for items in whole_spans(answer):
         page, start, end = items[0]["page"], items[0]["start"], items[-1]["end"]
         height, width = plan.document.page_size(page, plan.scale if plan.num_pages else None)
-        boxes = [[side / (height if index % 2 else width) for index, side in enumerate(item["box"])] for item in items]
+        boxes = [place_on_picture(item["box"], height, width) for item in items]
         around = styled_pieces(in_context(plan.document.text, start, end))
         place = f"page {page + 1}{in_the_file(plan.document.text, start)}"
         evidence.append({"page": page + 1, "place": place, "boxes": boxes, "around": around})
@@ -105,6 +106,7 @@ def answer_view(answer_id: str, question: Question, document: OpenDocument, answ
         "said": [row for row in rows if row[0] != "standing"],
         "text": answer["answer"],
         "confidence": answer["confidence"],
+        "is_doubtful": is_doubtful(answer),
         "score": answer["score"],
         "evidence": evidence,
         "passages": plain["passages"],

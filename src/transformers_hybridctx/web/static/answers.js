@@ -60,7 +60,8 @@ export class Turn {
   fill(answer) {
     const card = this.cards.get(answer.context);
     const title = card.querySelector("h3");
-    card.className = `answer ${(answer.status ?? "unknown").replace(" ", "-")}`;
+    const looks = answer.is_doubtful && answer.status !== "absent" ? "doubtful" : (answer.status ?? "unknown");
+    card.className = `answer ${looks.replace(" ", "-")}`;
     card.replaceChildren(...[title, standingOf(answer), ...saidOf(answer), this.#evidence(answer), ...more(answer)].filter(Boolean));
   }
 
