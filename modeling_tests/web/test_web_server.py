@@ -246,13 +246,8 @@ def test_a_strip_of_cells_is_shown_as_columns_with_its_boxes_and_its_heat_on_the
     high, wide = picture.shape
     assert (high, wide) == (2 * rows * width, 2 * (columns * (width + gap) - gap))
     dark = np.argwhere(picture < 100)
-    found = [
-        dark[:, 1].min() / wide,
-        dark[:, 0].min() / high,
-        (dark[:, 1].max() + 1) / wide,
-        (dark[:, 0].max() + 1) / high,
-    ]
-    assert found == pytest.approx(box, abs=0.005)
+    (top, left), (bottom, right) = dark.min(axis=0), dark.max(axis=0) + 1
+    assert [left / wide, top / high, right / wide, bottom / high] == pytest.approx(box, abs=0.005)
     table = np.zeros((40, 1), int)
     table[19] = 255
     heat = as_shown(table, height, width)
