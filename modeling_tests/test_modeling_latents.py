@@ -51,7 +51,7 @@ def test_latents_are_the_encoder_s_hidden_states_at_the_queries_mapped(encoder: 
 def test_latents_are_those_of_c3_s_layout() -> None:
     """
     Context Cascade Compression's own: text, a begin token, a pad for each latent, an end token, in one Qwen2; its queries
-    in place of the pads' embeddings, its last hidden states there through its projector. A chunk ends with the begin token.
+    in place of the pads' embeddings, its last hidden states there through its projector. A chunk ends with its begin.
     """
     model = make_model(**latent_options())
     latent, begin, pad, end = model.model.latent, 90, 91, 92
