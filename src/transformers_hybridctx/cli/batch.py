@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +34,9 @@ from .options import (
     holding,
     limits,
 )
+
+if TYPE_CHECKING:
+    from ..serving.batches import Answers  # which the command imports when it runs
 
 
 def batch(
@@ -61,6 +65,11 @@ def batch(
     system: System = None,
     no_think: NoThink = False,
     font: Font = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Work on Ray Data: the cluster that RAY_ADDRESS names, or this machine.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="With --ray: how many load the model and work at a time.")] = 1,
+    worker_gpus: Annotated[float, typer.Option(min=0, help="With --ray: GPUs of each.")] = 0,
 ) -> None:
     """Answer questions about many documents, each read once; a run that stops goes on where it was.
 
@@ -68,7 +77,6 @@ def batch(
     """
     stages = Stages()
     with clear_errors():
-        from ..answering.json_answers import answer_as_json
         from ..serving.batches import AnswerFile, answer_jobs, read_jobs
 
         options = {
@@ -77,24 +85,27 @@ def batch(
             **conversation(system, no_think),
             **holding(grounding, repair, abstain),
         }
+        ask = _Asker(model, font, batch_size, options)
         total = sum(1 for job in read_jobs(jobs))
         with AnswerFile(out, retry_errors) as answers:
             before = len(answers.done)
-            with stages.stage("load the model"):
-                pipe = load_pipeline(model, font)
+            done = count()
 
-            def ask(document: str | Path, questions: Sequence[str]) -> list[dict[str, Any]]:
-                content = read_files([str(document)]) if isinstance(document, Path) else document
-                laid_out = pipe.processor.read_document(content)
-                found = pipe(question=list(questions), document=laid_out, batch_size=batch_size, **options)
-                return [answer_as_json(*each) for each in zip(questions, found, strict=True)]
-
-            with stages.stage("answer"):
-                done = count()
+            def told() -> None:
                 tell("documents answered", next(done), total)
-                failed = answer_jobs(
-                    read_jobs(jobs), answers, ask, lambda: tell("documents answered", next(done), total)
-                )
+
+            if ray:
+                from ..serving.ray_batches import answer_jobs_on_ray
+
+                with stages.stage("answer"):
+                    told()
+                    failed = answer_jobs_on_ray(read_jobs(jobs), answers, ask.load, workers, told, gpus=worker_gpus)
+            else:
+                with stages.stage("load the model"):
+                    loaded = ask.load()
+                with stages.stage("answer"):
+                    told()
+                    failed = answer_jobs(read_jobs(jobs), answers, loaded, told)
             new = len(answers.done) - before
     rows = [
         ("jobs", f"{total:,}"),
@@ -106,3 +117,26 @@ def batch(
     print_rows(answers_console(), rows)
     if failed:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """What a worker loads to answer: it travels to other processes."""
+
+    model: str | None
+    font: str | None
+    batch_size: int
+    options: dict[str, Any]
+
+    def load(self) -> Answers:
+        from ..answering.json_answers import answer_as_json
+
+        pipe = load_pipeline(self.model, self.font)
+
+        def ask(document: str | Path, questions: Sequence[str]) -> list[dict[str, Any]]:
+            content = read_files([str(document)]) if isinstance(document, Path) else document
+            laid_out = pipe.processor.read_document(content)
+            found = pipe(question=list(questions), document=laid_out, batch_size=self.batch_size, **self.options)
+            return [answer_as_json(*each) for each in zip(questions, found, strict=True)]
+
+        return ask

@@ -19,7 +19,8 @@ from starlette.exceptions import HTTPException
 from transformers import AsyncTextIteratorStreamer
 
 from ..pipeline_long_doc_qa import LongDocQAPipeline
-from .chats import ChatAnswerer
+from .answerers import ChatAnswerer
+from .chats import PipelineAnswerer
 from .file_store import FileStore
 from .limits import BusyError, WorkQueue, error_response
 from .messages import MessageReader
@@ -32,18 +33,22 @@ from .wire import ChatRequest, Completion
 _HANG_UP_SECONDS = 0.2  # between two looks at whether a client is still there
 
 
-def create_app(pipe: LongDocQAPipeline, settings: ServerSettings) -> FastAPI:
+def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSettings) -> FastAPI:
     """
     An OpenAI-compatible server for one checkpoint, as an ASGI application: `uvicorn.run(create_app(pipe, settings))`.
+
+    Args:
+        answering: a pipeline, or what else answers chats, such as [`VllmAnswerer`].
 
     Endpoints: `POST /v1/chat/completions`, `GET /v1/models`, `POST`, `GET` and `DELETE /v1/files`, `GET /health`,
     `GET /metrics`. docs/serving.md says what a message may hold.
     """
     # without pages about itself, which would load scripts from elsewhere
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, max_body_size=settings.max_request_bytes)
-    answerer, files = ChatAnswerer(pipe, settings), FileStore(settings.max_stored_bytes, settings.max_files)
+    answerer = answering if isinstance(answering, ChatAnswerer) else PipelineAnswerer(answering, settings)
+    files = FileStore(settings.max_stored_bytes, settings.max_files)
     metrics, queue = Metrics(), WorkQueue(settings.concurrency, settings.max_waiting)
-    metrics.watch(waiting=lambda: queue.size, reading_bytes=lambda: answerer.readings.memory_bytes)
+    metrics.watch(waiting=lambda: queue.size, reading_bytes=lambda: answerer.kept_bytes)
     reader = MessageReader(files.document, UploadedDocument.of_address, answerer.num_tokens, settings.draw_over)
     app.add_middleware(CountedResponses, metrics=metrics)
     _add_errors(app)
@@ -73,7 +78,7 @@ def create_app(pipe: LongDocQAPipeline, settings: ServerSettings) -> FastAPI:
             answer = await _unless_hung_up(request, cancelled, _in_turn(queue, work))
             return JSONResponse(completion.whole(answer, answer["reasoning"], answer["answer"]))
         events = _events(
-            queue, work, pipe.processor.tokenizer, cancelled, completion, body.stream_options.include_usage
+            queue, work, answerer.processor.tokenizer, cancelled, completion, body.stream_options.include_usage
         )
         # what is wrong with a request shows before anything is sent
         first = await _unless_hung_up(request, cancelled, anext(events))

@@ -35,8 +35,26 @@ class Job:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class DocumentJob:
+    """
+    All that is asked about one document by neighbouring lines.
+
+    Attributes:
+        document: a text, or the path of a file; None for lines that are no jobs.
+        asked: (id of the job, number of its question, question).
+        num_jobs: how many lines that were.
+    """
+
+    document: str | Path | None
+    asked: tuple[tuple[str, int, str], ...]
+    num_jobs: int = 1
+
+
 Answers = Callable[[str | Path, Sequence[str]], Sequence[dict[str, Any]]]
 """(document, questions) -> an answer in plain JSON for each."""
+AnswerLine = tuple[str, int, dict[str, Any]]
+"""Id of the job, number of its question, and the answer or the error."""
 
 
 def read_jobs(path: Path) -> Iterator[Job]:
@@ -110,11 +128,14 @@ class AnswerFile:
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
-    def write(self, job: Job, index: int, answer: dict[str, Any]) -> None:
-        """Add a line, whole or not at all."""
-        self._file.write(json.dumps({"id": job.id, "index": index, **answer}) + "\n")
+    def write(self, job_id: str, index: int, answer: dict[str, Any]) -> bool:
+        """Add a line, whole or not at all; whether it was not there before: then it is left as it is."""
+        if (job_id, index) in self.done:
+            return False
+        self._file.write(json.dumps({"id": job_id, "index": index, **answer}) + "\n")
         self._file.flush()
-        self.done.add((job.id, index))
+        self.done.add((job_id, index))
+        return True
 
     def _done(self, retry_errors: bool) -> set[tuple[str, int]]:
         if not self._path.exists():
@@ -152,35 +173,64 @@ def answer_jobs(
         How many questions failed, or lines were none.
     """
     failed = 0
-    for document, group in groupby(jobs, key=lambda job: job.document):
-        asked: list[tuple[Job, int]] = []
-        jobs_here = list(group)
-        for job in jobs_here:
-            asked += [(job, index) for index in range(len(job.questions)) if (job.id, index) not in answers.done]
-            if job.error is not None and (job.id, 0) not in answers.done:
-                answers.write(job, 0, {"error": job.error})
-                failed += 1
-        if document is not None and asked:
-            failed += _answer_one_document(document, asked, answers, ask)
-        for _ in jobs_here:
+
+    def wrong(line: AnswerLine) -> None:
+        nonlocal failed
+        failed += answers.write(*line)
+
+    for work in open_work(jobs, answers, wrong):
+        for line in answers_about(work, ask):
+            failed += answers.write(*line) and "error" in line[2]
+        for _ in range(work.num_jobs):
             tick()
     return failed
 
 
-def _answer_one_document(document: str | Path, asked: list[tuple[Job, int]], answers: AnswerFile, ask: Answers) -> int:
-    questions = [job.questions[index] for job, index in asked]
+def open_work(jobs: Iterator[Job], answers: AnswerFile, wrong: Callable[[AnswerLine], None]) -> Iterator[DocumentJob]:
+    """
+    Document by document what is not answered yet, which may be nothing: neighbours that share one stand together.
+
+    Args:
+        wrong: takes the error of each line that is no job.
+    """
+    for document, group in groupby(jobs, key=lambda job: job.document):
+        asked: list[tuple[str, int, str]] = []
+        num_jobs = 0
+        for job in group:
+            open_ones = [index for index in range(len(job.questions)) if (job.id, index) not in answers.done]
+            asked += [(job.id, index, job.questions[index]) for index in open_ones]
+            if job.error is not None:
+                wrong((job.id, 0, {"error": job.error}))
+            num_jobs += 1
+        yield DocumentJob(document, tuple(asked), num_jobs)
+
+
+def answers_about(work: DocumentJob, ask: Answers) -> Iterator[AnswerLine]:
+    """The answers about one document; of several questions one may be at fault, and is then alone with its error."""
+    if work.document is None or not work.asked:
+        return
     try:
-        found = ask(document, questions)
+        found = ask(work.document, [question for _, _, question in work.asked])
     except (ValueError, OSError) as error:
-        if len(asked) == 1:
-            job, index = asked[0]
-            answers.write(job, index, {"question": questions[0], "error": str(error)})
-            return 1
-        # of several questions one may be at fault
-        return sum(_answer_one_document(document, [one], answers, ask) for one in asked)
-    for (job, index), answer in zip(asked, found, strict=True):
-        answers.write(job, index, answer)
-    return 0
+        if len(work.asked) == 1:
+            job_id, index, question = work.asked[0]
+            yield job_id, index, {"question": question, "error": str(error)}
+            return
+        for one in work.asked:
+            yield from answers_about(DocumentJob(work.document, (one,)), ask)
+        return
+    for (job_id, index, _), answer in zip(work.asked, found, strict=True):
+        yield job_id, index, answer
 
 
-__all__ = ["AnswerFile", "Job", "answer_jobs", "read_jobs"]
+__all__ = [
+    "AnswerFile",
+    "AnswerLine",
+    "Answers",
+    "DocumentJob",
+    "Job",
+    "answer_jobs",
+    "answers_about",
+    "open_work",
+    "read_jobs",
+]
