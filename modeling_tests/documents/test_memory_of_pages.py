@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from document_samples import RED_SQUARE, pdf_file
+from document_samples import RED_SQUARE, SamplePage, pdf_file
 from PIL import Image
 
 from transformers_hybridctx.documents.scans import MAX_PAGE_PIXELS, ScannedPages
@@ -17,19 +17,23 @@ from transformers_hybridctx.documents.scans import MAX_PAGE_PIXELS, ScannedPages
 _READ = """
 import re, sys
 from transformers_hybridctx.documents.files import read_document_file
+from transformers_hybridctx.documents.source_document import SourceDocument
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) / 1024  # its own, unlike maxrss
 before = peak()
-document = read_document_file(sys.argv[1])
+ocr = lambda picture: [("word", (0, 0, picture.width / 2, 20))] * 200
+document = read_document_file(sys.argv[1], layout=sys.argv[3], ocr=ocr if sys.argv[4] == "ocr" else None)
+if hasattr(document, "parts"):
+    document = SourceDocument(document.parts)
 drawn = sum(1 for page in document.draw_pages(float(sys.argv[2])))
 print(drawn, peak() - before)
 """
 
 
-def pages_and_mebibytes(path: Path, scale: float) -> tuple[int, float]:
+def pages_and_mebibytes(path: Path, scale: float, layout: str = "typeset", ocr: str = "") -> tuple[int, float]:
     if not Path("/proc/self/status").exists():
         pytest.skip("peak memory is read from /proc")
     command = [sys.executable, "-c", "import os; os.environ['HYBRIDCTX_LIGHT_START'] = '1'\n" + _READ]
-    done = subprocess.run([*command, str(path), str(scale)], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, str(path), str(scale), layout, ocr], capture_output=True, text=True, check=True)
     pages, mebibytes = done.stdout.split()
     return int(pages), float(mebibytes)
 
@@ -41,6 +45,22 @@ def test_many_pages_of_a_pdf_take_the_memory_of_one(tmp_path: Path) -> None:
     pages, mebibytes = pages_and_mebibytes(tmp_path / "many.pdf", 2)
     assert pages == 100
     assert mebibytes < 64  # all pages at once would be 300 MiB
+
+
+def test_source_pages_take_the_memory_of_one_and_of_their_characters(tmp_path: Path) -> None:
+    page = "\n".join("Clause 17 of the contract, with a sum of 485,000 EUR" for _ in range(10))
+    (tmp_path / "many.pdf").write_bytes(pdf_file([page] * 100))
+    pages, mebibytes = pages_and_mebibytes(tmp_path / "many.pdf", 2, "source")
+    assert pages == 100
+    assert mebibytes < 64  # all pages at once would be 300 MiB
+
+
+def test_pages_are_recognised_in_the_memory_of_one(tmp_path: Path) -> None:
+    scan = SamplePage(b"", picture=Image.new("L", (300, 200), 200))
+    (tmp_path / "many.pdf").write_bytes(pdf_file([scan] * 40, size=(600, 800)))
+    pages, mebibytes = pages_and_mebibytes(tmp_path / "many.pdf", 0.5, ocr="ocr")
+    assert pages == 40
+    assert mebibytes < 128  # all pages at once, at 288 dpi, would be 300 MiB in grey, and 900 MiB as they are drawn
 
 
 def test_a_huge_page_is_drawn_within_the_bound(tmp_path: Path) -> None:
