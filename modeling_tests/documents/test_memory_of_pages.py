@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,14 @@ def test_many_pages_of_a_pdf_take_the_memory_of_one(tmp_path: Path) -> None:
     pages, mebibytes = pages_and_mebibytes(tmp_path / "many.pdf", 2)
     assert pages == 100
     assert mebibytes < 64  # all pages at once would be 300 MiB
+
+
+def test_a_large_file_of_scans_is_not_kept_in_memory(tmp_path: Path) -> None:
+    noise = Image.frombytes("L", (2000, 2000), random.Random(0).randbytes(4_000_000))
+    (tmp_path / "scans.pdf").write_bytes(pdf_file([SamplePage(b"", picture=noise)] * 50))
+    pages, mebibytes = pages_and_mebibytes(tmp_path / "scans.pdf", 0.5)
+    assert pages == 50
+    assert mebibytes < 140  # the file has 190 MiB
 
 
 def test_source_pages_take_the_memory_of_one_and_of_their_characters(tmp_path: Path) -> None:

@@ -325,3 +325,17 @@ def test_a_damaged_page_is_named(write, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(pypdfium2.PdfDocument, "__getitem__", fail)
     with pytest.raises(ValueError, match=r"page 1 is damaged \(Failed to load page"):
         read_document_file(path)
+
+
+def test_a_file_that_is_opened_anew_between_pages_is_read_and_drawn_alike(write, monkeypatch) -> None:
+    path = write([SamplePage(lines(f"Page {number}"), annotations=FIELDS) for number in range(7)])
+    whole = PdfFile(path, "a.pdf")
+    monkeypatch.setattr("transformers_hybridctx.documents.pdf._MOST_KEPT", 1)
+    anew = PdfFile(path, "a.pdf")
+    for index in (0, 3, 2, 6, 6):
+        assert anew.content(index).text == whole.content(index).text
+        drawn, expected = (np.asarray(file.draw(index, 200, 300)) for file in (anew, whole))
+        assert np.array_equal(drawn, expected)
+    path.unlink()
+    with pytest.raises(ValueError, match="cannot be read any longer"):
+        anew.content(0)

@@ -26,6 +26,8 @@ PDF_PAGE_DPI = 144
 # PDFium may be in one thread only, whichever file it works on; what is collected as garbage closes its file in it, too.
 _PDFIUM = threading.RLock()
 _POINTS_PER_INCH = 72
+# PDFium keeps what it has read of a file for as long as that is open, pictures included: it is opened anew after so much.
+_MOST_KEPT = 2**26
 # A page is a scan where pictures cover this much of it, and this many characters, at least, are not beside them.
 _SCAN_COVERAGE = 0.5
 _SCAN_CHARACTERS = 200
@@ -45,10 +47,11 @@ class PdfFile:
 
     def __init__(self, source: Path | bytes, name: str, password: str | None = None) -> None:
         self.name = name
+        self._source, self._password = source, password
+        self._pages_read = 0
         with _PDFIUM:
             try:
-                self._document = pypdfium2.PdfDocument(source, password=password)
-                self._document.init_forms()
+                self._document, self._closing = self._opened()
             except pypdfium2.PdfiumError as error:
                 if "password" not in str(error).lower():
                     reason = f"damaged ({error}); save or print it to PDF again"
@@ -57,10 +60,18 @@ class PdfFile:
                 else:
                     reason = "encrypted with another password than the one given"
                 raise ValueError(f"{name} cannot be read as a PDF: it is {reason}") from error
-            weakref.finalize(self, _close, self._document)
             self.num_pages = len(self._document)
         if not self.num_pages:
             raise ValueError(f"empty document: {name} is a PDF without pages")
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        self._most_pages_read = max(1, _MOST_KEPT * self.num_pages // max(size, 1))
+
+    def _opened(self) -> tuple[Any, weakref.finalize[Any, Any]]:
+        """(the file, what closes it when this is gone, or sooner)."""
+        document = pypdfium2.PdfDocument(self._source, password=self._password)
+        closing = weakref.finalize(self, _close, document)
+        document.init_forms()
+        return document, closing
 
     @contextmanager
     def page(self, index: int) -> Iterator[Any]:
@@ -71,6 +82,9 @@ class PdfFile:
         """
         with _PDFIUM:
             page = None
+            if self._pages_read >= self._most_pages_read:
+                self._open_anew()
+            self._pages_read += 1
             try:
                 page = self._document[index]
                 yield page
@@ -81,6 +95,14 @@ class PdfFile:
             finally:
                 if page is not None:
                     page.close()
+
+    def _open_anew(self) -> None:
+        try:
+            document, closing = self._opened()
+        except (pypdfium2.PdfiumError, OSError) as error:
+            raise ValueError(f"{self.name} cannot be read any longer: {error}") from error
+        self._closing()
+        self._document, self._closing, self._pages_read = document, closing, 0
 
     def page_source(self, index: int) -> PdfPage:
         return PdfPage(self, index)
