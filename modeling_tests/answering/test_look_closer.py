@@ -31,20 +31,24 @@ def asked_closely(pipe: LongDocQAPipeline, cache: DocumentCache, question: str =
     return pipe.engine.ask(cache.attach(pipe.model, pipe.processor), question, **options)
 
 
-def end_of(part: list[int], ids: list[int]) -> int:
-    """Where a stretch of tokens, which is there once, ends."""
-    (start,) = (index for index in range(len(ids)) if ids[index : index + len(part)] == part)
-    return start + len(part)
+def places_of(part: list[int], ids: list[int]) -> list[int]:
+    """Where a stretch of tokens begins."""
+    return [index for index in range(len(ids)) if ids[index : index + len(part)] == part]
 
 
 def question_end(pipe: LongDocQAPipeline, asked: AskedQuestion) -> int:
-    return end_of(pipe.processor.encoder([asked.question])[0], asked.input_ids)
+    """Where the question, which is said again behind the spans, ends for the first time."""
+    question = pipe.processor.encoder([asked.question])[0]
+    first, second = places_of(question, asked.input_ids)
+    assert first < second
+    return first + len(question)
 
 
 def test_what_is_looked_at_stands_behind_the_question(pipe: LongDocQAPipeline, cache: DocumentCache) -> None:
     asked = asked_closely(pipe, cache)
     spans = [token for span in asked.plan.spans for token in span.input_ids]
-    assert end_of(spans, asked.input_ids) - len(spans) > question_end(pipe, asked) > len(cache)
+    (start,) = places_of(spans, asked.input_ids)
+    assert start > question_end(pipe, asked) > len(cache)
     assert asked.plan.total_tokens == len(asked.input_ids)
     assert asked.plan.policy == "attention" and 0 < len(asked.plan.spans) <= 2
 
@@ -93,6 +97,15 @@ def test_the_answer_is_that_of_the_whole_prompt(pipe: LongDocQAPipeline, cache: 
     ]
     batched = pipe(question=QUESTIONS, document=cache, look_closer=KNOBS, batch_size=3)
     assert [one["plan"].spans for one in batched] == [one["plan"].spans for one in together]
+
+
+def test_the_question_that_is_said_twice_is_counted_twice(pipe: LongDocQAPipeline) -> None:
+    options: dict[str, Any] = {"document": DOCUMENT, "question": QUESTION * 3, "fusion_order": "tokens_last"}
+    for limit in (300, 340, 400):
+        features, plan = pipe.processor(
+            **options, text_policy="middle", budget={"max_context_tokens": limit, "min_scale": 0.1}, return_plan=True
+        )
+        assert plan.spans and plan.total_tokens == len(features["input_ids"][0]) <= limit
 
 
 def test_pages_are_seen_once(pipe: LongDocQAPipeline, cache: DocumentCache, monkeypatch: pytest.MonkeyPatch) -> None:

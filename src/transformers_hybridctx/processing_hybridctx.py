@@ -209,7 +209,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _WritesPrompts, _Glm4vPr
         default_text_policy (`str` or `dict`, *optional*, defaults to `"auto"`): a text policy's name, or
             `{"name": ..., knob: value}`.
         fusion_order (`str`, *optional*): `"pages_first"` or `"tokens_first"`: which of a document's two forms comes first
-            in the prompt; or `"tokens_last"`: pages, question, tokens.
+            in the prompt; or `"tokens_last"`: pages, question, tokens, question again.
         default_grounding (`str` or `dict`, *optional*): the pipeline's `grounding` where a call does not say.
         latents (`dict` or [`LatentSettings`], *optional*): how text becomes latents, for a checkpoint with a latent
             encoder: `num_latent_tokens`, `chunk_tokens`, `overlap_tokens`, `token`. None: not at all.

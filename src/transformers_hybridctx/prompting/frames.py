@@ -27,7 +27,7 @@ from ..planning.plan import encodable
 from .conversations import Conversation, Hole
 
 FusionOrder = Literal["pages_first", "tokens_first", "tokens_last"]
-"""A document's pages, then its spans; its spans, then its pages; its pages, then the question, then its spans."""
+"""A document's pages, then its spans; its spans, then its pages; its pages, the question, its spans, the question."""
 FUSION_ORDERS: tuple[str, ...] = get_args(FusionOrder)
 
 # transformers compiles a template once, and the compiled one notes in itself where the model's own words begin and end.
@@ -217,6 +217,8 @@ class PromptRenderer:
         wanted += [("latents", index) for index, has in enumerate(in_prompt) if has.first_page is not None]
         written = [segment for segment in segments if segment.kind in ("text", "spans", "latents")]
         found = sorted((segment.kind, segment.index) for segment in written)
+        if self.fusion_order == "tokens_last":  # the question may stand there twice
+            found = sorted(set(found))
         shown = sum(segment.kind in ("page", "image") for segment in segments)
         if found != sorted(wanted) or shown != len(images):
             raise ValueError(
@@ -227,11 +229,15 @@ class PromptRenderer:
 
 
 def _append_to_question(messages: list[dict[str, Any]], spans: list[Any]) -> None:
-    """Puts the spans behind all else that the last user message says, on lines of their own."""
+    """
+    Puts the spans behind all else that the last user message says, on lines of their own, and its words once more behind
+    them: a model that was taught to answer the question that comes last finds it there.
+    """
     last = max((index for index, one in enumerate(messages) if one["role"] == "user"), default=len(messages) - 1)
     content = messages[last]["content"]
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
-    messages[last]["content"] = [*parts, {"type": "text", "text": "\n"}, *spans]
+    again = [part for part in parts if part["type"] == "text" and part["text"].strip()]
+    messages[last]["content"] = [*parts, {"type": "text", "text": "\n"}, *spans, *again]
 
 
 def template_options(given: Any) -> dict[str, Any]:

@@ -66,7 +66,10 @@ class PromptWriter:
             return rendered[key]
 
         def fixed_tokens(in_prompt: Sequence[InPrompt]) -> int:
-            return sum(len(segment.ids) for segment in segments_of(in_prompt)) + sum(conversation.image_tokens)
+            segments = segments_of(in_prompt)
+            said = sum(len(texts[segment.index]) for segment in segments if segment.kind == "text")
+            again = said - question_tokens  # what is said twice
+            return sum(len(segment.ids) for segment in segments) + again + sum(conversation.image_tokens)
 
         in_prompt = [InPrompt(True, True)] * len(conversation.documents)
         plans: list[ContextPlan] = []
