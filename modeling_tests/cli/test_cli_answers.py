@@ -163,3 +163,13 @@ def test_evidence_that_a_line_end_divides_is_one(processor: HybridCtxProcessor) 
     (row,) = [row for row in shown(answer_rows(QUESTION, answer)) if row.startswith("evidence page")]
     start, end = items[0]["start"], items[-1]["end"]
     assert f"characters {start:,} to {end:,}, {len(items)} boxes (" in row
+
+
+@pytest.mark.parametrize(("confidence", "is_told"), [(0.07, True), (0.5, False), (None, False)])
+def test_what_is_less_likely_right_than_wrong_says_so_before_its_words(
+    answer: dict[str, Any], confidence: float | None, is_told: bool
+) -> None:
+    rows = shown(answer_rows(QUESTION, answer | {"confidence": confidence}))
+    doubts = [place for place, row in enumerate(rows) if row.startswith("standing doubtful")]
+    assert doubts == ([1] if is_told else [])
+    assert "standing verbatim: the document has this word for word" in rows

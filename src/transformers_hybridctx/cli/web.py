@@ -63,6 +63,7 @@ def web(
         from ..web.app import create_desk
         from ..web.asking import Desk
 
+        listener = _listener(port)  # before anything takes long
         settings = ServerSettings(
             max_new_tokens=max_new_tokens or 1024,
             max_seconds=max_seconds,
@@ -77,7 +78,6 @@ def web(
             desk = Desk(pipe, settings)
             shared = [desk.laid_out(content, name, 0, is_shared=True) for name, content in contents]
         has_history = model is not None if history is None else history
-        listener = socket.create_server(("127.0.0.1", port))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         print_line(f"the page is at {address} until Ctrl-C")
         if browser:
@@ -86,6 +86,16 @@ def web(
             create_desk(pipe, settings, shared, has_history), log_level="warning", timeout_graceful_shutdown=2
         )
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(port: int) -> socket.socket:
+    """A socket of 127.0.0.1. ValueError where the port is taken."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise ValueError(
+            f"--port {port} cannot be had ({error.strerror}): give another one, or 0 for a free one"
+        ) from error
 
 
 __all__ = ["web"]

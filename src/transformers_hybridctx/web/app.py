@@ -146,6 +146,8 @@ def create_desk(
             return document
 
         document = await in_turn(work)
+        if await request.is_disconnected():
+            raise HTTPException(499, "Whoever opened this file has stopped it.")
         sessions.check_room(len(data))
         session.documents[document.id] = document
         return document_view(document)
