@@ -55,7 +55,7 @@ def test_a_listener_ends_the_work_and_hears_its_own_thread_only(pipe: LongDocQAP
 
 
 def test_a_pace_is_a_rate_and_what_is_left_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([10.0, 14.0, 15.0, 16.0, 20.0, 30.0])
+    now = iter([10.0, 14.0, 15.0, 16.0, 20.0, 30.0, 31.0, 32.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
     pace = Pace()
     assert pace.words("pages read", 0, 29) == "pages read: 0 of 29"
@@ -65,3 +65,5 @@ def test_a_pace_is_a_rate_and_what_is_left_of_a_stage(monkeypatch: pytest.Monkey
     assert pace.words("documents answered", 2, 100) == "documents answered: 2 of 100, 0.5 a second, 3 min left"
     around = "documents answered: 2 of 100, 0.5 a second, 3 min left; "
     assert pace.words("pages read", 0, 5) == f"{around}pages read: 0 of 5"
+    assert pace.words("pages read", 4, None) == f"{around}pages read: 4 of 5, 4.0 a second, 1 s left"
+    assert pace.words("pages read", 6, None) == f"{around}pages read: 6"

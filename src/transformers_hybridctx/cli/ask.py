@@ -106,6 +106,7 @@ def ask(
                 document=laid_out,
                 budget=bounds,
                 return_pages=evidence_dir is not None or why is not None,
+                prefill_chunk_size=TOKENS_AT_ONCE,
                 **given(text_policy=text_policy, look_closer=look_closer or None, max_new_tokens=max_new_tokens),
                 **conversation(system, no_think),
                 **held,

@@ -16,6 +16,7 @@ from .console import Stages, answers_console, in_seconds, print_rows
 from .errors import clear_errors
 from .loading import load_pipeline, read_files
 from .options import (
+    TOKENS_AT_ONCE,
     Abstain,
     Budget,
     Font,
@@ -84,6 +85,7 @@ def batch(
             **given(text_policy=text_policy, max_new_tokens=max_new_tokens),
             **conversation(system, no_think),
             **holding(grounding, repair, abstain),
+            "prefill_chunk_size": TOKENS_AT_ONCE,
         }
         ask = _Asker(model, font, batch_size, options)
         total = sum(1 for job in read_jobs(jobs))

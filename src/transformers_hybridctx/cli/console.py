@@ -86,11 +86,18 @@ class Pace:
 
     def __init__(self) -> None:
         self._begun: dict[str, tuple[float, int]] = {}
+        self._totals: dict[str, int] = {}
         self._around: dict[str, str] = {}  # of work that other work is part of
 
     def words(self, stage: Stage, done: int, total: int | None) -> str:
         """Such as "pages read: 12 of 29, 1.4 a second, 12 s left"."""
         now = time.monotonic()
+        if total is not None:
+            self._totals[stage] = total
+        known = self._totals.get(stage)
+        total = (
+            known if known is not None and done <= known else None
+        )  # a question's own tokens are beyond the document's
         began, first = self._begun.setdefault(stage, (now, done))
         if done < first or done == 0:  # of the next document
             self._begun[stage] = began, first = now, done
