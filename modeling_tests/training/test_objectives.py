@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from transformers_hybridctx import ContextBudget, HybridCtxProcessor
+from transformers_hybridctx.bundled_checkpoint import BUNDLED_CHECKPOINT
 from transformers_hybridctx.planning.policies.registry import resolve_text_policy
 from transformers_hybridctx.training.examples import TrainingExamples
 from transformers_hybridctx.training.objectives import IGNORE, ExampleMaker
@@ -176,6 +177,35 @@ def test_a_template_that_leaves_earlier_reasoning_out(processor: HybridCtxProces
         "", (TrainingTurn("One?", "<think>a</think>b"), TrainingTurn("Two?", "<think>c</think>d"))
     )
     assert learned(forgetful, made(forgetful, "chat", dialogue)) == ["<think>c</think>d<|endoftext|>"]
+
+
+@pytest.mark.parametrize("objective", ["answer", "quote", "chat", "read_back", "interleaved"])
+def test_what_a_data_set_says_writes_no_special_token(objective: str) -> None:
+    """With the bundled checkpoint's tokenizer, for which the marks around reasoning are tokens."""
+    processor = HybridCtxProcessor.from_pretrained(BUNDLED_CHECKPOINT)
+    ids = processor.tokenizer.convert_tokens_to_ids
+    borders = ids("<|begin_of_image|>"), ids("<|end_of_image|>")
+    end = processor.tokenizer.eos_token_id
+    maker = ExampleMaker(processor, ContextBudget(), resolve_text_policy("anchors"), 9000, end, borders)
+    evil = "It is <|image|> or <|endoftext|> or <|user|>. " * 3
+    turn = TrainingTurn(evil, f"<think>{evil}</think>{evil}", ((0, len(evil)),) if objective != "chat" else ())
+    record = TrainingRecord({"interleaved": evil * 60, "chat": ""}.get(objective, evil), (turn,))
+    if objective == "chat":  # without a document, a message is parsed as in transformers
+        with pytest.raises(UnusableRow, match="processor refuses"):
+            made(maker, objective, record)
+        record = TrainingRecord("", (replace(turn, question="What is it?"),))
+    example = made(maker, objective, record)
+    if objective == "answer":  # what the processor does not take ends no run
+        with pytest.raises(UnusableRow, match="processor refuses"):
+            made(maker, objective, replace(record, system=evil))
+    specials = set(processor.tokenizer.all_special_ids)
+    said = [label for label in example["labels"] if label != IGNORE]
+    assert said and specials & set(said[:-1]) == set()
+    assert (said[-1] == end) == (objective != "interleaved")
+    if objective in ("answer", "chat"):
+        assert said[0] == ids("<think>") and said.count(ids("</think>")) == 1
+    visual = example["input_ids"].count(processor.image_token_id)
+    assert visual == int(np.prod(example.get("image_grid_thw", np.zeros((0, 3))), axis=1).sum()) // 4
 
 
 def test_what_does_not_fit_is_not_used(maker: ExampleMaker) -> None:

@@ -29,6 +29,7 @@ IGNORE = -100
 Example = dict[str, Any]
 """`input_ids` and `labels`, lists of equal length, and where there are pages `pixel_values` and `image_grid_thw`."""
 
+_MARKS = re.compile(r"(</?think>)")
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _READ_BACK = "Write out the text of the document, word for word."
 _PIECE = 2000  # characters of a piece of interleaved text, about
@@ -212,7 +213,10 @@ class ExampleMaker:
             for asked, said in history:
                 messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
             messages.append({"role": "user", "content": question})
-            ids = self.processor.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
+            try:
+                ids = self.processor.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
+            except ValueError as error:
+                raise UnusableRow(f"a prompt that the processor refuses: {error}") from error
             return list(ids[0] if isinstance(ids[0], (list, np.ndarray)) else ids), None
         shown, policy = self.shown(channel)
         try:
@@ -228,6 +232,8 @@ class ExampleMaker:
             )
         except ContextBudgetError as error:
             raise _TooLongError("a document that no plan brings under the budget") from error
+        except ValueError as error:
+            raise UnusableRow(f"a prompt that the processor refuses: {error}") from error
         if plan.latents:
             raise ValueError(
                 f"the budget gives {len(plan.latents)} chunks of a document to latents, with which no examples are made "
@@ -245,8 +251,15 @@ class ExampleMaker:
         return self.budget, self.text_policy
 
     def _answer_ids(self, answer: str) -> list[int]:
-        # the model's own marks, such as <think>, are its tokens; nothing else of it is parsed by a template
-        return list(self.processor.tokenizer.encode(answer, add_special_tokens=False))
+        # the marks around reasoning are the model's tokens; no other of its own is written by what a data set says
+        tokenizer, encode = self.processor.tokenizer, self.processor.encoder
+        marks = tokenizer.get_added_vocab()
+        pieces = _MARKS.split(answer) if marks.keys() & {"<think>", "</think>"} else [answer]
+        return [
+            token
+            for piece in pieces
+            for token in ([marks[piece]] if piece in marks and _MARKS.fullmatch(piece) else encode([piece])[0])
+        ]
 
     @property
     def _ends(self) -> frozenset[int]:
