@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import chain, permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 import pytest
 import torch
 from tiny_checkpoints import randomize
 from tiny_models import IMAGE_SETTINGS, tower_configs
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 from vllm_worker import run_in_vllm
 
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM, HybridCtxImageProcessor, HybridCtxProcessor
@@ -127,3 +135,75 @@ def test_any_towers_with_all_optional_parts_answer_as_in_transformers(
     ]
     answers = run_in_vllm(tmp_path, model=str(folder), rounds=[[one.request for one in requests]])
     assert [one["token_ids"] for one in answers[0]] == [one.expected for one in requests]
+
+
+@contextmanager
+def serving_by_vllm() -> Iterator[openai.OpenAI]:
+    """`hybridctx serve --engine vllm` in a process of its own, and a client of it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "transformers_hybridctx", "serve", "--port", str(port), "--engine", "vllm"]
+    for option in (
+        'dtype="float32"',
+        "enforce_eager=true",
+        "max_model_len=4096",
+        'distributed_executor_backend="uni"',
+    ):
+        command += ["--engine-option", option]
+    # however slow the machine
+    settings = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "3000",
+    }
+    process = subprocess.Popen(command, env={**os.environ, **settings})
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=3000)
+    try:
+        while process.poll() is None:
+            with suppress(openai.APIConnectionError):
+                client.models.list()
+                break
+            time.sleep(1)
+        yield client
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_the_server_answers_by_vllm_as_the_pipeline_does() -> None:
+    texts = {number: document_of(number) * 5 for number in (1, 2)}
+    pipe = pipeline("long-doc-qa")
+    questions = [QUESTION.format(place) for place in PLACES[:2]]
+    policy = {"name": "auto", "beside": {"name": "bm25", "top_k": 4}}
+
+    def asked(number: int, question: str, **options: Any) -> dict[str, Any]:
+        content = [{"type": "document", "text": texts[number]}, {"type": "text", "text": question}]
+        return {
+            "model": "hybridctx-tiny",
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": 24,
+        } | options
+
+    with serving_by_vllm() as client:
+        for number, text in texts.items():
+            for order, question in enumerate(questions):
+                found = client.chat.completions.create(**asked(number, question))
+                expected = pipe(question=question, text=text, text_policy=policy, max_new_tokens=24)
+                said, added = found.choices[0].message, found.model_extra["hybridctx"]
+                assert said.content == expected["answer"]
+                assert added["evidence"][0]["start"] == expected["evidence"][0]["start"]
+                assert added["score"] == pytest.approx(expected["score"], rel=1e-3)
+                assert found.usage.prompt_tokens == expected["usage"]["prompt_tokens"]
+                assert (found.usage.prompt_tokens_details.cached_tokens > 0) == (order > 0)
+        chunks = list(client.chat.completions.create(**asked(1, questions[0], stream=True)))
+        pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+        assert "".join(pieces) == pipe(question=questions[0], text=texts[1], text_policy=policy)["answer"]
+        assert (
+            client.chat.completions.create(
+                model="hybridctx-tiny", messages=[{"role": "user", "content": "Good day."}], max_tokens=3
+            ).usage.completion_tokens
+            <= 3
+        )
+        with pytest.raises(openai.BadRequestError, match="is not done by this server's engine"):
+            client.chat.completions.create(**asked(1, questions[0], extra_body={"hybridctx": {"grounding": "quote"}}))

@@ -3,23 +3,43 @@
 
 from __future__ import annotations
 
+import json
 import os
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..bundled_checkpoint import BUNDLED_CHECKPOINT
 from .console import Stages, messages_console
 from .errors import clear_errors
-from .loading import load_pipeline
+from .loading import load_pipeline, load_processor
 from .options import Font, Model
+
+if TYPE_CHECKING:
+    from ..serving.settings import ServerSettings  # which the command imports when it runs
 
 _MIB = 2**20
 _KEY = "HYBRIDCTX_API_KEY"
 
 
+class Engine(StrEnum):
+    """What generates."""
+
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
+
+
 def serve(
     model: Model = None,
+    engine: Annotated[Engine, typer.Option(help="What generates: this package's own, or vLLM where it is.")] = (
+        Engine.TRANSFORMERS
+    ),
+    engine_option: Annotated[
+        list[str] | None,
+        typer.Option(help="With vllm: NAME=JSON of its engine arguments; several times for each.", show_default=False),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 for all of this machine's.")
     ] = "127.0.0.1",
@@ -69,8 +89,32 @@ def serve(
             cache_dir_bytes=cache_dir_mib * _MIB,
         )
         with Stages().stage("load the model"):
-            pipe = load_pipeline(model, font)
+            answering = _loaded(engine, model, font, settings, _given(engine, engine_option or []))
         os.environ.pop(_KEY, None)
         if api_key is None and host not in ("127.0.0.1", "::1", "localhost"):
             messages_console().print(f"[yellow]warning: everybody who reaches {host} may ask: give --api-key[/]")
-        uvicorn.run(create_app(pipe, settings), host=host, port=port, timeout_graceful_shutdown=10)
+        uvicorn.run(create_app(answering, settings), host=host, port=port, timeout_graceful_shutdown=10)
+
+
+def _given(engine: Engine, pairs: list[str]) -> dict[str, Any]:
+    """Engine arguments, each `NAME=JSON`."""
+    if pairs and engine is not Engine.VLLM:
+        raise ValueError("--engine-option is for --engine vllm")
+    given = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            given[name.replace("-", "_")] = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"--engine-option {pair!r:.80} is not NAME=JSON, such as dtype='\"float32\"'") from error
+    return given
+
+
+def _loaded(
+    engine: Engine, model: str | None, font: str | None, settings: ServerSettings, options: dict[str, Any]
+) -> Any:
+    if engine is Engine.TRANSFORMERS:
+        return load_pipeline(model, font)
+    from ..serving.vllm_chats import VllmAnswerer
+
+    return VllmAnswerer(model or str(BUNDLED_CHECKPOINT), load_processor(model, font), settings, **options)
