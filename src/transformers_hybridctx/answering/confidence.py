@@ -6,9 +6,10 @@ the question is about.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..grounding.support import Status
+if TYPE_CHECKING:  # numpy comes with it, and the command line starts without
+    from ..grounding.support import Status
 
 ABSTAIN_BELOW = 0.5
 """`abstain=True` withholds answers that are less likely right than wrong."""
