@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from recipes.hybridctx_tiny.fields import score_fields
+from recipes.hybridctx_tiny.phrases import PHRASES, score_phrases
+from recipes.hybridctx_tiny.tasks import PLAIN_STATEMENTS, STATED
 
 TEXT = "ICELAND\n\nIceland - Coastline: 4,970 km\nIceland - Area - land: 100,250 sq km\nA - B: 1\nA - B: 2\n"
 
@@ -20,9 +22,10 @@ class Answers:
     def read(self, text: str) -> str:
         return f"read {text}"
 
-    def __call__(self, question: str, document: str, text_policy: Any) -> dict[str, Any]:
+    def __call__(self, question: str, document: str) -> dict[str, Any]:
         assert document == f"read {TEXT}"
-        return {"answer": "4,970  km." if question == "What is the Coastline of Iceland?" else "", "score": 0.5}
+        said = "4,970  km." if question == "What is the Coastline of Iceland?" else ""
+        return {"answer": said, "score": 0.5, "confidence": 0.5}
 
 
 def test_fields_that_stand_once_are_asked_for() -> None:
@@ -38,3 +41,18 @@ def test_fields_that_stand_once_are_asked_for() -> None:
 def test_more_fields_than_there_are_is_an_error() -> None:
     with pytest.raises(ValueError, match="has 2 fields"):
         score_fields(Answers(), TEXT, examples=3, seed=0)
+
+
+def test_phrases_are_sentences_with_a_value_and_no_wording_of_the_training() -> None:
+    statements = [statement for statement, _ in PHRASES]
+    assert len(set(statements)) == 100 and all(statement.count("{}") == 1 for statement in statements)
+    trained = {template.replace("{value}", "{}") for template in PLAIN_STATEMENTS} | {one for one, _ in STATED}
+    assert not trained & set(statements)
+
+    def knows(question: str, text: str) -> dict[str, Any]:
+        statement = next(one for one, asked in PHRASES if asked == question and text.startswith(one.split("{}")[0]))
+        before, behind = statement.split("{}")
+        return {"answer": text.removeprefix(before).removesuffix(behind) if "code" in question else "no"}
+
+    found = score_phrases(knows, seed=3)
+    assert found["exact_match"] == sum("code" in question for _, question in PHRASES) / 100

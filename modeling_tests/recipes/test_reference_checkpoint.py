@@ -54,6 +54,14 @@ def test_hybrids_find_held_out_needles_at_half_the_tokens(pipe: Any) -> None:
         assert row.prompt_tokens <= row.budget
 
 
+def test_pages_alone_are_read_and_blank_ones_are_not(pipe: Any) -> None:
+    knobs = {"lengths": (1024,), "examples": 8, "seed": 12, "tasks": ("single_number",)}
+    suite = evaluation.make_suite("needles", prose=EXAMPLES / "persuasion.txt", **knobs)
+    contexts = [evaluation.Context("pages", blank_pages=blank) for blank in (False, True)]
+    seen, blank = (row.scores["single_number"] for row in evaluation.run(suite, pipe, contexts).rows)
+    assert seen >= 0.75 and blank == 0
+
+
 def test_evidence_lies_on_the_needle(pipe: Any, prose: str) -> None:
     example = make_example(Random("evidence"), draw_haystack(Random(5), prose, 9000), "single_number")
     answer = pipe(question=example.question, document=example.document, return_pages=True)

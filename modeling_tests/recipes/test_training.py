@@ -30,6 +30,7 @@ from recipes.hybridctx_tiny.run import append_layers, pack_checkpoint, reference
 from recipes.hybridctx_tiny.stages import HybridCtxForReading
 from recipes.hybridctx_tiny.tasks import Document, Question, TaskMixture, draw_passages
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
+from transformers_hybridctx.bundled_checkpoint import BUNDLED_CHECKPOINT
 
 SENTENCES = (
     "The ship came in at noon. Nobody had seen it before! Was it hers? She said that 1814 had been a better year. "
@@ -243,14 +244,13 @@ def test_the_stages_run_stop_and_go_on(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_answer_goes_on_from_a_checkpoint_with_its_tokenizer(corpus: Path, tmp_path: Path) -> None:
-    weights = Path(__file__).parents[2] / "recipes" / "hybridctx_tiny" / "pages_checkpoint"
-    train_stage("answer", corpus, tmp_path, steps=1, tokens_per_batch=300, start=weights)
+    train_stage("answer", corpus, tmp_path, steps=1, tokens_per_batch=300, start=BUNDLED_CHECKPOINT)
     used = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tokenizer")
-    assert used.get_vocab() == PreTrainedTokenizerFast.from_pretrained(weights).get_vocab()
+    assert used.get_vocab() == PreTrainedTokenizerFast.from_pretrained(BUNDLED_CHECKPOINT).get_vocab()
     other = tmp_path / "other"
     reference_tokenizer(other, PROSE)
     with pytest.raises(ValueError, match="another tokenizer"):
-        train_stage("answer", corpus, other, steps=1, tokens_per_batch=300, start=weights)
+        train_stage("answer", corpus, other, steps=1, tokens_per_batch=300, start=BUNDLED_CHECKPOINT)
 
 
 @pytest.mark.parametrize(("stage", "missing"), [("read", "recall"), ("answer", "append"), ("lengthen", "answer")])

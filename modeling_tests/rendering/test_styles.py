@@ -25,14 +25,10 @@ from transformers_hybridctx.rendering.typesetting import Typesetter
 PROSE = "A plain sentence of some words (and 42 figures), then another; it goes on.\n" * 60
 
 
-def test_the_bundled_checkpoints_config_is_patch_aligned():
+def test_the_bundled_checkpoints_config_is_the_recipes():
     shipped = HybridCtxProcessor.from_pretrained(BUNDLED_CHECKPOINT).render_config
-    made = patch_aligned_config(newline_markup="¶", auto_crop_last_page=True)
-    here = {name: getattr(shipped, name) for name in ("column_gap", "font_path", "fallback_font_paths")}
-    assert replace(made, **here) == shipped
-
-
-def test_the_recipes_config_is_cell_aligned():
+    here = {name: getattr(shipped, name) for name in ("font_path", "fallback_font_paths")}
+    assert replace(RENDER_CONFIG, **here) == shipped
     assert cell_aligned_config(hinted=True, baseline=16) == RENDER_CONFIG
 
 

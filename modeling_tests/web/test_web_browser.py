@@ -20,6 +20,7 @@ from transformers_hybridctx import LongDocQAPipeline
 from transformers_hybridctx.serving.settings import ServerSettings
 from transformers_hybridctx.web.app import create_desk
 from transformers_hybridctx.web.asking import Desk
+from transformers_hybridctx.web.pages import place_on_picture
 
 pytestmark = pytest.mark.browser
 
@@ -91,8 +92,9 @@ def test_a_text_is_uploaded_asked_and_its_evidence_boxed_on_the_very_words(
     left, top, right, bottom = red_outline(shown.screenshot_as_png)
     document = bundled.lay_out(text=TALE)
     ((_, box),) = document.boxes(TALE.index(ANSWER), TALE.index(ANSWER) + len(ANSWER))
-    times = shown.size["width"] / document.page_size(0)[1]
-    assert [left, top, right, bottom] == pytest.approx([side * times for side in box], abs=4)
+    sides = (shown.size["width"], shown.size["height"]) * 2
+    expected = [part * side for part, side in zip(place_on_picture(box, *document.page_size(0)), sides, strict=True)]
+    assert [left, top, right, bottom] == pytest.approx(expected, abs=4)
     reader.one("#heat").click()
     reader.until(lambda: "looked most at page" in reader.text("#heat-pages"))
     heat = "const glow = document.getElementById('glow');"

@@ -26,6 +26,9 @@ def corpus(
     print_line(f"{len(texts):,} texts in {folder}")
 
 
+Grounding = Annotated[
+    str | None, typer.Option(help="none, quote or strings; the checkpoint's own choice if not given.")
+]
 Corpus = Annotated[Path, typer.Option(help="Folder that the command corpus wrote.")]
 
 
@@ -87,8 +90,8 @@ def fields(
     model: Annotated[str | None, typer.Option(help="A checkpoint; the bundled one if not given.")] = None,
     examples: Annotated[int, typer.Option(min=1, help="How many fields are asked for.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    passages: Annotated[int, typer.Option(min=1, help="How many are copied.")] = 4,
-    passage_chars: Annotated[int, typer.Option(min=1, help="How long one is.")] = 300,
+    passages: Annotated[int | None, typer.Option(min=1, help="How many are copied, 300 characters each.")] = None,
+    grounding: Grounding = None,
     out: Annotated[Path | None, typer.Option(help="Write questions and answers as JSON here.")] = None,
 ) -> None:
     """Ask for fields of a document of records, drawn at random."""
@@ -98,12 +101,36 @@ def fields(
 
         from .fields import score_fields
 
-        policy = {"name": "bm25", "top_k": passages, "passage_chars": passage_chars}
-        found = score_fields(load_pipeline(model), document.read_text(encoding="utf-8"), examples, seed, policy)
+        options = {} if passages is None else {"text_policy": {"name": "bm25", "top_k": passages}}
+        held = {} if grounding is None else {"grounding": grounding}
+        text = document.read_text(encoding="utf-8")
+        found = score_fields(load_pipeline(model), text, examples, seed, **options, **held)
         if out:
             write_json(out, found)
     low, high = found["interval"]
     print_line(f"{found['exact_match']:.0%} of {examples} fields right (95% interval {low:.0%} to {high:.0%})")
+
+
+@app.command()
+def phrases(
+    model: Annotated[str | None, typer.Option(help="A checkpoint; the bundled one if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the values.")] = 0,
+    grounding: Grounding = None,
+    out: Annotated[Path | None, typer.Option(help="Write questions and answers as JSON here.")] = None,
+) -> None:
+    """Ask for facts in a user's own words, a sentence being the whole document."""
+    with clear_errors():
+        from transformers_hybridctx.cli.loading import load_pipeline
+        from transformers_hybridctx.cli.output_files import write_json
+
+        from .phrases import score_phrases
+
+        held = {} if grounding is None else {"grounding": grounding}
+        found = score_phrases(load_pipeline(model), seed, **held)
+        if out:
+            write_json(out, found)
+    low, high = found["interval"]
+    print_line(f"{found['exact_match']:.0%} of 100 phrases right (95% interval {low:.0%} to {high:.0%})")
 
 
 @app.command()

@@ -13,7 +13,7 @@ FIELD = re.compile(r"^(.+?) - (.+?): (.{1,60})$", re.MULTILINE)
 """A line of the World Factbook's: country, label, value."""
 
 
-def score_fields(pipe: Any, text: str, examples: int, seed: int, policy: Any = None) -> dict[str, Any]:
+def score_fields(pipe: Any, text: str, examples: int, seed: int, **options: Any) -> dict[str, Any]:
     """
     Ask `pipe` for fields that stand once in a document, with its own budget.
 
@@ -22,11 +22,11 @@ def score_fields(pipe: Any, text: str, examples: int, seed: int, policy: Any = N
         text: lines `Iceland - Coastline: 4,970 km`, among others.
         examples: how many fields.
         seed: of the draw.
-        policy: what is copied as tokens; the checkpoint's own choice if None.
+        options: of each call, such as `text_policy` and `grounding`; the checkpoint's own choice if not given.
 
     Returns:
         `exact_match` (0 to 1; white space and a final stop do not count), its `interval` of 95%, and `answers`: field,
-        value, what was said, its score, and whether it was right.
+        value, what was said, its score and confidence, and whether it was right.
     """
     lines = [line for line in FIELD.finditer(text) if text.count(f"{line[1]} - {line[2]}:") == 1]
     if len(lines) < examples:
@@ -35,14 +35,15 @@ def score_fields(pipe: Any, text: str, examples: int, seed: int, policy: Any = N
     answers = []
     for line in Random(f"fields {seed}").sample(lines, examples):
         question = f"What is the {line[2].replace(' - ', ' ')} of {line[1]}?"
-        said = pipe(question=question, document=reading, text_policy=policy)
-        is_right = _folded(said["answer"]) == _folded(line[3])
+        said = pipe(question=question, document=reading, **options)
+        is_right = folded_answer(said["answer"]) == folded_answer(line[3])
         answers.append(
             {
                 "question": question,
                 "value": line[3].strip(),
                 "answer": said["answer"],
                 "score": said["score"],
+                "confidence": said["confidence"],
                 "is_right": is_right,
             }
         )
@@ -55,5 +56,6 @@ def score_fields(pipe: Any, text: str, examples: int, seed: int, policy: Any = N
     }
 
 
-def _folded(text: str) -> str:
+def folded_answer(text: str) -> str:
+    """Without what does not count: white space, and a final stop."""
     return " ".join(text.split()).removesuffix(".")

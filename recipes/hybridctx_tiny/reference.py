@@ -32,6 +32,10 @@ DEFAULT_BUDGET: dict[str, Any] = {
     "max_text_tokens": 1024,
 }
 """What the checkpoint was trained for: pages as they are, and no more copied text than training showed it."""
+DEFAULT_GROUNDING = {"mode": "quote", "max_quotations": 4}
+"""The checkpoint quotes before it answers; the document itself says what a quotation goes on with."""
+RETRIEVAL_HEADS = [[5, 3]]
+"""Of the bundled weights, by `hybridctx heads examples/persuasion.txt`: the one that finds a needle's passage best."""
 DEFAULT_TEXT_POLICY = {"name": "bm25", "top_k": 4}
 """Few passages: among many alike, a model of this size picks the wrong one more often than a passage is missed."""
 

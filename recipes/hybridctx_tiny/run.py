@@ -25,9 +25,11 @@ from .long_batches import LongBatches
 from .pages import ReadBatches
 from .reference import (
     DEFAULT_BUDGET,
+    DEFAULT_GROUNDING,
     DEFAULT_TEXT_POLICY,
     RECALL_LAYERS,
     RENDER_CONFIG,
+    RETRIEVAL_HEADS,
     config_fields,
     image_processor,
     initialise,
@@ -216,6 +218,7 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
     model.generation_config.eos_token_id = model.config.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.max_new_tokens = 128
+    model.config.retrieval_heads = RETRIEVAL_HEADS
     # Stored in half precision for its size, and declared as fp32: the CPUs that it is for compute slowly in less.
     model.bfloat16().save_pretrained(target)
     config = json.loads((target / "config.json").read_text())
@@ -226,6 +229,7 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
         render_config=RENDER_CONFIG,
         default_budget=DEFAULT_BUDGET,
         default_text_policy=DEFAULT_TEXT_POLICY,
+        default_grounding=DEFAULT_GROUNDING,
     ).save_pretrained(target)
 
 

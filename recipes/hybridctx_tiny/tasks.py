@@ -11,6 +11,7 @@ import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 from transformers_hybridctx.evaluation.needles import (
@@ -113,6 +114,11 @@ PLAIN_QUERIES = (
     "{What}?",
     "Which is the {what}?",
 )
+STATED: list[tuple[str, str]] = [
+    (statement, question)
+    for line in Path(__file__).with_name("statements.txt").read_text(encoding="utf-8").splitlines()
+    for statement, question in [line.split("|")]
+]
 FIELD_QUERIES = (
     "What is the {label} of {country}?",
     "What is the {label} for {country}?",
@@ -154,7 +160,7 @@ class TaskMixture:
         """
         while True:
             kinds = (self._ruler, self._worded, self._plain, self._fields, self._quotations)
-            kind = rng.choices(kinds, (38, 20, 14, 20, 8))[0]
+            kind = rng.choices(kinds, (34, 17, 24, 18, 7))[0]
             document = kind(rng, num_chars, num_facts)
             questions = tuple(question for question in document.questions if len(question.answer) <= longest_answer)
             if questions:
@@ -215,6 +221,8 @@ class TaskMixture:
 
     def _plain(self, rng: Random, num_chars: int, num_facts: int) -> Document:
         """Facts as people write them down, with no other key than what they are about; a third without prose around."""
+        if rng.random() < 0.5:
+            return self._stated(rng, num_chars, num_facts)
         facts: dict[str, str] = {}
         for _ in range(num_facts):
             attribute = rng.choice(KINDS_OF_VALUE) if rng.random() < 0.5 else rng.choice(ATTRIBUTES)
@@ -236,6 +244,26 @@ class TaskMixture:
                 (text[slice(*span)].strip().removesuffix("."),),
             )
             for (what, value), span in zip(facts.items(), spans, strict=True)
+        ]
+        rng.shuffle(questions)
+        return Document(text, tuple(questions))
+
+    def _stated(self, rng: Random, num_chars: int, num_facts: int) -> Document:
+        """The same in whole sentences, each with its own question; half without prose around."""
+        pairs = [
+            (one, asked, rng.choice(VALUES)(rng)) for one, asked in rng.sample(STATED, min(num_facts, len(STATED)))
+        ]
+        sentences = [statement.format(value) for statement, _, value in pairs]
+        room = 0 if rng.random() < 0.5 else num_chars
+        text, spans = " ".join(sentences), []
+        if room:
+            text, spans = self._hide(rng, room, sentences)
+        for sentence in sentences if not room else ():
+            start = text.index(sentence, spans[-1][1] if spans else 0)
+            spans.append((start, start + len(sentence)))
+        questions = [
+            Question(asked, value, (span,), (statement.format(value).removesuffix("."),))
+            for (statement, asked, value), span in zip(pairs, spans, strict=True)
         ]
         rng.shuffle(questions)
         return Document(text, tuple(questions))
