@@ -255,7 +255,8 @@ class TaskMixture:
         ]
         sentences = [statement.format(value) for statement, _, value in pairs]
         room = 0 if rng.random() < 0.5 else num_chars
-        text, spans = " ".join(sentences), []
+        text = " ".join(sentences)
+        spans: list[tuple[int, int]] = []
         if room:
             text, spans = self._hide(rng, room, sentences)
         for sentence in sentences if not room else ():
