@@ -22,6 +22,8 @@ demo: $(VENV)/installed
 	    --question "What is the area land of Sweden?" \
 	    --question "What is the Labor force of Finland?" \
 	    --evidence-dir demo_output
+	@$(BIN)/python -c 'import json; print("Of {examples} fields of this document, drawn at random and asked for in these words," \
+	    " it gets {exact_match:.0%} right (docs/hybridctx_tiny.md).".format(**json.load(open("benchmarks/results/fields.json"))))'
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import pytest
 from growth import check_growth
 from planning_samples import PROSE, Pages, plan, texts
 
-from transformers_hybridctx.planning.passages import passages_of
+from transformers_hybridctx.planning.passages import passages_of, telling_passages
 from transformers_hybridctx.planning.policies import bm25
 from transformers_hybridctx.planning.policies.bm25 import BM25Policy, bm25_words
 from transformers_hybridctx.planning.policies.registry import resolve_text_policy
@@ -85,7 +85,7 @@ def test_a_question_without_a_word_ranks_nothing_and_is_no_error() -> None:
 
 def test_a_document_is_cut_into_passages_once_for_all_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     cut = []
-    monkeypatch.setattr(bm25, "passages_of", lambda text, chars: cut.append(chars) or passages_of(text, chars))
+    monkeypatch.setattr(bm25, "telling_passages", lambda text, chars: cut.append(chars) or passages_of(text, chars))
     document = Pages(PROSE * 4)
     one = [BM25Policy().rank(document, f"{word}?") for word in ("green-lemur", "Zebulon", "555-0199")]
     assert cut == [300]
@@ -96,3 +96,24 @@ def test_a_document_is_cut_into_passages_once_for_all_questions(monkeypatch: pyt
 def test_ranking_takes_time_in_proportion_to_the_text(pattern: str) -> None:
     policy = BM25Policy(passage_chars=16, top_k=10**6)
     check_growth(lambda text: policy.rank(Pages(text), "word a 中 7"), lambda n: f"x{pattern * n}y", 4_000)
+
+
+def test_a_table_of_contents_is_no_passage() -> None:
+    titles = [f"{n}. Termination of part {n}" for n in range(1, 30)]
+    contents = "\n".join(f"{title} {'.' * 30} {3 * n}" for n, title in enumerate(titles)) + "\n\n"
+    body = "\n\n".join(
+        f"{title}\nEither party may end it with {n} days' notice. It was so." for n, title in enumerate(titles)
+    )
+    made = plan(
+        contents + body, policy={"name": "bm25", "passage_chars": 80, "top_k": 2}, question="Termination of part 17?"
+    )
+    assert made.spans and not any("....." in text for text in texts(made))
+    alone = plan(
+        contents, policy={"name": "bm25", "passage_chars": 80, "top_k": 2}, question="Termination of part 17?"
+    )
+    assert any("part 17 ...." in text for text in texts(alone)), "there is nothing else"
+
+
+def test_dots_that_lead_nowhere_are_a_passage() -> None:
+    text = "And so ... he waited .... for the lemur ....\n" * 30
+    assert telling_passages(text, 80) == passages_of(text, 80)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..planning.passages import passages_of
+from ..planning.passages import telling_passages
 from ..planning.policies.attention import AttentionPolicy
 from ..processing_hybridctx import HybridCtxProcessor
 from ..rendering.characters import CharRange
@@ -53,7 +53,7 @@ def rank_by_attention(
     if not isinstance(document, PagedText):
         return replace(policy, ranking=()), None
     heads = policy.heads or model.config.retrieval_heads
-    passages = passages_of(document.text, policy.passage_chars)
+    passages = telling_passages(document.text, policy.passage_chars)
     scores, asked = _heard(model, processor, cache, question, passages, heads)
     best = np.argsort(-scores.mean(0), kind="stable")[: policy.top_k]
     return replace(policy, ranking=tuple(passages[index] for index in best.tolist())), asked

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import re
+
 from ..rendering.characters import CharRange
 from .knobs import whole_number
 from .sentences import sentence_starts, word_edge
 
 # Passages of fewer characters would be words, and a long document many millions of them.
 LEAST_PASSAGE = 16
+# A line of a table of contents: `3.2 Termination ........ 17`.
+_LEADER = re.compile(r"(?:[.\u00b7\u2026][ \t]?){4,}[ \t]*(?:\d+|[ivxlc]+)[ \t]*$", re.MULTILINE)
 
 
 def check_passages(passage_chars: int, top_k: int) -> None:
@@ -30,3 +34,16 @@ def passages_of(text: str, passage_chars: int) -> list[CharRange]:
             passages.append((start, end))
             start = end
     return [(start, end) for start, end in passages if text[start:end].strip()]
+
+
+def telling_passages(text: str, passage_chars: int) -> list[CharRange]:
+    """The passages but for those of a table of contents, which name what others say; all of them, if all are such."""
+    passages = passages_of(text, passage_chars)
+    telling = [(start, end) for start, end in passages if not _is_contents(text[start:end])]
+    return telling or passages
+
+
+def _is_contents(passage: str) -> bool:
+    """Whether dots lead to a page's number in a third of the lines or more: those at its ends may be cut."""
+    lines = sum(bool(line.strip()) for line in passage.splitlines())
+    return 0 < lines <= 3 * len(_LEADER.findall(passage))

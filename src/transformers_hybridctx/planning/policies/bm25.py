@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from ...rendering.characters import CharRange
 from ..folding import folded
 from ..paged_document import PagedDocument
-from ..passages import check_passages, passages_of
+from ..passages import check_passages, telling_passages
 from ..sentences import RUN, UNSPACED_RUN
 from .ranked import RankedPolicy
 
@@ -64,7 +64,7 @@ class _Index:
     """The passages of a text, and how well each matches a question."""
 
     def __init__(self, text: str, passage_chars: int) -> None:
-        self.passages = passages_of(text, passage_chars)
+        self.passages = telling_passages(text, passage_chars)
         words = [bm25_words(text[start:end]) for start, end in self.passages]
         self._known = frozenset().union(*words)
         self._retriever = _library().BM25() if self._known else None
