@@ -28,7 +28,7 @@ QUESTION = "What is the special magic number for green-lemur?"
 
 def ask(model, processor):
     import torch
-    features = processor(document=DOCUMENT, question=QUESTION, return_tensors="pt")
+    features = processor(document=DOCUMENT, question=QUESTION, text_policy="anchors", return_tensors="pt")
     with torch.no_grad():
         return {"logits": model(**features).logits.float(), "pixel_values": features["pixel_values"]}
 """

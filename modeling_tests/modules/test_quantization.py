@@ -213,7 +213,8 @@ def test_the_pipeline_reads_a_four_bit_checkpoint(full: Path, tmp_path: Path) ->
     AutoProcessor.from_pretrained(full).save_pretrained(tmp_path)
     pipe = pipeline("long-doc-qa", model=str(tmp_path))
     assert pipe.model.is_loaded_in_4bit
-    answer = pipe(question="What is it?", document="The code is 4711. " * 20, max_new_tokens=3)
+    asked = {"question": "What is it?", "document": "The code is 4711. " * 20, "text_policy": "anchors"}
+    answer = pipe(**asked, max_new_tokens=3)
     assert answer["usage"]["new_tokens"] == 3 and answer["usage"]["visual_tokens"] > 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE = 120.0  # seconds that a slow machine may take for a step
+PATIENCE = 60.0  # seconds that a slow machine may take for a step
 
 
 @contextmanager
@@ -66,11 +66,14 @@ class Reader:
 
     def until(self, seen: Callable[[], Any]) -> Any:
         """What is seen, as soon as it is."""
-        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
         from selenium.webdriver.support.ui import WebDriverWait
 
         wait = WebDriverWait(self.driver, PATIENCE, 0.1, ignored_exceptions=[StaleElementReferenceException])
-        return wait.until(lambda _: seen())
+        try:
+            return wait.until(lambda _: seen())
+        except TimeoutException:
+            raise AssertionError(f"not seen; the page says {self.text('body')!r}, {self.complaints()}") from None
 
     def upload(self, path: Path) -> None:
         self.driver.find_element("id", "files").send_keys(str(path))

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,17 @@ def command(*arguments: Any, processes: int = 1) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in the processes that are started: sums of several threads are other numbers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> dict[str, torch.Tensor]:
+def whole(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, one_thread: None) -> dict[str, torch.Tensor]:
     """Weights of the run that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
     run_training(TrainingConfig.read(config(folder, checkpoint, loss_weights="token")))
