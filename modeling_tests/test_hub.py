@@ -122,7 +122,7 @@ found = ask(model, processor)
 assert all(torch.equal(found[name], expected[name]) for name in expected)
 assert type(AutoModel.from_pretrained("org/hybridctx", **remote)).__name__ == "HybridCtxModel"
 pipe = pipeline("long-doc-qa", model="org/hybridctx", dtype=torch.float32, **remote)
-answer = pipe(question=QUESTION, document=DOCUMENT, max_new_tokens=3, return_pages=True)
+answer = pipe(question=QUESTION, document=DOCUMENT, text_policy="anchors", max_new_tokens=3, return_pages=True)
 assert answer["usage"]["visual_tokens"] > 0 and set(answer) >= {"answer", "score", "evidence", "pages"}
 pipe.push_to_hub("org/again")
 """
