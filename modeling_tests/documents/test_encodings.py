@@ -87,6 +87,7 @@ def test_a_text_may_begin_like_a_binary(text: str) -> None:
     assert decode(text.encode(), "a.txt") == text
 
 
-def test_an_unknown_encoding_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"encoding='utf-9' of a.txt is unknown"):
-        decode(b"x", "a.txt", "utf-9")
+@pytest.mark.parametrize("encoding", ["utf-9", "rot13", "base64"])  # the last two are codecs, and none of text
+def test_an_unknown_encoding_is_refused(encoding: str) -> None:
+    with pytest.raises(ValueError, match=f"encoding='{encoding}' of a.txt is unknown"):
+        decode(b"x", "a.txt", encoding)

@@ -182,7 +182,7 @@ class _Session:
 
     def _write_page(self, number: str) -> None:
         from ..prompting.pages import drawn_page
-        from ..rendering.rasterizing import mark_boxes
+        from ..rendering.rasterizing import mark_boxes, unroll_strip
 
         plan = self.last["plan"] if self.last else self.reading.plan
         count = plan.document.num_pages
@@ -192,7 +192,7 @@ class _Session:
         boxes = [item["box"] for item in (self.last["evidence"] if self.last else ()) if item["page"] == page]
         path = Path(f"{self.name}-page-{page + 1}.png")
         with written_whole(path) as unfinished:
-            mark_boxes(drawn_page(plan.document, page, plan.scale), boxes).save(unfinished)
+            unroll_strip(mark_boxes(drawn_page(plan.document, page, plan.scale), boxes)).save(unfinished)
         print_line(f"written to {path}")
 
 

@@ -140,7 +140,7 @@ def _declared(data: bytes) -> str | None:
 
 def _known(encoding: str, name: str) -> None:
     try:
-        codecs.lookup(encoding)
+        "".encode(encoding)  # which codecs of other things, such as rot13 and base64, do not take
     except LookupError as error:
         raise ValueError(
             f"encoding={encoding!r} of {name} is unknown; Python's names are meant, such as cp1252"

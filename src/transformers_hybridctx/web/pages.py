@@ -36,7 +36,7 @@ def page_picture(document: PagedDocument, page: int) -> bytes:
     picture = Image.fromarray(np.asarray(drawn_page(document, page, only or float(times))))
     if is_strip:
         picture = unroll_strip(picture)
-    elif only is not None and times > 1:
+    elif times > 1 and picture.width == width:  # drawn at its only scale
         picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.LANCZOS)
     data = io.BytesIO()
     picture.save(data, "PNG")

@@ -26,7 +26,7 @@ _IN_WORDS = {
     "text_policy": "what is copied",
 }
 _BEGINS_WITH_A_WORD = re.compile(r"[a-z]+[ ,:]")
-_OPTION = re.compile(rf"\b({'|'.join(_IN_WORDS)})=(\S+)")
+_OPTION = re.compile(rf"\b({'|'.join(_IN_WORDS)})=([^\s,()]+)")
 _MENTIONED = re.compile(rf"\b({'|'.join(_IN_WORDS)})\b")
 
 
