@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,6 +184,14 @@ class Words:
 
     def tokenize(self, text: str, **options: Any) -> list[str]:
         return text.split()
+
+
+def test_fox_parts_both_texts_alike_where_either_is_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+    letters = SimpleNamespace(cut=lambda text: text)  # in place of jieba: each character is a word
+    monkeypatch.setitem(sys.modules, "jieba", letters)
+    found = reconstruction("ab", "ab 图")
+    assert found["precision"] == 1.0 and found["recall"] == 0.5
+    assert reconstruction("ab", "ab c")["recall"] == 0.5
 
 
 def test_fox_s_pages_are_in_bins_from_a_folder_and_from_the_hub(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -234,3 +234,11 @@ def test_records_are_plain_json(tmp_path: Path) -> None:
     (line,) = (tmp_path / RECORDS).read_text(encoding="utf-8").splitlines()
     assert json.loads(line).keys() == asdict(record).keys()
     assert ("key", "pages") in RecordFile(tmp_path, {"model": "m"})
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0c"])
+def test_an_answer_may_hold_what_ends_lines_elsewhere(tmp_path: Path, end: str) -> None:
+    whole = {one.name: None for one in fields(Record)} | {"answer": f"one{end}two"}
+    line = json.dumps(whole, ensure_ascii=False)
+    (tmp_path / RECORDS).write_text(f"{line}\n{line}\n", encoding="utf-8")
+    assert [record.answer for record in read_records(tmp_path)] == [f"one{end}two"] * 2

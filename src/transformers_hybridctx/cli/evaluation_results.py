@@ -24,7 +24,7 @@ def tradeoff(
     prose: Annotated[Path, typer.Argument(help="A text file to hide facts in.", show_default=False)],
     model: Model = None,
     lengths: Annotated[list[str], typer.Option(help="Tokens of the documents.")] = ["1024,2048,4096"],  # noqa: B006
-    budget_share: Annotated[list[str], typer.Option(help="Budgets as parts of these.")] = ["0.25,0.5"],  # noqa: B006
+    budget_share: Annotated[list[str], typer.Option(help="Budgets as parts of these.")] = ["0.4,0.6"],  # noqa: B006
     scale: Annotated[list[str], typer.Option(help="Densities of pages alone: 1 is the checkpoint's.")] = ["1"],  # noqa: B006
     policy: Annotated[
         list[str], typer.Option(help="What hybrids copy, several times for each: anchors, bm25 and attention if none.")

@@ -136,7 +136,10 @@ def read_records(folder: Path) -> list[Record]:
     if not file.is_file():
         raise ValueError(f"{folder} holds no {RECORDS}: give the folder of `hybridctx evaluate ... --out FOLDER`")
     records = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    lines = file.read_text(encoding="utf-8").split("\n")  # an answer may hold what else ends a line, such as U+2028
+    for number, line in enumerate(lines, start=1):
+        if not line and number == len(lines):
+            break
         try:
             records.append(Record(**json.loads(line)))
         except (ValueError, TypeError) as error:

@@ -64,7 +64,9 @@ class TrainingExamples(Dataset[Example]):
         self._objectives, self._channels = dict(objectives), dict(channels)
         self._length, self._seed, self._styles = length, seed, styles
         self._unused_path = unused_path
-        self._counts = [round(len(source) * weight) for source, weight in zip(sources, weights, strict=True)]
+        # a small weight is no weight of nothing
+        shares = zip(sources, weights, strict=True)
+        self._counts = [max(1, round(len(source) * weight)) if len(source) else 0 for source, weight in shares]
         self._epoch = lru_cache(maxsize=2)(self._order)
 
     def __len__(self) -> int:

@@ -14,13 +14,13 @@ from rapidfuzz.distance import Levenshtein
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
-def fox_words(text: str) -> list[str]:
-    """Jieba's where the text holds Chinese, else what blanks part."""
-    if not _CHINESE.search(text):
-        return text.split()
+def fox_words(*texts: str) -> list[list[str]]:
+    """The words of each text: jieba's where any of them holds Chinese, else what blanks part."""
+    if not any(map(_CHINESE.search, texts)):
+        return [text.split() for text in texts]
     import jieba
 
-    return list(jieba.cut(text))
+    return [list(jieba.cut(text)) for text in texts]
 
 
 def reconstruction(prediction: str, label: str) -> dict[str, float]:
@@ -28,7 +28,7 @@ def reconstruction(prediction: str, label: str) -> dict[str, float]:
     `precision`: the share of the prediction's different words that are in the label; `recall`: of the label's in the
     prediction; `f1`; `edit distance` of characters, of the longer text's length; `exact`.
     """
-    said, there = set(fox_words(prediction)), set(fox_words(label))
+    said, there = map(set, fox_words(prediction, label))
     precision = len(said & there) / len(said) if said else 0.0
     recall = len(said & there) / len(there) if there else 0.0
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
