@@ -141,7 +141,7 @@ class HybridModel:
         if read_seconds:
             seconds["read"] = seconds.get("read", 0.0) + read_seconds
         if clock.seconds is not None:
-            seconds["first token"] = clock.seconds
+            seconds["first token"] = clock.seconds + read_seconds
         plan = result["plan"]
         shown = (
             plan.document.text,
