@@ -30,7 +30,7 @@ class Record:
         error: why there is no answer.
         support: how the answer stands to the document.
         evidence: the first places of it: page, characters, box.
-        seconds: of each stage; `first token` from the start of the planning; of the first question on a reading, with the reading.
+        seconds: of each stage; `first token` from the start of the planning, or of the reading that it is the first of.
         peak_memory: bytes, of the accelerator; of the process where there is none.
         details: what a suite keeps beside the score, such as the depth of a needle.
     """
