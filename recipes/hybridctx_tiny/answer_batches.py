@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -114,27 +115,31 @@ class LossWeights:
 
     def __call__(self, ids: list[int]) -> list[float]:
         """Of answers from passages: what stands right behind a key decides between its values, the rest is copied."""
-        weights, is_quoting, behind, begun = [], False, CHOOSING_TOKENS, BEGINNING_TOKENS
-        for token in ids:
-            is_quoting = (is_quoting or token == self._think) and token != self._close
-            heavy = [CHOOSING_WEIGHT] * (behind < CHOOSING_TOKENS) + [BEGINNING_WEIGHT] * (begun < BEGINNING_TOKENS)
-            weights.append(max(heavy, default=1.0) if is_quoting else 1.0)
+        weights, behind = [], CHOOSING_TOKENS
+        for token, is_quoted, begins in self._in_order(ids):
+            chooses = is_quoted and behind < CHOOSING_TOKENS
+            weights.append(CHOOSING_WEIGHT if chooses else BEGINNING_WEIGHT if begins else 1.0)
             behind = 0 if token in self._colons else behind + 1
-            begun = 0 if token in self._borders else begun + 1
         return weights
 
     def of_pages(self, ids: list[int], choice: bool) -> list[float]:
         """Of answers from pages alone, with or without a `choice` among several values."""
-        weights, is_quoting, before, begun = [], False, -1, BEGINNING_TOKENS
-        for token in ids:
-            is_quoting = (is_quoting or token == self._think) and token != self._close
-            is_digit = is_quoting and token in self._digits
+        weights, before = [], -1
+        for token, is_quoted, begins in self._in_order(ids):
+            is_digit = is_quoted and token in self._digits
             first = choice and is_digit and before not in self._digits
             weight = (FIRST_DIGIT_WEIGHT if first else 1.0) if is_digit else PAGE_TOKEN_WEIGHT
-            weights.append(max(weight, BEGINNING_WEIGHT) if is_quoting and begun < BEGINNING_TOKENS else weight)
+            weights.append(max(weight, BEGINNING_WEIGHT) if begins else weight)
             before = token
-            begun = 0 if token in self._borders else begun + 1
         return weights
+
+    def _in_order(self, ids: list[int]) -> Iterator[tuple[int, bool, bool]]:
+        """Each token, whether it is quoted, and whether it is one of the first of a quotation."""
+        is_quoted, begun = False, BEGINNING_TOKENS
+        for token in ids:
+            is_quoted = (is_quoted or token == self._think) and token != self._close
+            yield token, is_quoted, is_quoted and begun < BEGINNING_TOKENS
+            begun = 0 if token in self._borders else begun + 1
 
 
 class AnswerBatches(Dataset[dict[str, Any]]):

@@ -12,18 +12,15 @@ from random import Random
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from transformers_hybridctx.planning.policies.bm25 import BM25Policy
 from transformers_hybridctx.planning.span_tokens import SpanTokens
 from transformers_hybridctx.rendering.rendered_document import RenderedDocument
 
-from .answer_batches import AnswerBatches, LossWeights, RecordsOfCountries, quoted_with_a_blank
-from .batches import SequenceEncoder
-from .pages import PageReader
+from .answer_batches import AnswerBatches, quoted_with_a_blank
 from .reference import DEFAULT_BUDGET
-from .tasks import Document, Question, TaskMixture
+from .tasks import Document, Question
 
 KINDS = {"answers": 0.3, "records": 0.28, "passages": 0.22, "facts": 0.2}
 """How often a batch is of each kind, see [`LongBatches`]."""
@@ -33,14 +30,14 @@ WITHOUT_PASSAGES = 0.3
 """How often a question on facts is asked of the pages alone."""
 
 
-class LongBatches(Dataset[dict[str, Any]]):
+class LongBatches(AnswerBatches):
     """
-    Item i is the whole batch of step i: a document, and one question a row.
+    Item i is the whole batch of step i: a document, and one question a row; or a batch of the stage `answer`.
 
     Args:
         prose: as `TaskMixture` takes it.
         kinds: weights of `records` (countries that have the same fields), `passages` (the same, without pages), `facts`
-            (hidden in prose) and `answers`: a batch of the stage `answer`, which keeps what that stage taught.
+            (hidden in prose) and `answers`: a batch of the stage before, which keeps what that stage taught.
         num_chars: of documents, drawn on a logarithmic scale.
         tokens_per_batch: bound on the padded tokens of a step's questions and passages.
     """
@@ -56,29 +53,19 @@ class LongBatches(Dataset[dict[str, Any]]):
         tokens_per_batch: int = 4000,
         seed: int = 0,
     ) -> None:
-        self._answers = AnswerBatches(tokenizer, prose, steps=steps, tokens_per_batch=tokens_per_batch, seed=seed)
-        self._reader, self._encode, self._mixture = (
-            PageReader(tokenizer),
-            SequenceEncoder(tokenizer),
-            TaskMixture(prose),
-        )
-        self._records, self._weights = RecordsOfCountries(prose), LossWeights(tokenizer)
-        self._steps, self._tokens, self._seed = steps, tokens_per_batch, seed
-        self._kinds, self._num_chars = kinds, num_chars
-
-    def __len__(self) -> int:
-        return self._steps
+        super().__init__(tokenizer, prose, steps=steps, tokens_per_batch=tokens_per_batch, seed=seed)
+        self._long_kinds, self._long_chars = kinds, num_chars
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         rng = Random(f"lengthen {self._seed} {step}")
-        kind = rng.choices(list(self._kinds), list(self._kinds.values()))[0]
+        kind = rng.choices(list(self._long_kinds), list(self._long_kinds.values()))[0]
         if kind == "answers":
-            return self._answers[step]
-        least, most = self._num_chars
+            return super().__getitem__(step)
+        least, most = self._long_chars
         num_chars = round(least * (most / least) ** rng.random() ** 1.3)
         while not (found := self._questions(rng, kind, num_chars))[1]:
             num_chars = round(num_chars * 0.8)
-        return self._collated(kind, *found)
+        return self._on_one_document(kind, *found)
 
     def _questions(
         self, rng: Random, kind: str, num_chars: int
@@ -97,16 +84,14 @@ class LongBatches(Dataset[dict[str, Any]]):
             if kind == "facts" and rng.random() < WITHOUT_PASSAGES:
                 asked.append((one, []))
                 continue
-            passages = policy.select(
-                SpanTokens(drawn, question.text, self._encode.texts), DEFAULT_BUDGET["max_text_tokens"]
-            ).chosen
-            if _is_answered(
-                question, passages
-            ):  # else the pages alone would have to answer, which is another question
+            costs = SpanTokens(drawn, question.text, self._encode.texts)
+            passages = policy.select(costs, DEFAULT_BUDGET["max_text_tokens"]).chosen
+            # else the pages alone would have to answer, which is another question
+            if _is_answered(question, passages):
                 asked.append((one, passages))
         return drawn, asked
 
-    def _collated(
+    def _on_one_document(
         self, kind: str, drawn: RenderedDocument, asked: list[tuple[Document, list[tuple[int, int]]]]
     ) -> dict[str, Any]:
         tokens = [] if kind == "passages" else self._reader.tokens(drawn)

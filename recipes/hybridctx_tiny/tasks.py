@@ -229,11 +229,7 @@ class TaskMixture:
             facts[attribute if rng.random() < 0.3 else f"{rng.choice(THINGS)} {attribute}"] = rng.choice(VALUES)(rng)
         sentences = [_worded(rng.choice(PLAIN_STATEMENTS), what, value) for what, value in facts.items()]
         if rng.random() < 0.33:
-            text, spans, end = "", [], rng.choice((" ", "\n"))
-            for sentence in sentences:
-                spans.append((len(text), len(text) + len(sentence)))
-                text += sentence + end
-            text = text.rstrip()
+            text, spans = _joined(sentences, rng.choice((" ", "\n")))
         else:
             text, spans = self._hide(rng, num_chars, sentences)
         questions = [
@@ -254,14 +250,10 @@ class TaskMixture:
             (one, asked, rng.choice(VALUES)(rng)) for one, asked in rng.sample(STATED, min(num_facts, len(STATED)))
         ]
         sentences = [statement.format(value) for statement, _, value in pairs]
-        room = 0 if rng.random() < 0.5 else num_chars
-        text = " ".join(sentences)
-        spans: list[tuple[int, int]] = []
-        if room:
-            text, spans = self._hide(rng, room, sentences)
-        for sentence in sentences if not room else ():
-            start = text.index(sentence, spans[-1][1] if spans else 0)
-            spans.append((start, start + len(sentence)))
+        if rng.random() < 0.5:
+            text, spans = _joined(sentences, " ")
+        else:
+            text, spans = self._hide(rng, num_chars, sentences)
         questions = [
             Question(asked, value, (span,), (statement.format(value).removesuffix("."),))
             for (statement, asked, value), span in zip(pairs, spans, strict=True)
@@ -311,6 +303,15 @@ class TaskMixture:
         room = max(40, num_chars - sum(map(len, sentences)))
         text, starts = hide(rng, self.draw_prose(rng, room), sentences)
         return text, [(start, start + len(s)) for start, s in zip(starts, sentences, strict=True)]
+
+
+def _joined(sentences: list[str], between: str) -> tuple[str, list[tuple[int, int]]]:
+    """The sentences as a text, and the place of each."""
+    spans, start = [], 0
+    for sentence in sentences:
+        spans.append((start, start + len(sentence)))
+        start += len(sentence) + len(between)
+    return between.join(sentences), spans
 
 
 def _worded(template: str, what: str, value: str = "") -> str:

@@ -63,9 +63,7 @@ class PipelineAnswerer(ChatAnswerer):
             lambda: self._read(asked, options),
             lambda kept: kept.attach(self.pipe.model, self.processor),
         )
-        held: dict[str, Any] = {"repair": options.repair, "abstain": options.abstain}
-        if options.grounding is not None:
-            held["grounding"] = options.grounding
+        held = options.model_dump(include={"grounding", "repair", "abstain"}, exclude_none=True)
         answer = self.pipe(
             question=asked.question, document=reading, history=list(asked.history) or None, **held, **generation
         )

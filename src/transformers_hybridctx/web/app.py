@@ -196,9 +196,7 @@ def create_desk(
 
 def _question_of(asked: Asked, session: Session) -> Question:
     before = [session.answer(answer_id) for answer_id in asked.before]
-    held: dict[str, Any] = {"repair": asked.repair, "abstain": asked.abstain}
-    if asked.grounding is not None:
-        held["grounding"] = asked.grounding
+    held = asked.model_dump(include={"grounding", "repair", "abstain"}, exclude_none=True)
     return Question(
         asked.question.strip(),
         asked.context,
