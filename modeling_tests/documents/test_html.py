@@ -81,6 +81,47 @@ def test_every_cell_stands_in_its_column(rows: str, text: str) -> None:
     assert html_text(f"<table>{rows}</table>") == text
 
 
+INNER = "<table><tr><td>1<td><td>2<tr><td>3<td>4<td></table>"
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        (
+            f"<table><tr><th>A<th>B<th>C<tr><td>x<td><td>{INNER}<tr><td>y<td><td></table><p>after",
+            "| A | B | C |\n| --- | --- | --- |\n| x |  | [table 1] |\n| y |  |  |\n"
+            "[table 1]\n| 1 |  | 2 |\n| 3 | 4 |  |\nafter",
+        ),
+        (
+            "<table><tr><td>a<td>b<tr><td><td>see <table><tr><td>c<td><table><tr><td>d<td></table></table> there</table>"
+            "<table border=1><tr><td><td><table><tr><td>e<td>f</table></table>",
+            "| a | b |\n|  | see [table 1] there |\n[table 1]\n| c | [table 2] |\n[table 2]\n| d |  |\n"
+            "|  | [table 3] |\n[table 3]\n| e | f |",
+        ),
+        (
+            "<table><tr><td>a<td><table><tr><td>one<tr><td>two</table><tr><td><td>b</table>",
+            "| a | one two |\n|  | b |",
+        ),
+        (
+            "<table border=1><tr><td>a<td><table role=none><tr><td>one<td><table><tr><td>9<td>8</table></table></table>",
+            "| a | one [table 1] |\n[table 1]\n| 9 | 8 |",
+        ),
+        (
+            "<table cellpadding=0><tr><td colspan=2>top<tr><td>menu<td><p>long<table><tr><td>1<td>2</table></table>",
+            "top\nmenu\nlong\n| 1 | 2 |",
+        ),
+        (
+            "<table><tr><td>menu<td><h1>Page</h1><tr><td><td><table><tr><td>1<td>2</table></table>",
+            "menu\n# Page\n| 1 | 2 |",
+        ),
+        ("<table><tr><td><table><tr><td>1<td>2</table><tr><td>below</table>", "| 1 | 2 |\nbelow"),
+        ("<table><tr><td>a<td>b<tr><td><td><table hidden><tr><td>1<td>2</table></table>", "| a | b |\n|  |  |"),
+    ],
+)
+def test_a_table_in_a_cell_leaves_the_outer_one_its_columns(markup: str, text: str) -> None:
+    assert html_text(markup) == text
+
+
 def test_a_table_for_layout_is_no_table() -> None:
     assert html_text("<table role=presentation><tr><td>one<td>two</table>") == "one\ntwo"
 
@@ -123,6 +164,8 @@ def test_what_only_other_media_hide_is_seen() -> None:
         lambda n: "<style>" + ".a{display:none}" * n + "</style><p class=a>" * 9,
         lambda n: "<style>" + "a /*" * n + "</style>x",
         lambda n: "<a name=x>1" * n,
+        lambda n: "<table><tr><td>1<td>2<tr><td>3<td>" + "<table><tr><td>a<td>b</table>" * n,
+        lambda n: "<table><tr><td>1<td>2<tr><td>3<td>" * (n // 40),
         lambda n: "x<br>" * n,
         lambda n: "<" * n + "<!--" * n + "<script>" * n,
     ],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from office_samples import cells, workbook
 
-from transformers_hybridctx.documents import office
+from transformers_hybridctx.documents import containers, office
 from transformers_hybridctx.documents.files import read_document_file
 
 CONTRACT = """# Contract
@@ -194,6 +194,52 @@ def test_what_is_wrong_with_an_office_file_is_said_in_a_sentence(name: str, data
     pytest.importorskip("pypandoc")
     with pytest.raises(ValueError, match=rf"^{name} {reason}"):
         read_document_file(data, name=name)
+
+
+def with_a_changed_byte(data: bytes, part: str) -> bytes:
+    """An archive of stored parts, one of which has a byte changed in its middle, which its checksum tells."""
+    content = b"<x>The sum is 485,000 EUR.</x>" * 9
+    written = BytesIO(data)
+    with zipfile.ZipFile(written, "a") as changed:
+        changed.writestr(part, content)
+    return written.getvalue().replace(content, content.replace(b"485", b"486", 1))
+
+
+@pytest.mark.parametrize("kind", ["docx", "pptx", "xlsx", "xlsm", "ods", "odt", "epub"])
+def test_a_part_that_is_not_what_was_written_is_named(kind: str) -> None:
+    data = archive(**{"[Content_Types].xml": "<Types/>"})
+    reason = r"is damaged: its part 'a/text\.xml' is not what was written \(its checksum differs\); get it again, or"
+    with pytest.raises(ValueError, match=rf"^a\.{kind} {reason}"):
+        read_document_file(with_a_changed_byte(data, "a/text.xml"), name=f"a.{kind}")
+
+
+def test_a_damaged_picture_keeps_no_text_from_being_read(pandoc: str) -> None:
+    data = with_a_changed_byte(by_pandoc(pandoc, "docx", "The sum is 1."), "word/media/a.png")
+    assert read_document_file(data, name="a.docx") == "The sum is 1."
+
+
+def test_a_part_that_does_not_unpack_is_named() -> None:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as written:
+        written.writestr("word/document.xml", bytes(range(256)) * 40)
+    data = bytearray(buffer.getvalue())
+    data[47:60] = b"\xff" * 13
+    with pytest.raises(ValueError, match=r"its part 'word/document\.xml' is not what was written \(Error -3 while"):
+        read_document_file(bytes(data), name="a.docx")
+
+
+def test_what_an_archive_unpacks_to_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "MAX_UNPACKED_BYTES", 100)
+    with pytest.raises(ValueError, match=r"a\.epub unpacks to 101 bytes, more than 100; split it up"):
+        read_document_file(archive(a="x" * 101), name="a.epub")
+
+
+def test_titles_and_authors_of_a_word_file_are_not_lost(pandoc: str) -> None:
+    head = "---\ntitle: Lease of 12 May\nsubtitle: Second copy\nauthor: Ada Byron\ndate: 2024\n---\n\n"
+    data = subprocess.run(
+        [pandoc, "-f", "markdown", "-t", "docx", "-s", "-o", "-"], input=f"{head}Rent.".encode(), capture_output=True
+    ).stdout
+    assert read_document_file(data, name="a.docx") == "# Lease of 12 May\nSecond copy\nAda Byron\n2024\nRent."
 
 
 def test_without_pandoc_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Office files by what they begin with: protected ones, old ones, and other kinds under an office file's name."""
+"""Office files before they are read: protected, old and damaged ones, and other kinds under an office file's name."""
 
 from __future__ import annotations
 
+import lzma
+import mimetypes
 import zipfile
 import zlib
 from io import BytesIO
@@ -11,6 +13,11 @@ _ZIPPED = frozenset((".docx", ".docm", ".pptx", ".odt", ".epub", ".xlsx", ".xlsm
 _BEFORE_2007 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _LARGEST_MANIFEST = 2**22
+MAX_UNPACKED_BYTES = 2**31
+"""Most bytes that the parts of a file unpack to."""
+_PIECE = 2**20
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+_NOT_READ = ("image", "audio", "video", "font")
 
 
 def check_container(data: bytes, suffix: str, name: str) -> None:
@@ -18,7 +25,8 @@ def check_container(data: bytes, suffix: str, name: str) -> None:
     Refuse an office file that its reader could say nothing clear of.
 
     Raises:
-        ValueError: it is protected with a password, of before 2007 under a new name, or no file of its kind at all.
+        ValueError: it is protected with a password, of before 2007 under a new name, or no file of its kind at all; one
+            of its parts is damaged, which its reader would not say; it unpacks to more than `MAX_UNPACKED_BYTES`.
     """
     if data.startswith(_BEFORE_2007):
         if _ENCRYPTED in data:
@@ -34,6 +42,8 @@ def check_container(data: bytes, suffix: str, name: str) -> None:
             raise ValueError(f"{name} is no {suffix} file: it is damaged, or of another kind")
     elif suffix in (".odt", ".ods", ".epub") and _is_encrypted_archive(data):
         raise ValueError(_protected(name))
+    if data.startswith(b"PK"):
+        _check_parts(data, name)
 
 
 def _protected(name: str) -> str:
@@ -55,3 +65,37 @@ def _is_encrypted_archive(data: bytes) -> bool:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zlib.error):
         pass  # damaged: its reader says so
     return False
+
+
+def _check_parts(data: bytes, name: str) -> None:
+    """Refuse an archive one of whose parts does not hold what was written; pictures and the like are not looked at."""
+    try:
+        archive = zipfile.ZipFile(BytesIO(data))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # no archive: its reader says so
+    with archive:
+        parts = [part for part in archive.infolist() if not _is_not_read(part.filename)]
+        if (size := sum(part.file_size for part in parts)) > MAX_UNPACKED_BYTES:
+            raise ValueError(f"{name} unpacks to {size:,} bytes, more than {MAX_UNPACKED_BYTES:,}; split it up")
+        for part in parts:
+            if part.flag_bits & 1:
+                raise ValueError(_protected(name))
+            try:
+                with archive.open(part) as opened:
+                    while opened.read(_PIECE):
+                        pass
+            except NotImplementedError:  # packed by a method that its reader may know
+                continue
+            except _DAMAGE as error:
+                raise ValueError(
+                    f"{name} is damaged: its part {part.filename!r:.80} is not what was written ({_told(error)}); get it "
+                    "again, or let the program that made it repair it and save it anew"
+                ) from error
+
+
+def _told(error: Exception) -> str:
+    return "its checksum differs" if "CRC" in str(error) else " ".join(str(error)[:120].split()) or "it is cut off"
+
+
+def _is_not_read(part: str) -> bool:
+    return (mimetypes.guess_type(part)[0] or "").partition("/")[0] in _NOT_READ

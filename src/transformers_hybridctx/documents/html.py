@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from .html_nested_tables import NestedTables
 from .html_nesting import parsed_quickly
 from .html_tables import TableRows
 
@@ -103,9 +104,9 @@ class _Text:
 class _Writer:
     """Writes the elements of one page in the order of its source."""
 
-    def __init__(self, hidden: set[int], outer_tables: set[int]) -> None:
+    def __init__(self, hidden: set[int]) -> None:
         self._hidden = hidden
-        self._layout_tables = outer_tables
+        self._nested = NestedTables()
         self._texts = [_Text()]
         self._tables: list[TableRows | None] = []
         self._verbatim = 0
@@ -115,6 +116,10 @@ class _Writer:
 
     def text(self) -> str:
         return str(self._texts[0])
+
+    def look_for_nested_tables(self, body: Any) -> None:
+        """See which tables stand in others, before anything is written."""
+        self._nested.look_through(_walk(body, self.is_seen))
 
     @property
     def _out(self) -> _Text:
@@ -155,7 +160,7 @@ class _Writer:
         elif tag in ("ul", "ol", "menu"):
             self._lists.append(_number(node, "start", 1) if tag == "ol" else None)
         elif tag == "table":
-            self._tables.append(None if self._is_for_layout(node) else TableRows())
+            self._tables.append(None if self._nested.is_for_layout(node) else TableRows())
         elif tag == "tr" and self._tables and (rows := self._tables[-1]) is not None:
             rows.start_row()
         elif tag == "select":
@@ -212,8 +217,7 @@ class _Writer:
         elif tag in ("ul", "ol", "menu"):
             self._lists.pop()
         elif tag == "table":
-            rows = self._tables.pop()
-            out.write(rows.text() if rows is not None else "")
+            self._end_table(node)
         elif self._marked[-1:] == [node.mem_id]:
             self._marked.pop()
             out.close_mark(self._closing_of(node))
@@ -224,8 +228,19 @@ class _Writer:
         elif tag in _APART:
             out.blank()
 
-    def _is_for_layout(self, node: Any) -> bool:
-        return node.mem_id in self._layout_tables or node.attributes.get("role") in ("presentation", "none")
+    def _end_table(self, node: Any) -> None:
+        """Write a table, or, where it stands in a cell and has columns, its number, and itself behind the outermost."""
+        rows = self._tables.pop()
+        if rows is None:
+            return
+        number = self._nested.number_of(node)
+        outer = next((table for table in reversed(self._tables) if table is not None), None)
+        if outer is None or number is None:
+            self._out.write("\n".join(filter(None, [rows.text(), *rows.inner])))
+        else:
+            mark = f"[table {number}]"
+            self._out.write(mark)
+            outer.inner += [f"{mark}\n{rows.text()}", *rows.inner]
 
 
 def html_text(markup: str) -> str:
@@ -233,7 +248,8 @@ def html_text(markup: str) -> str:
 
     The title comes first, unless the first heading says the same. Links have their targets and pictures their
     alternative texts; preformatted text stays as it is; scripts and hidden elements are left out, as far as attributes
-    and plain rules of the page's own style sheets hide them. Cells that span columns or rows are repeated in each.
+    and plain rules of the page's own style sheets hide them. Cells that span columns or rows are repeated in each. A
+    table within a cell of another follows that one, under the mark that stands in the cell ("[table 1]").
 
     Raises:
         ValueError: elements are nested deeper than `html_nesting.MAX_DEPTH`.
@@ -245,7 +261,8 @@ def html_text(markup: str) -> str:
     tree = LexborHTMLParser(parsed_quickly(markup).encode("utf-8", "replace"))
     if tree.body is None:
         return ""
-    writer = _Writer(_hidden_by_rules(tree), _outer_tables(tree.body))
+    writer = _Writer(_hidden_by_rules(tree))
+    writer.look_for_nested_tables(tree.body)
     title = tree.css_first("title")
     heading = tree.css_first("h1")
     if title is not None and (heading is None or title.text().split() != heading.text().split()):
@@ -300,19 +317,6 @@ def _hidden_by_rules(tree: Any) -> set[int]:
                     hidden.update(node.mem_id for node in tree.css(selector.rpartition(";")[2].strip()))
             depth = max(0, depth + part.count("{") - 1)
     return hidden
-
-
-def _outer_tables(root: Any) -> set[int]:
-    """Tables that hold tables: they place what is in them, and have no columns that mean something."""
-    outer: set[int] = set()
-    open_tables: list[int] = []
-    for node, is_start in _walk(root, lambda node: True):
-        if node.tag == "table" and is_start:
-            outer.update(open_tables[-1:])
-            open_tables.append(node.mem_id)
-        elif node.tag == "table":
-            open_tables.pop()
-    return outer
 
 
 def _target(node: Any) -> str:

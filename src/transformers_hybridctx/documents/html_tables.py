@@ -8,9 +8,14 @@ _MOST_REPEATED = 20
 
 
 class TableRows:
-    """Gathers the cells of a table, with what they span (the HTML standard's table model)."""
+    """Gathers the cells of a table, with what they span (the HTML standard's table model).
+
+    Attributes:
+        inner: tables that stand in its cells, as texts of their own.
+    """
 
     def __init__(self) -> None:
+        self.inner: list[str] = []
         self._rows: list[list[tuple[str, int, int]]] = []
         self._has_header = False
 

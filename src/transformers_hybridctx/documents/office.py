@@ -43,7 +43,7 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
     command = [program, "+RTS", f"-M{PANDOC_BYTES}", "-RTS", "--sandbox", "--wrap=none", "--track-changes=accept"]
     try:
         done = subprocess.run(
-            [*command, "-f", PANDOC_FORMATS[suffix], "-t", "html"],
+            [*command, "-f", PANDOC_FORMATS[suffix], "-t", "html", "--standalone"],
             input=data,
             capture_output=True,
             timeout=PANDOC_SECONDS,
@@ -57,7 +57,8 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
         else:
             reason = "it is damaged, or of another kind; save it again, or as PDF"
         raise ValueError(f"{name} cannot be read as {suffix}: {reason}") from RuntimeError(said)
-    body = html_text(done.stdout.decode("utf-8", "replace"))
+    # A whole page, for titles and authors, which pandoc takes out of the text; its head always has one.
+    body = html_text("".join(done.stdout.decode("utf-8", "replace").partition("<body>")[1:]))
     return "\n".join(filter(None, [body, *left_out(data, suffix, body, name)]))
 
 
