@@ -183,6 +183,22 @@ def test_all_places_of_an_ambiguous_answer_are_evidence(pipe: LongDocQAPipeline)
     assert [(item["start"], item["end"]) for item in answer["evidence"]] == [(11, 13), (last, last + 2)]
 
 
+def test_an_answer_of_several_spans_agrees_with_its_question_as_the_worst_of_them(pipe: LongDocQAPipeline) -> None:
+    document = "The code for green-lemur is 4821930. " + "A sail was seen. " * 60 + "The old harbour wall."
+
+    def agreement(said: str) -> float:
+        says = LogitsProcessorList([Says(pipe, said)])
+        options: dict[str, Any] = {"logits_processor": says, "max_new_tokens": 80}
+        held = {"mode": "quote", "max_quotations": 2}
+        answer = pipe(question="The code for green-lemur?", document=document, grounding=held, **options)
+        assert answer["answer"] == said.partition("</think>")[2]
+        return answer["support"]["agreement"]
+
+    alone = agreement("<think>green-lemur is 4821930</think>4821930")
+    assert alone == agreement("<think>green-lemur is 4821930\ncode for</think>4821930, for")
+    assert alone > agreement("<think>green-lemur is 4821930\nharbour wall</think>4821930, wall") == 0
+
+
 @pytest.mark.parametrize(
     ("form", "said", "reasoning", "answer"),
     [

@@ -197,6 +197,59 @@ def test_an_answer_may_name_a_span_of_each_quotation() -> None:
     assert other.is_answer and other.places[0][0] >= 11, "the other quotation's"
 
 
+def insistent(processor: DocumentQuoteProcessor, tokenizer: Any, wish: str) -> list[Any]:
+    """The quotations of a model that goes for `wish` with all its probability, and then for the closing mark."""
+    wishes = [*tokenizer(wish, add_special_tokens=False)["input_ids"], tokenizer.convert_tokens_to_ids("</think>")]
+    said: list[int] = []
+    while len(said) < 60 and (not said or said[-1] != tokenizer.eos_token_id):
+        scores = torch.full((1, len(tokenizer)), -30.0)
+        scores[0, wishes[min(len(said), len(wishes) - 1)]] = 0
+        said.append(int(processor(torch.tensor([[5, *said]]), scores)[0].argmax()))
+    assert processor.quotations(said) == DocumentQuoteProcessor(
+        processor.indexes[0], tokenizer, max_quotations=3
+    ).quotations(said), "what was said tells it all"
+    return processor.quotations(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "wish", "quoted"),
+    [
+        # what was quoted once stands there once, and what begins like it is something else
+        ("Ada is 11. Also, Adam was ill.", "Ada is 11\nAda is 11", ["Ada is 11"]),
+        (
+            "woe-haze is: 7768. A woman, a wood and words.",
+            "woe-haze is: 7768\nwoe-haze is: 7768",
+            ["woe-haze is: 7768"],
+        ),
+        # what is nowhere
+        ("Ada is 11. Bob is 5. Bill, Ben and Bea.", "Ada is 11\nBarbara is 7", ["Ada is 11"]),
+        # what the model cannot spell, at the one place that it has found
+        (
+            "Ada is 11. Bob is 8d49e9e4-c760. Bill.",
+            "Ada is 11\nBob is 123\nBill",
+            ["Ada is 11", "Bob is 8d49e9e4-c760"],
+        ),
+        # what it knows
+        ("Ada is 11. Bob is 5. Ada is 22.", "Ada is 11\nAda is 22\nBob is 5", ["Ada is 11", "Ada is 22", "Bob is 5"]),
+    ],
+)
+def test_a_later_quotation_that_the_model_does_not_mean_is_given_up(text: str, wish: str, quoted: list[str]) -> None:
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor(text, tokenizer, max_quotations=3)
+    found = insistent(processor, tokenizer, f"<think>{wish}")
+    assert [one.text for one in found if not one.is_answer][: len(quoted)] == quoted
+    if "123" not in wish:
+        assert len([one for one in found if not one.is_answer]) == len(quoted)
+    assert all(one.is_complete for one in found)
+
+
+def test_no_other_span_of_an_answer_is_begun_that_the_model_does_not_mean() -> None:
+    tokenizer = tokenizer_of("byte level")
+    processor = DocumentQuoteProcessor("Ada is 11. Bob is 5.", tokenizer, max_quotations=2)
+    found = insistent(processor, tokenizer, "<think>Ada is 11\nBob is 5</think>11, 11")
+    assert [one.text for one in found if one.is_answer] == ["11"]
+
+
 def test_all_places_of_an_ambiguous_quotation_are_known() -> None:
     text = "The fee is 10 EUR. The FEE is 10 USD. The\nfee is 10 EUR."
     tokenizer = tokenizer_of("byte level")

@@ -146,7 +146,8 @@ def result_of(
         checker = support_checker(plan.document)
         found = checker.check(answer, question, is_cut_off)
         places = [(item["start"], item["end"]) for item in evidence] or found.places
-        agreement = checker.agreement(question, places[:MAX_AGREEING])
+        spans = [one.places for one in generated.quotations if one.is_answer] or [tuple(places)]
+        agreement = min(checker.agreement(question, span[:MAX_AGREEING]) for span in spans)  # of several, the worst
         support = AnswerStanding(agreement=agreement, **asdict(found))  # type: ignore[typeddict-item]
         sure = confidence(generated.score, found.status, agreement)
         if repair:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from transformers import LogitsProcessor
 
@@ -16,6 +17,10 @@ from .matching import IndexMatcher
 from .quoting import QuoteForm, QuoteGrammar, QuoteState
 from .span_index import BoundIndex, DocumentIndex, SpanIndex, as_index
 from .token_pieces import pieces_of
+
+GIVEN_UP_BELOW = 0.001
+"""A later quotation for which a model has no more probability than this is given up, see [`DocumentQuoteProcessor`]."""
+_KEPT = 2048
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,10 @@ class DocumentQuoteProcessor(LogitsProcessor):
         answer: what follows `end`: `"span"`, a span of a quotation, or `"free"`, anything, further quotations among it.
         free_start: whether anything may be said before `begin`; unless given, where there is no `end` or the answer is
             free. A prompt that ends with `begin` has begun the quotation.
-        max_quotations: spans between one pair of marks, each on a line of its own.
+        max_quotations: spans between one pair of marks, each on a line of its own. Another one is given up where several
+            places go on with it, and the model has, for all that goes on there, a probability below `GIVEN_UP_BELOW`: it
+            wishes to say what is not there, or what was quoted already. A line break and the closing mark then take the
+            unfinished line back.
         eos_token_id: the tokens that end an answer, all that the model's generation config has; the tokenizer's own
             unless given.
 
@@ -104,16 +112,39 @@ class DocumentQuoteProcessor(LogitsProcessor):
         ]
         self._rows = GeneratedRows()
         self._states: KeptStates[QuoteState] = KeptStates()
+        self._given_up: dict[tuple[int, tuple[int, ...], tuple[int, ...]], None] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Takes `input_ids` `[rows, sequence]`, `scores` `[rows, vocabulary]`; returns scores, -inf where not allowed."""
         rows, size = self._rows.split(input_ids, len(self.indexes)), scores.shape[-1]
         masks = []
-        for document, prompt, said in rows:
+        for (document, prompt, said), row in zip(rows, scores, strict=True):
             state = self._state(document, self._is_begun(prompt), said)
             grammar = self._grammars[document]
-            masks.append((grammar.allowed(state, size), partial(grammar.closing, state, size)))
+            allowed = grammar.allowed(state, size)
+            if self._is_given_up(state, document, prompt, said):
+                allowed = grammar.closing(state, size)
+            elif allowed is not None:
+                others = grammar.giving_up(state, size)
+                if others is not None and others.any() and _probability(row, allowed) < GIVEN_UP_BELOW:
+                    self._note_given_up(document, prompt, said)
+                    allowed = others
+            masks.append((allowed, partial(grammar.closing, state, size)))
         return restricted(scores, masks)
+
+    def _note_given_up(self, document: int, prompt: Sequence[int], said: tuple[int, ...]) -> None:
+        self._given_up[document, tuple(prompt), said] = None
+        while len(self._given_up) > _KEPT:
+            self._given_up.pop(next(iter(self._given_up)))
+
+    def _is_given_up(self, state: QuoteState, document: int, prompt: Sequence[int], said: tuple[int, ...]) -> bool:
+        """Whether the line before was given up, and the mark that closes the quotations is not whole yet."""
+        has_begun = state.cursor is not None and bool(state.cursor.spoken) and not state.marked
+        if not self._given_up or state.phase != "quote" or has_begun:
+            return False
+        prompt, longest = tuple(prompt), 1 + len((self._form.end or "").encode())
+        lengths = range(max(0, len(said) - longest), len(said))
+        return any((document, prompt, said[:length]) in self._given_up for length in lengths)
 
     def quotations(
         self, tokens: Sequence[int] | torch.Tensor, document: int = 0, prompt: Sequence[int] = ()
@@ -165,4 +196,10 @@ class DocumentQuoteProcessor(LogitsProcessor):
         return self._mark_tokens[0] is None and said.rstrip().endswith(mark)
 
 
-__all__ = ["DocumentQuoteProcessor", "Quotation"]
+def _probability(scores: torch.Tensor, allowed: np.ndarray) -> float:
+    """Of the allowed tokens (bool `[vocabulary]`) together, by scores `[vocabulary]` before anything holds them."""
+    tokens = torch.from_numpy(np.flatnonzero(allowed)).to(scores.device)
+    return float((scores[tokens].float().logsumexp(0) - scores.float().logsumexp(0)).exp())
+
+
+__all__ = ["GIVEN_UP_BELOW", "DocumentQuoteProcessor", "Quotation"]

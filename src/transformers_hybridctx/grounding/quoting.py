@@ -112,6 +112,11 @@ class QuoteState:
     left: tuple[Cursor, ...] = ()
     said: tuple[Said, ...] = ()
 
+    @property
+    def is_later(self) -> bool:
+        """Whether what has begun is not the first: another quotation, or an answer's span of another one."""
+        return bool(self.quotes) and (self.phase == "quote" or len(self.left) < len(self.quotes))
+
 
 class QuoteGrammar:
     """
@@ -205,6 +210,20 @@ class QuoteGrammar:
             allowed[list(self._ends)] = True
         return allowed
 
+    def giving_up(self, state: QuoteState, size: int) -> np.ndarray | None:
+        """
+        The tokens that give up a later quotation, bool `[size]`; None where it stands at one place, which was chosen. An
+        empty line and the closing mark take the line before back; an answer's span, which nothing does, is not begun.
+        """
+        cursor = state.cursor
+        if not state.is_later or cursor is None or bool(cursor.spoken) != (state.phase == "quote"):
+            return None
+        if self.matcher(state).count(cursor) < 2:
+            return None
+        if state.phase == "answer":
+            return self.closing(state, size)
+        return np.resize(np.append(self._is_line_break, np.zeros(size, bool)), size)
+
     def _allow_span(self, allowed: np.ndarray, state: QuoteState, cursor: Cursor) -> None:
         matcher = self.matcher(state)
         tokens = matcher.allowed(cursor)[: len(allowed)]
@@ -282,7 +301,7 @@ class QuoteGrammar:
         if state.phase == "before":
             return self._before(state, token, raw)
         if state.phase == "opening":
-            marked = self._marked(self._begin, state.marked, self._begin_token, token, raw)
+            marked = _marked(self._begin, state.marked, self._begin_token, token, raw)
             if marked == len(self._begin):
                 return self._opened(state)
             return replace(state, length=state.length + 1, marked=marked, phase="opening" if marked else "done")
@@ -304,14 +323,15 @@ class QuoteGrammar:
         marked = 0
         cursor, length = state.cursor, state.length
         if state.phase == "quote" and self._end:
-            marked = self._marked(self._end, state.marked, self._end_token, token, raw)
+            marked = _marked(self._end, state.marked, self._end_token, token, raw)
             if marked and not state.marked and cursor is not None and self._goes_on_only(cursor, token):
                 marked = 0
             if marked == len(self._end):
                 return self._closed(state)
-        if cursor is not None and self._may_add(state) and token < len(self._pieces) and self._is_line_break[token]:
+        if cursor is not None and self._has_lines(state) and token < len(self._pieces) and self._is_line_break[token]:
             noted = self._noted(state, cursor, length, is_complete=self._document.may_end(cursor))
-            return replace(noted, length=length + 1, start=length + 1, cursor=self._document.start())
+            following = self._document.start() if self._may_add(state) else None
+            return replace(noted, length=length + 1, start=length + 1, cursor=following)
         following = None
         if cursor is not None and not (self._has_lines(state) and b"\n" in raw):
             following = self.matcher(state).extend(cursor, token)
@@ -350,13 +370,6 @@ class QuoteGrammar:
         """Whether a token that begins like the closing mark is the document's: it cannot end here, and goes on so."""
         return not self._document.may_end(cursor) and self._document.extend(cursor, token) is not None
 
-    @staticmethod
-    def _marked(mark: bytes, marked: int, mark_token: int | None, token: int, raw: bytes) -> int:
-        """How many bytes of a mark are said after a token; 0 where it is none of the mark's."""
-        if mark_token is not None:
-            return len(mark) if token == mark_token else 0
-        return marked + len(raw) if raw and mark[marked:].startswith(raw) else 0
-
     def _opened(self, state: QuoteState) -> QuoteState:
         length = state.length + 1
         return replace(
@@ -372,12 +385,11 @@ class QuoteGrammar:
 
     def _closed(self, state: QuoteState) -> QuoteState:
         """The state after the mark that closes a quotation."""
-        if state.unmarked is not None:
-            cursor, end = state.unmarked
-        else:
-            assert state.cursor is not None
-            cursor, end = state.cursor, state.length
-        state = self._noted(state, cursor, end, is_complete=self._document.may_end(cursor))
+        cursor, end = state.unmarked or (state.cursor, state.length)
+        if cursor is not None and cursor.spoken:
+            state = self._noted(state, cursor, end, is_complete=self._document.may_end(cursor))
+        elif len(state.quotes) > 1:  # the line before was given up
+            state = replace(state, said=state.said[:-1], quotes=state.quotes[:-1])
         length = state.length + 1
         state = replace(state, length=length, start=length, cursor=None, marked=0, unmarked=None, tail=b"")
         if self._form.answer == "free":
@@ -404,6 +416,13 @@ class QuoteGrammar:
         quotes = state.left if state.phase == "answer" else ()
         said = (*state.said, Said(state.start, end, cursor, quotes, is_complete))
         return replace(state, said=said, quotes=state.quotes if quotes else (*state.quotes, cursor))
+
+
+def _marked(mark: bytes, marked: int, mark_token: int | None, token: int, raw: bytes) -> int:
+    """How many bytes of a mark are said after a token; 0 where it is none of the mark's."""
+    if mark_token is not None:
+        return len(mark) if token == mark_token else 0
+    return marked + len(raw) if raw and mark[marked:].startswith(raw) else 0
 
 
 def answer_source(quotes: tuple[Cursor, ...]) -> str:
