@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from .containers import check_container
 from .encodings import decode
+from .fictionbook import fictionbook_text
 from .html import html_text
 from .joined_document import DocumentParts
 from .office import PANDOC_FORMATS, email_text, office_text
@@ -34,13 +35,14 @@ _TEXTS = frozenset((".txt", ".md", ".markdown", ".rst", ".log", ".csv", ".tsv", 
 _MARKUP = frozenset((".html", ".htm", ".xhtml"))
 _PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
 _EMAIL = ".eml"
+_BOOK = ".fb2"
 _UNREAD = frozenset(
     (
         *(".doc", ".ppt", ".odp", ".mobi", ".msg", ".ps", ".eps", ".djvu", ".exe", ".mp3", ".mp4"),
         *(".zip", ".gz", ".tar", ".7z", ".rar"),
     )
 )
-_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | _UNREAD | PANDOC_FORMATS.keys() | SHEET_SUFFIXES | {".pdf", _EMAIL}
+_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | _UNREAD | PANDOC_FORMATS.keys() | SHEET_SUFFIXES | {".pdf", _EMAIL, _BOOK}
 _LONGEST_PATH = 1024
 _PATH = re.compile(r"(\w[\w+.-]*://|file:|~?/|\.{1,2}/|[A-Za-z]:[\\/])\S+")
 
@@ -158,6 +160,8 @@ def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
         return workbook_text(data, name)
     if suffix == _EMAIL:
         return email_text(data, name)
+    if suffix == _BOOK:
+        return fictionbook_text(data, name)
     text = decode(data, name, encoding, is_markup=suffix in _MARKUP or suffix == ".xml")
     if suffix not in _MARKUP:
         return text

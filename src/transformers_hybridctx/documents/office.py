@@ -8,12 +8,16 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
 
 from .encodings import decode
+from .hidden_words import without_hidden_runs
 from .html import html_text
+from .marked_tables import with_tables
+from .odt import prepared_odt
 from .office_parts import left_out
+from .rtf import prepared_rtf
 
 PANDOC_FORMATS = {
     **dict.fromkeys((".docx", ".docm"), "docx"),
-    **{".pptx": "pptx", ".odt": "odt", ".rtf": "rtf", ".epub": "epub", ".fb2": "fb2", ".ipynb": "ipynb"},
+    **{".pptx": "pptx", ".odt": "odt", ".rtf": "rtf", ".epub": "epub", ".ipynb": "ipynb"},
 }
 """Suffix of a file -> what pandoc calls its format."""
 PANDOC_SECONDS = 120
@@ -40,6 +44,7 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
             f"{name} is read by pandoc, which is not installed: pip install 'transformers-hybridctx[office]'; "
             "or save it as PDF, HTML or plain text"
         ) from error
+    data = _prepared(data, suffix, name)
     command = [program, "+RTS", f"-M{PANDOC_BYTES}", "-RTS", "--sandbox", "--wrap=none", "--track-changes=accept"]
     try:
         done = subprocess.run(
@@ -58,8 +63,18 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
             reason = "it is damaged, or of another kind; save it again, or as PDF"
         raise ValueError(f"{name} cannot be read as {suffix}: {reason}") from RuntimeError(said)
     # A whole page, for titles and authors, which pandoc takes out of the text; its head always has one.
-    body = html_text("".join(done.stdout.decode("utf-8", "replace").partition("<body>")[1:]))
+    page = "".join(done.stdout.decode("utf-8", "replace").partition("<body>")[1:])
+    body = html_text(with_tables(page))
     return "\n".join(filter(None, [body, *left_out(data, suffix, body, name)]))
+
+
+def _prepared(data: bytes, suffix: str, name: str) -> bytes:
+    """A file as pandoc reads it without loss."""
+    if suffix in (".docx", ".docm"):
+        return without_hidden_runs(data, name)
+    if suffix == ".rtf":
+        return prepared_rtf(data, name)
+    return prepared_odt(data, name) if suffix == ".odt" else data
 
 
 def email_text(data: bytes, name: str) -> str:

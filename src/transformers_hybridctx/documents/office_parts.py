@@ -1,30 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pandoc leaves out of .docx and .pptx files: headers, footers, text boxes, comments; notes and groups of slides."""
+"""What pandoc leaves out of office files: headers, footers, text boxes, comments; notes and groups of slides."""
 
 from __future__ import annotations
 
 import re
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from xml.etree import ElementTree
 
-LARGEST_PART = 2**25
-"""Bytes of XML of one part that are looked through."""
+from .archives import DAMAGE, parsed_part
+from .marked_tables import without_marks
+from .odt import OFFICE, STYLE, TEXT
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _SLIDE = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
+_CREATOR = "{http://purl.org/dc/elements/1.1/}creator"
+_TEXT_BOX = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}text-box"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 _WORD_PARTS = re.compile(r"word/(?:header|footer|document|comments)\d*\.xml")
 _SLIDE_PARTS = re.compile(r"ppt/(?:slides/slide|notesSlides/notesSlide)\d+\.xml")
+_TEXT_PARTS = ("content.xml", "styles.xml")
+_PARTS = {
+    **{".docx": _WORD_PARTS, ".docm": _WORD_PARTS, ".pptx": _SLIDE_PARTS},
+    ".odt": re.compile("|".join(map(re.escape, _TEXT_PARTS))),
+}
 _NUMBER = re.compile(r"(\d+)\.xml")
-_DAMAGE = (
-    *(ElementTree.ParseError, zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError),
-    NotImplementedError,
-)
 _NOTES_OF = re.compile(rb"slides/slide(\d+)\.xml")
 
 
@@ -38,7 +41,7 @@ def left_out(data: bytes, suffix: str, body: str, name: str) -> list[str]:
     Warns:
         UserWarning: a part is damaged, or larger than `LARGEST_PART`.
     """
-    parts = {".docx": _WORD_PARTS, ".docm": _WORD_PARTS, ".pptx": _SLIDE_PARTS}.get(suffix)
+    parts = _PARTS.get(suffix)
     if parts is None:
         return []
     found: dict[str, None] = {}
@@ -49,18 +52,18 @@ def left_out(data: bytes, suffix: str, body: str, name: str) -> list[str]:
                 for what, text in _of_part(part, archive, name):
                     if text and text not in plain:
                         found[f"[{what}: {text}]"] = None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         warnings.warn(f"{name}: its headers, text boxes and notes are not looked through: {error}", stacklevel=5)
     return list(found)
 
 
 def _of_part(part: str, archive: zipfile.ZipFile, name: str) -> list[tuple[str, str]]:
     try:
-        if archive.getinfo(part).file_size > LARGEST_PART:
-            raise ValueError("it is too large")
-        root = ElementTree.fromstring(archive.read(part))
+        root = parsed_part(archive, part)
+        if part in _TEXT_PARTS:
+            return list(_of_text(root))
         return list(_of_word(part, root) if part.startswith("word/") else _of_slides(part, root, archive))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         warnings.warn(f"{name}: its part {part} is not looked through: {error}", stacklevel=6)
         return []
 
@@ -81,6 +84,27 @@ def _of_word(part: str, root: ElementTree.Element) -> Iterator[tuple[str, str]]:
             yield "text box", _text(box, _WORD)
     else:
         yield ("header" if part.startswith("word/header") else "footer"), _text(root, _WORD)
+
+
+def _of_text(root: ElementTree.Element) -> Iterator[tuple[str, str]]:
+    """Of an OpenDocument text: its body's text boxes and comments, or its pages' headers and footers."""
+    for comment in root.iter(f"{OFFICE}annotation"):
+        author = comment.find(_CREATOR)
+        yield f"comment by {(author.text if author is not None else None) or 'somebody'}", _paragraphs(comment)
+    for box in root.iter(_TEXT_BOX):
+        yield "text box", _paragraphs(box)
+    for field in root.iter(f"{TEXT}page-number"):  # it has another value on each page
+        field.text = ""
+    for what in ("header", "footer"):
+        for kind in ("", "-first", "-left"):
+            for part in root.iter(f"{STYLE}{what}{kind}"):
+                yield what, _paragraphs(part)
+
+
+def _paragraphs(element: ElementTree.Element) -> str:
+    """The words of an OpenDocument element's paragraphs, on one line."""
+    found = (one for one in element.iter() if one.tag in (f"{TEXT}p", f"{TEXT}h"))
+    return without_marks(" ".join(" ".join("".join(one.itertext()).split()) for one in found))
 
 
 def _of_slides(part: str, root: ElementTree.Element, archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
@@ -110,4 +134,4 @@ def _words(paragraph: ElementTree.Element, space: str) -> Iterator[str]:
             yield " "
 
 
-__all__ = ["LARGEST_PART", "left_out"]
+__all__ = ["left_out"]

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hidden text of Word files (`w:vanish`): it is taken out before they are read, and reported.
+
+A reader of the printed page does not see it, as little as hidden elements of HTML or text that a PDF never paints.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+from xml.parsers import expat
+
+from .archives import DAMAGE, parsed_part, part_of, with_parts
+
+_WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+_PARTS = re.compile(r"word/(?:document|header|footer|footnotes|endnotes|comments)\d*\.xml")
+_STYLES = "word/styles.xml"
+_OFF = ("0", "false", "off", "none")
+_MOST_SHOWN = 120
+
+
+def warn_of_hidden(name: str, hidden: Sequence[str]) -> None:
+    """Say what of a file is hidden and therefore not read."""
+    words = " ".join(hidden)
+    if words:
+        warnings.warn(
+            f"{name} holds hidden text, which is not read: {words[:_MOST_SHOWN]!r}{'...' * (len(words) > _MOST_SHOWN)}; "
+            "show it in the program that made the file, where it is meant",
+            stacklevel=7,
+        )
+
+
+def without_hidden_runs(data: bytes, name: str) -> bytes:
+    """
+    A Word file without the runs of text that it hides, by themselves or by their styles.
+
+    Warns:
+        UserWarning: what is hidden.
+    """
+    changed: dict[str, bytes] = {}
+    hidden: list[str] = []
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            parts = [part for part in archive.namelist() if _PARTS.fullmatch(part)]
+            hiding = _hiding_styles(archive) if _STYLES in archive.namelist() else frozenset()
+            for part in parts:
+                content = part_of(archive, part)
+                if not hiding and b"vanish" not in content:
+                    continue
+                runs = _Runs(content, hiding)
+                if runs.hidden:
+                    changed[part] = runs.without_hidden()
+                    hidden += runs.words
+        changed_data = with_parts(data, changed)
+    except (*DAMAGE, expat.ExpatError):
+        return data  # damaged: its reader says so
+    warn_of_hidden(name, hidden)
+    return changed_data
+
+
+def _hiding_styles(archive: zipfile.ZipFile) -> frozenset[str]:
+    """Names of styles whose text is hidden, by themselves or by those that they are based on."""
+    space = f"{{{_WORD}}}"
+    said: dict[str, bool] = {}
+    based: dict[str, str] = {}
+    for style in parsed_part(archive, _STYLES).iter(f"{space}style"):
+        key = style.get(f"{space}styleId") or ""
+        mark = style.find(f"{space}rPr/{space}vanish")
+        if mark is not None:
+            said[key] = mark.get(f"{space}val", "1") not in _OFF
+        base = style.find(f"{space}basedOn")
+        if base is not None:
+            based[key] = base.get(f"{space}val") or ""
+    return frozenset(key for key in {*said, *based} if _is_hiding(key, said, based))
+
+
+def _is_hiding(key: str, said: dict[str, bool], based: dict[str, str]) -> bool:
+    seen: set[str] = set()
+    while key not in said and key in based and key not in seen:
+        seen.add(key)
+        key = based[key]
+    return said.get(key, False)
+
+
+class _Runs:
+    """Finds the hidden runs of one part, by their places in its bytes: the rest stays as it is, to the byte.
+
+    Attributes:
+        hidden: bytes [start, end) of hidden runs.
+        words: what they say.
+    """
+
+    def __init__(self, content: bytes, hiding: frozenset[str]) -> None:
+        self.hidden: list[tuple[int, int]] = []
+        self.words: list[str] = []
+        self._content, self._hiding = content, hiding
+        self._path: list[str] = []
+        self._paragraphs: list[bool] = []  # of open paragraphs, whether their style hides
+        self._runs: list[tuple[int, bool | None, list[str]]] = []  # of open runs: start, whether hidden, words
+        parser = expat.ParserCreate(namespace_separator=" ")
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        self._parser = parser
+        parser.Parse(content, True)
+
+    def without_hidden(self) -> bytes:
+        kept, last = [], 0
+        for start, end in sorted(self.hidden):
+            kept.append(self._content[last:start])
+            last = max(last, end)
+        return b"".join((*kept, self._content[last:]))
+
+    def _start(self, name: str, attributes: dict[str, Any]) -> None:
+        tag = name.removeprefix(f"{_WORD} ")
+        value = attributes.get(f"{_WORD} val", "1")
+        inside = self._path[-1:]
+        if tag == "p":
+            self._paragraphs.append(False)
+        elif tag == "r":
+            self._runs.append((self._parser.CurrentByteIndex, None, []))
+        elif tag == "pStyle" and inside == ["pPr"] and self._paragraphs:
+            self._paragraphs[-1] = value in self._hiding
+        elif self._runs and self._path[-2:] == ["r", "rPr"]:
+            start, is_hidden, words = self._runs[-1]
+            if tag == "vanish":
+                self._runs[-1] = start, value not in _OFF, words
+            elif tag == "rStyle" and is_hidden is None and value in self._hiding:
+                self._runs[-1] = start, True, words
+        self._path.append(tag)
+
+    def _end(self, name: str) -> None:
+        tag = self._path.pop()
+        if tag == "p" and self._paragraphs:
+            self._paragraphs.pop()
+        elif tag == "r" and self._runs:
+            start, is_hidden, words = self._runs.pop()
+            if is_hidden is None:
+                is_hidden = bool(self._paragraphs) and self._paragraphs[-1]
+            text = " ".join("".join(words).split())
+            if is_hidden and text:
+                self.hidden.append((start, self._content.index(b">", self._parser.CurrentByteIndex) + 1))
+                self.words.append(text)
+
+    def _characters(self, text: str) -> None:
+        if self._runs and self._path[-1:] == ["t"]:
+            self._runs[-1][2].append(text)
+
+
+__all__ = ["warn_of_hidden", "without_hidden_runs"]
