@@ -16,6 +16,7 @@ from tiny_models import make_model
 from transformers import pipeline
 
 from transformers_hybridctx import DocumentCache, HybridCtxConfig, LongDocQAPipeline
+from transformers_hybridctx.caching import attention_ranking
 from transformers_hybridctx.caching.attention_ranking import (
     attention_weights,
     passage_scores,
@@ -80,10 +81,9 @@ def test_weights_are_those_of_eager_attention_in_every_family(towers: str) -> No
             torch.testing.assert_close(found, output.attentions[index][:, :, 7:], rtol=1e-4, atol=1e-6)
 
 
-def test_a_passage_scores_what_its_visual_tokens_get(
-    pipe: LongDocQAPipeline, cache: DocumentCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_passage_scores_what_its_visual_tokens_get(pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention to the tokens of one page only: its passages come first."""
+    cache = pipe.read(DOCUMENT, text_policy=POLICY)  # of its own, as what is made of it is kept
     page_of = np.repeat(np.arange(cache.plan.num_pages), cache.plan.page_tokens)
 
     def attend(model: Any, prefix: Any, ids: list[int]) -> tuple[torch.Tensor, None]:
@@ -118,6 +118,26 @@ def test_the_answer_comes_from_the_pages_and_the_best_passages(pipe: LongDocQAPi
         assert comparable(answer) == comparable(expected)
         assert comparable(pipe(question=question, document=cache)) == comparable(expected)
         assert answer["usage"]["seconds"]["attend"] > 0
+
+
+def test_what_every_question_needs_is_made_once(
+    pipe: LongDocQAPipeline, cache: DocumentCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies = [resolve_text_policy({**POLICY, "passage_chars": size}) for size in (60, 90)]
+
+    def rankings() -> list[Any]:
+        found = (rank_by_attention(pipe.model, pipe.processor, cache, QUESTION, policy)[0] for policy in policies)  # type: ignore[arg-type]
+        return [one.ranking for one in found]
+
+    first = rankings()
+    made = []
+    read = attention_ranking.read_question
+    monkeypatch.setattr(attention_ranking, "read_question", lambda *given: made.append("read") or read(*given))
+    cut = attention_ranking.telling_passages
+    monkeypatch.setattr(attention_ranking, "telling_passages", lambda *given: made.append("cut") or cut(*given))
+    policies.reverse()
+    assert rankings() == first[::-1]
+    assert made == ["read", "read", "cut"], "but for the passages of another length"
 
 
 def test_chosen_heads_are_listened_to(pipe: LongDocQAPipeline, cache: DocumentCache) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers.generation.utils import GenerationMixin
 
-from ..caching.model_lock import base_model
 from ..caching.prefix import empty_cache
 from ..grounding.grounded import Grounding
+from ..modules.loading import base_model
 from ..planning.knobs import whole_number
 from ..planning.paged_document import PagedDocument
 from .generate_parameters import GENERATION_FIELDS, check_generate_parameters

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
+from ..modules.loading import base_model
 from ..planning.passages import telling_passages
 from ..planning.policies.attention import AttentionPolicy
 from ..processing_hybridctx import HybridCtxProcessor
@@ -24,7 +27,7 @@ from ..rendering.characters import CharRange
 from ..rendering.paged_text import PagedText
 from ..rendering.visual_token_maps import Grid, visual_tokens_of_characters
 from .document_cache import DocumentCache
-from .model_lock import base_model, model_lock
+from .model_lock import model_lock
 from .prefix import PrefixCache
 
 ASKS_NOTHING = "N/A"
@@ -53,10 +56,38 @@ def rank_by_attention(
     if not isinstance(document, PagedText):
         return replace(policy, ranking=()), None
     heads = policy.heads or model.config.retrieval_heads
-    passages = telling_passages(document.text, policy.passage_chars)
-    scores, asked = _heard(model, processor, cache, question, passages, heads)
-    best = np.argsort(-scores.mean(0), kind="stable")[: policy.top_k]
+    to_tokens, grids, asked = _listened(model, processor, cache, question, heads)
+    known = _known(cache)
+    shown = known.shown
+    if shown is None or shown[0] != policy.passage_chars:
+        cut = telling_passages(document.text, policy.passage_chars)
+        known.shown = shown = policy.passage_chars, cut, _visual_tokens(cache, cut, grids)
+    _, passages, tokens = shown
+    best = np.argsort(-_means(to_tokens, tokens).mean(0), kind="stable")[: policy.top_k]
     return replace(policy, ranking=tuple(passages[index] for index in best.tolist())), asked
+
+
+@dataclass(eq=False)
+class _Known:
+    """
+    What each question about a reading needs again.
+
+    Attributes:
+        nothing: the attention of a question that asks nothing, as [`read_question`] returns it.
+        shown: `passage_chars`, the passages, and the visual tokens of each.
+    """
+
+    nothing: torch.Tensor | None = None
+    shown: tuple[int, list[CharRange], list[list[int]]] | None = None
+
+
+_KNOWN: WeakKeyDictionary[DocumentCache, _Known] = WeakKeyDictionary()
+_LOCK = Lock()
+
+
+def _known(cache: DocumentCache) -> _Known:
+    with _LOCK:
+        return _KNOWN.setdefault(cache, _Known())
 
 
 def passage_scores(
@@ -77,25 +108,8 @@ def passage_scores(
     Returns:
         float64 `[heads, passages]`.
     """
-    return _heard(model, processor, cache, question, passages, heads)[0]
-
-
-def _heard(
-    model: Any,
-    processor: HybridCtxProcessor,
-    cache: DocumentCache,
-    question: str,
-    passages: Sequence[CharRange],
-    heads: Sequence[Sequence[int]] | None,
-) -> tuple[np.ndarray, PrefixCache]:
-    """What [`passage_scores`] returns, and the question as it was read."""
-    to_tokens, grids, read = _listened(model, processor, cache, question, heads)
-    document: PagedText = cache.plan.document
-    firsts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
-    scores = [
-        to_tokens[:, _tokens_of(document, passage, grids, firsts, cache.plan.scale)].mean(1) for passage in passages
-    ]
-    return np.stack(scores, axis=1), read
+    to_tokens, grids, _ = _listened(model, processor, cache, question, heads)
+    return _means(to_tokens, _visual_tokens(cache, passages, grids))
 
 
 def question_attention(
@@ -136,10 +150,14 @@ def _listened(
     grids_thw = cache.prefix.image_grid_thw
     if grids_thw is None:
         raise ValueError("the document was read without pages (visual_share=0): there is nothing to attend to")
-    (asked, read), (nothing, _) = (
-        read_question(model, cache.prefix, cache.prompt(processor, words, text_policy="none")[0])
-        for words in (question, ASKS_NOTHING)
-    )
+
+    def heard(words: str) -> tuple[torch.Tensor, PrefixCache]:
+        return read_question(model, cache.prefix, cache.prompt(processor, words, text_policy="none")[0])
+
+    known = _known(cache)
+    if known.nothing is None:
+        known.nothing = heard(ASKS_NOTHING)[0]
+    (asked, read), nothing = heard(question), known.nothing
     to_tokens = (asked - nothing)[_indices(heads, *asked.shape[:2])].double().numpy()
     merge_size = processor.image_processor.merge_size
     return to_tokens, [(h // merge_size, w // merge_size) for _, h, w in grids_thw.tolist()], read
@@ -235,12 +253,17 @@ def _indices(heads: Sequence[Sequence[int]] | None, layers: int, per_layer: int)
     return table[:, 0], table[:, 1]
 
 
-def _tokens_of(
-    document: PagedText, passage: CharRange, grids: list[Grid], firsts: np.ndarray, scale: float
-) -> list[int]:
-    """Numbers of a passage's visual tokens among all of the prompt's; one that shows nothing counts as the first."""
-    tokens = visual_tokens_of_characters(document, *passage, grids, scale)
-    return [int(firsts[page]) + token for page, token in tokens] or [0]
+def _visual_tokens(cache: DocumentCache, passages: Sequence[CharRange], grids: list[Grid]) -> list[list[int]]:
+    """Numbers of each passage's visual tokens among all of the prompt's; one that shows nothing counts as the first."""
+    document, scale = cache.plan.document, cache.plan.scale
+    firsts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
+    shown = (visual_tokens_of_characters(document, *passage, grids, scale) for passage in passages)
+    return [[int(firsts[page]) + token for page, token in tokens] or [0] for tokens in shown]
+
+
+def _means(to_tokens: np.ndarray, tokens: Sequence[list[int]]) -> np.ndarray:
+    """Mean attention to the visual tokens of each passage, `[heads, passages]`, out of that to all of them."""
+    return np.stack([to_tokens[:, some].mean(1) for some in tokens], axis=1)
 
 
 __all__ = ["attention_weights", "passage_scores", "question_attention", "rank_by_attention", "read_question"]

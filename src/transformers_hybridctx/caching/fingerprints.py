@@ -17,9 +17,10 @@ import torch
 from torch.nn.modules import module as torch_module
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ..modules.loading import base_model
 from ..progress import heard_by
 from .checkpoint_checksum import checkpoint_checksum
-from .model_lock import base_model, model_lock
+from .model_lock import model_lock
 
 _READ_AGAIN = "read the document again with this checkpoint: pipe.read(document)"
 # How far keys and values may lie apart, as a part of their size: computed in the same way, or on another device or by

@@ -12,13 +12,10 @@ from threading import Lock, RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ..modules.loading import base_model
+
 _locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _creation = Lock()
-
-
-def base_model(model: Any) -> Any:
-    """The HybridCtx model itself, without the adapters' wrapper that PEFT puts around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def model_lock(model: Any) -> Any:
@@ -34,4 +31,4 @@ def model_lock(model: Any) -> Any:
         return _locks.setdefault(base_model(model), RLock())
 
 
-__all__ = ["base_model", "model_lock"]
+__all__ = ["model_lock"]

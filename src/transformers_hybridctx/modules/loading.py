@@ -85,8 +85,12 @@ def loaded_with(model: Any) -> dict[str, Any]:
     Args:
         model: that was loaded here, or an adapter around it; there are no arguments for any other.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return dict(_loaded_with.get(base, {}))
+    return dict(_loaded_with.get(base_model(model), {}))
+
+
+def base_model(model: Any) -> Any:
+    """The HybridCtx model itself, without the adapters' wrapper that PEFT puts around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _named(keys: Collection[str]) -> str:

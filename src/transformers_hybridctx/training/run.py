@@ -13,7 +13,7 @@ from transformers.distributed import DistributedConfig
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
-from ..caching.model_lock import base_model
+from ..modules.loading import base_model
 from ..modules.quantization import four_bit_config
 from ..planning.budget import ContextBudget
 from ..planning.policies.registry import resolve_text_policy
