@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,10 +27,15 @@ from transformers_hybridctx import (
     HybridCtxImageProcessor,
     HybridCtxProcessor,
     LongDocQAPipeline,
+    evaluation,
 )
 from transformers_hybridctx.conversion.convert import convert_checkpoint
 from transformers_hybridctx.conversion.export import export_checkpoint
 from transformers_hybridctx.conversion.tensor_files import CheckpointError
+from transformers_hybridctx.evaluation.contexts import Context, make_contexts
+from transformers_hybridctx.evaluation.records import read_records
+from transformers_hybridctx.evaluation.samples import Sample
+from transformers_hybridctx.evaluation.suites.registry import make_suite
 from transformers_hybridctx.planning.policies.registry import resolve_text_policy
 from transformers_hybridctx.planning.sentences import sentence_starts
 from transformers_hybridctx.serving.engine_prompts import EnginePrompt
@@ -286,6 +292,38 @@ def test_passages_are_not_ranked_by_attention_to_pages_that_are_not_there(pipe: 
             text_policy="attention",
             budget={**TIGHT, "max_context_tokens": 760},
         )
+
+
+def test_evaluation_counts_latents_to_the_token(pipe: LongDocQAPipeline, tmp_path: Path) -> None:
+    """Records say what the prompts had, whether questions share a reading or not, and the table has a column of it."""
+    suite = make_suite("rows", data=str(write_rows(tmp_path / "rows.jsonl")))
+    contexts = [
+        Context("latents"),
+        *make_contexts(["bm25-only"], budget=640, latent_shares=[0.5]),
+        Context("pages", budget=640),  # which get smaller
+        Context("pages", budget=640, scale=1, latent_share=0.5),  # which cannot, and give way
+    ]
+    table = evaluation.run(suite, pipe, contexts, out=tmp_path / "run")
+    whole = pipe.processor.plan(TEXT, "?", budget={"visual_share": 0, "latent_share": 1}, text_policy="none")
+    assert [record.error for record in read_records(tmp_path / "run") if record.error] == []
+    records = {record.context: record.plan for record in read_records(tmp_path / "run")}
+    assert list(records) == [context.label for context in contexts]
+    for context in contexts:
+        spent = records[context.label]
+        assert spent["prompt"] == sum(spent[part] for part in ("visual", "latent", "text", "question", "template"))
+        assert (spent["latent"] > 0) == context.has_latents and spent["prompt"] <= (context.budget or 10_000)
+    assert records["latents"]["latent"] == whole.latent_tokens
+    assert records["bm25-only, latents 0.5"]["text"] > 0 == records["bm25-only, latents 0.5"]["visual"]
+    assert records["pages, scale 1, latents 0.5"]["visual"] > 0
+    assert "of them latent" in table.cells()[0]
+    assert [bool(row.latent_tokens) for row in table.rows] == [one.has_latents for one in contexts]
+
+
+def write_rows(file: Path) -> Path:
+    """Two questions on one text."""
+    rows = [Sample(TEXT, question, "", ("zebra",), "rows", 3).to_row() for question in QUESTIONS[:2]]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
 
 
 def test_a_long_document_goes_through_all_three_channels(pipe: LongDocQAPipeline) -> None:

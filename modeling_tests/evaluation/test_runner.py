@@ -124,7 +124,8 @@ def test_a_real_model_says_the_same_whether_its_document_is_read_once_or_each_ti
     for one, other in zip(together, apart, strict=True):
         assert isinstance(one, Reply) and isinstance(other, Reply)
         assert (one.answer, one.prompt, one.plan) == (other.answer, other.prompt, other.plan)
-        assert one.plan["prompt"] == sum(one.plan[part] for part in ("visual", "text", "question", "template"))
+        parts = ("visual", "latent", "text", "question", "template")
+        assert one.plan["prompt"] == sum(one.plan[part] for part in parts)
         assert one.seconds["first token"] > 0 and len(one.prompt) == 16
     assert "read" in together[0].seconds and "read" not in together[1].seconds  # type: ignore[union-attr]
 
@@ -147,6 +148,9 @@ def test_contexts_are_what_they_are_called(pipe: LongDocQAPipeline) -> None:
     assert hybrid["visual"] == pages["visual"] and hybrid["text"] > 0
     assert plan(Context("bm25-only"))["text"] == hybrid["text"] and plan(Context("bm25-only"))["visual"] == 0
     assert plan(Context("pages", blank_pages=True)) == pages
+    assert all(one["latent"] == 0 for one in (pages, tokens, truncated, hybrid))
+    (reply,) = model.answers([sample], Context("latents"), False)
+    assert "this processor writes no latents" in str(reply)
 
 
 def test_any_other_language_model_has_its_text_cut_in_the_middle(pipe: LongDocQAPipeline, tmp_path: Path) -> None:
@@ -191,6 +195,10 @@ def test_contexts_are_refused_where_their_parts_make_no_sense() -> None:
         (lambda: Context("hybrid", "bm52"), "unknown text policy 'bm52'"),
         (lambda: Context("truncated", blank_pages=True), "has no pages that could be blank"),
         (lambda: Context("pages", budget_share=0), "budget_share=0 must be above 0"),
+        (lambda: Context("truncated", latent_share=0.5), "'truncated' has no latent_share of its own; 'pages', "),
+        (lambda: Context("latents", latent_share=0.5), "'latents' has no latent_share of its own"),
+        (lambda: Context("pages", latent_share=0), "latent_share=0 must be above 0, and 1 at most"),
+        (lambda: Context("pages", latent_share=1.5), "latent_share=1.5 must be above 0, and 1 at most"),
         (lambda: parse_context("hybrid:bm25:pages_first:more"), "too many parts"),
         (lambda: evaluation.run(Questions(), Parrot(), [Context("pages")] * 2), "context 'pages' is given twice"),
     ]:
@@ -212,6 +220,25 @@ def test_every_combination_is_made_once() -> None:
         "hybrid, bm25, tokens_first, held to quote",
         "hybrid, bm25, tokens_first, held to quote, blank pages",
     ]
+    assert [context.label for context in make_contexts()] == [
+        "pages",
+        "truncated",
+        "bm25-only",
+        "hybrid, anchors",
+        "hybrid, bm25",
+        "hybrid, attention",
+    ]
+    made = make_contexts(["pages", "latents", "truncated", "bm25-only", "hybrid"], ["bm25"], latent_shares=[0.25, 1])
+    assert [context.label for context in made if context.has_latents] == [
+        "pages, latents 0.25",
+        "pages, latents 1",
+        "latents",
+        "bm25-only, latents 0.25",
+        "bm25-only, latents 1",
+        "hybrid, bm25, latents 0.25",
+        "hybrid, bm25, latents 1",
+    ]
+    assert len(made) == 7 + 4
     assert parse_context("hybrid:bm25:tokens_first") == Context("hybrid", "bm25", "tokens_first")
 
 

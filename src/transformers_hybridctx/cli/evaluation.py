@@ -64,7 +64,8 @@ def evaluate_suite(
     context: Annotated[
         list[str],
         typer.Option(
-            help="pages, tokens, truncated, bm25-only, hybrid; several times for each; all but tokens if not given."
+            help="pages, tokens, truncated, bm25-only, latents, hybrid; several times for each; all but tokens and "
+            "latents if not given."
         ),
     ] = [],  # noqa: B006
     policy: Annotated[
@@ -88,6 +89,14 @@ def evaluate_suite(
     blank_pages: Annotated[
         bool, typer.Option("--blank-pages", help="Also with nothing on the pages: what holding alone gives.")
     ] = False,
+    latent_share: Annotated[
+        list[float],
+        typer.Option(
+            help="Pages, passages and hybrids also with latents, which take at most this share of the prompt; several "
+            "times for each. For checkpoints with a latent encoder.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
     budget: Annotated[int | None, typer.Option(min=1, help="Longest prompt in tokens.", show_default=False)] = None,
     budget_share: Annotated[
         float | None,
@@ -184,6 +193,7 @@ def evaluate_suite(
             grounding,
             fusion_order,
             blank_pages,
+            latent_share,
             budget=budget,
             budget_share=budget_share,
             quote_after=quote_after,

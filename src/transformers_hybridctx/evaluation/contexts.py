@@ -16,14 +16,17 @@ _PARTS: dict[str, dict[str, Any]] = {
     "tokens": {"policy": "full", "visual_share": 0.0, "is_bounded": False},
     "truncated": {"policy": "middle", "visual_share": 0.0},
     "bm25-only": {"policy": {"name": "bm25", "top_k": 4}, "visual_share": 0.0},
+    "latents": {"policy": "none", "visual_share": 0.0, "latent_share": 1.0},
     "hybrid": {},
 }
 KINDS = tuple(_PARTS)
-"""`pages`: all pages, no text; `tokens`: the whole text, whatever it costs; `truncated`: the text's head and tail,
-as many
-tokens as the budget has (RULER's and LongBench's own baseline); `bm25-only`: the passages that a hybrid copies,
-without its
-pages; `hybrid`: all pages, and what a policy copies."""
+"""`pages`: all pages, no text; `tokens`: the whole text, whatever it costs; `truncated`: the text's head and tail, as
+many tokens as the budget has (RULER's and LongBench's own baseline); `bm25-only`: the passages that a hybrid copies,
+without its pages; `latents`: the text from its beginning on as latents, as many as the budget has; `hybrid`: all pages,
+and what a policy copies."""
+_UNASKED = ("pages", "truncated", "bm25-only", "hybrid")
+"""Kinds that are made where none is named: no whole text, and nothing that needs a latent encoder."""
+_BESIDE_LATENTS = ("pages", "bm25-only", "hybrid")
 GROUNDINGS = ("none", "quote", "strings")
 HYBRID_POLICIES = ("anchors", "bm25", "attention")
 _PASSAGES = 4  # that the query-aware policies copy
@@ -45,6 +48,8 @@ class Context:
         budget: longest prompt in tokens.
         budget_share: the same as a part of the context's tokens; with both, the smaller one counts.
         scale: pages are drawn at this scale only: how densely they are written.
+        latent_share: of pages, hybrids and passages: latents for the beginning of the document take at most this share of
+            the prompt; None: there are none. Beside pages, that is for what pages have no room for.
 
     Raises:
         ValueError: an unknown name, or parts that make no sense together.
@@ -59,6 +64,7 @@ class Context:
     budget: int | None = None
     budget_share: float | None = None
     scale: float | None = None
+    latent_share: float | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (("context", self.kind, KINDS), ("grounding", self.grounding, GROUNDINGS)):
@@ -70,12 +76,21 @@ class Context:
             raise ValueError(f"the context {self.kind!r} has no policy and no fusion order of its own; hybrid has")
         if self.blank_pages and not self.has_pages:
             raise ValueError(f"the context {self.kind!r} has no pages that could be blank")
+        if self.latent_share is not None and self.kind not in _BESIDE_LATENTS:
+            kinds = ", ".join(map(repr, _BESIDE_LATENTS))
+            raise ValueError(f"the context {self.kind!r} has no latent_share of its own; {kinds} have")
+        if self.latent_share is not None and not 0 < self.latent_share <= 1:
+            raise ValueError(f"latent_share={self.latent_share} must be above 0, and 1 at most")
         if self.budget_share is not None and not self.budget_share > 0:
             raise ValueError(f"budget_share={self.budget_share} must be above 0")
 
     @property
     def has_pages(self) -> bool:
         return _PARTS[self.kind].get("visual_share") != 0
+
+    @property
+    def has_latents(self) -> bool:
+        return self.latent_share is not None or "latent_share" in _PARTS[self.kind]
 
     @property
     def is_bounded(self) -> bool:
@@ -90,6 +105,7 @@ class Context:
             self.policy,
             self.fusion_order,
             None if self.scale is None else f"scale {self.scale:g}",
+            None if self.latent_share is None else f"latents {self.latent_share:g}",
         ]
         if self.grounding != "none":
             parts.append(f"held to {self.grounding}")
@@ -99,8 +115,8 @@ class Context:
 
     @property
     def can_be_read_ahead(self) -> bool:
-        """Whether the pages come first, so that many questions can share one reading of them."""
-        return self.has_pages and self.fusion_order != "tokens_first"
+        """Whether pages or latents come first, so that many questions can share one reading of them."""
+        return (self.has_pages or self.has_latents) and self.fusion_order != "tokens_first"
 
     def prompt_bound(self, context_tokens: int) -> int | None:
         """`max_context_tokens` for a context of that many tokens; None: the checkpoint's own bound."""
@@ -115,6 +131,7 @@ class Context:
         budget = {
             "max_context_tokens": self.prompt_bound(context_tokens),
             "visual_share": parts.get("visual_share"),
+            "latent_share": parts.get("latent_share", self.latent_share),
             "min_scale": self.scale,
             "max_scale": self.scale,
             "max_text_tokens": None if self.is_bounded else sys.maxsize,
@@ -137,27 +154,33 @@ def make_contexts(
     groundings: Sequence[str] = ("none",),
     fusion_orders: Sequence[str] = (),
     blank_pages: bool = False,
+    latent_shares: Sequence[float] = (),
     **fields: Any,
 ) -> list[Context]:
     """
     Every combination that makes sense.
 
     Args:
-        kinds: of `KINDS`; all but `tokens` if none is given.
+        kinds: of `KINDS`; all but `tokens` and `latents` if none is given.
         policies: for `hybrid`, one context each; `anchors`, `bm25` and `attention` if none is given.
         groundings: each context once for each.
         fusion_orders: each hybrid once for each.
         blank_pages: each context that has pages once more with nothing on them.
+        latent_shares: each context that may have latents once more for each.
         fields: `budget`, `budget_share`, `scale` and `quote_after` of all.
     """
     contexts = []
-    for kind in kinds or [kind for kind in KINDS if kind != "tokens"]:
+    for kind in kinds or _UNASKED:
         variants = [Context(kind, **fields)]
         if kind == "hybrid":
             variants = [
                 Context(kind, policy, order, **fields)
                 for policy in policies or HYBRID_POLICIES
                 for order in fusion_orders or (None,)
+            ]
+        if kind in _BESIDE_LATENTS:
+            variants = [
+                replace(variant, latent_share=share) for variant in variants for share in (None, *latent_shares)
             ]
         for variant in variants:
             for grounding in groundings:

@@ -158,6 +158,7 @@ class HybridModel:
             plan={
                 "document": plan.document_tokens,
                 "visual": plan.visual_tokens,
+                "latent": plan.latent_tokens,
                 "text": plan.text_tokens,
                 "question": plan.question_tokens,
                 "template": plan.template_tokens,
@@ -244,6 +245,7 @@ class TextModel:
             plan={
                 "document": count,
                 "visual": 0,
+                "latent": 0,
                 "text": len(prompt) - around,
                 "question": question_tokens,
                 "template": around - question_tokens,

@@ -24,7 +24,8 @@ class Record:
         context: the context's label.
         task, length: of the sample; `length` is None where the suite has no nominal ones.
         prompt: a hash of what the model was shown and asked.
-        plan: counts of tokens: document, visual, text, question, template, prompt, new; pages, scale, compression ratio.
+        plan: counts of tokens: document, visual, latent, text, question, template, prompt, new; pages, scale, compression
+            ratio.
         answer, reasoning: what the model said.
         score: 0 to 1, by the suite's metric; a failure has 0, and counts.
         error: why there is no answer.

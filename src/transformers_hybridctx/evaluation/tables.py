@@ -29,6 +29,7 @@ class Row:
         first_failure: what the first of them says.
         budget: longest prompt allowed; None: the checkpoint's own bound, or as each sample has it.
         prompt_tokens, new_tokens: means over the samples that were answered.
+        latent_tokens: the same of the prompts' latents, labels included; 0 where there are none.
         effective_ratio: text tokens for each prompt token, over all of these.
         seconds: means of "first token", of the same without drawing and the vision tower ("without vision"), of "all".
         peak_memory: bytes at the most.
@@ -48,6 +49,7 @@ class Row:
     effective_ratio: float | None
     seconds: dict[str, float]
     peak_memory: int | None
+    latent_tokens: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,18 @@ class Table:
         """Heading and rows in words."""
         quoted = list(dict.fromkeys(name for row in self.rows for name in row.summary))
         heading = ["length", "budget", "context", *self.tasks, *quoted, "95% of all", "n", "failed"]
-        heading += ["prompt tokens", "ratio", "first token, s", "without vision, s", "peak memory, MB"]
-        return heading, [self._cells_of(row, quoted) for row in self.rows]
+        has_latents = any(row.latent_tokens for row in self.rows)
+        heading += [
+            "prompt tokens",
+            *(["of them latent"] if has_latents else []),
+            "ratio",
+            "first token, s",
+            "without vision, s",
+            "peak memory, MB",
+        ]
+        return heading, [self._cells_of(row, quoted, has_latents) for row in self.rows]
 
-    def _cells_of(self, row: Row, quoted: Sequence[str]) -> list[str]:
+    def _cells_of(self, row: Row, quoted: Sequence[str], has_latents: bool) -> list[str]:
         low, high = row.intervals["all"]
         return [
             _number(row.length),
@@ -89,6 +99,7 @@ class Table:
             _number(sum(row.counts.values())),
             _number(row.failures),
             _number(row.prompt_tokens),
+            *([_number(row.latent_tokens)] if has_latents else []),
             "" if row.effective_ratio is None else f"{row.effective_ratio:.2f}",
             *(f"{row.seconds[name]:.2f}" if name in row.seconds else "" for name in ("first token", "without vision")),
             _number(None if row.peak_memory is None else row.peak_memory / 1e6),
@@ -155,6 +166,8 @@ def _row_of(suite: Suite, records: Sequence[Record], tasks: Sequence[str]) -> Ro
         effective_ratio=as_text / spent if spent else None,
         seconds=_seconds_of(answered),
         peak_memory=max((one.peak_memory for one in answered if one.peak_memory is not None), default=None),
+        # records that were written before there were latents say nothing of them
+        latent_tokens=fmean(one.plan.get("latent", 0) for one in answered) if answered else 0.0,
     )
 
 
