@@ -112,6 +112,10 @@ def other_family(folder: Path) -> None:
     edit_json(folder / "config.json", model_type="qwen2_vl")
 
 
+def latents_without_pages(folder: Path) -> None:
+    edit_json(folder / "config.json", model_type="C3", latent_token_len=32, contexts_compression_llm_hidden_size=1536)
+
+
 def quantised(folder: Path) -> None:
     edit_json(folder / "config.json", quantization_config={"quant_method": "fp8"})
 
@@ -185,6 +189,7 @@ REFUSED: dict[Callable[[Path], None], str] = {
     absurd_depth: r"num_hidden_layers=1000000000, but the checkpoint has \d+ tensors",
     absurd_width: r"vocab_size=4611686018427387904 is not between",
     other_family: r"model_type='qwen2_vl'; these can be converted: glm4v",
+    latents_without_pages: r"layout of Context Cascade Compression \(.*latent_token_len=32\).* it has no vision tower",
     quantised: r"is quantised",
     other_tokenizer: r"config has image_token_id=11",
     other_patches: r"patch_size=16, but its vision tower has patch_size=14",

@@ -19,6 +19,8 @@ FAMILIES = {
 }
 """`model_type` of a source: the checkpoints that have it, and the `model_type` of its text and vision tower."""
 
+_OF_C3 = {"latent_token_len", "contexts_compression_llm_hidden_size"}
+"""Fields that only configs of Context Cascade Compression (https://arxiv.org/abs/2511.15244) have."""
 TOKEN_IDS = (
     "image_token_id",
     "image_start_token_id",
@@ -40,6 +42,14 @@ def source_config(checkpoint: Checkpoint) -> PreTrainedConfig:
     """
     values = dict(checkpoint.config)
     family = values.pop("model_type", None)
+    if _OF_C3 & values.keys():
+        raise CheckpointError(
+            f"{checkpoint.name} has the layout of Context Cascade Compression (model_type={family!r}, "
+            + ", ".join(f"{name}={values[name]!r}" for name in sorted(_OF_C3 & values.keys()))
+            + "), which cannot be converted: it has no vision tower and no image processor, and a HybridCtx checkpoint "
+            "shows pages with them. To train latents in a checkpoint that has both, convert one of the GLM-4V family and "
+            "add a latent_config (docs/latents.md)"
+        )
     if family not in FAMILIES:
         known = "; ".join(f"{name} ({whose[0]})" for name, whose in FAMILIES.items())
         moe = ", a mixture of experts, which cannot be converted yet" if str(family).endswith("_moe") else ""
