@@ -128,3 +128,18 @@ def test_fonts_of_the_machine_are_found_when_asked_for_and_named(
     asked = ("ask", out, "-q", "What?", "--model", checkpoint, "--max-new-tokens", 2)
     assert run(*asked, "--font", "system").exit_code == 0
     assert "made with another render config (fallback_font_paths=" in refused(*asked)
+    # and what asks before it has a document takes all that help
+    (tmp_path / "tasks.jsonl").write_text('{"text": "\u5408\u540c", "question": "What?"}\n')
+    asked = (
+        "batch",
+        tmp_path / "tasks.jsonl",
+        "--out",
+        tmp_path / "out.jsonl",
+        "--model",
+        checkpoint,
+        "--max-new-tokens",
+        2,
+    )
+    result = run(*asked, "--font", "system")
+    assert result.exit_code == 0, result.output
+    assert f"fonts of this machine: Han ({tmp_path / 'fonts' / 'han.ttf'}) for 2 characters\n" in result.stderr

@@ -11,7 +11,7 @@ from made_fonts import font_of, save_collection
 
 from transformers_hybridctx import PageRenderer, RenderConfig
 from transformers_hybridctx.rendering import system_fonts
-from transformers_hybridctx.rendering.system_fonts import lacking, with_system_fonts
+from transformers_hybridctx.rendering.system_fonts import all_characters, lacking, with_system_fonts
 
 needs_fontconfig = pytest.mark.skipif(shutil.which("fc-match") is None, reason="fontconfig is not installed")
 
@@ -46,6 +46,16 @@ def test_few_fonts_that_have_most_are_found_and_named(machine: Path) -> None:
     assert config.fallback_font_paths == tuple(font.path for font in found)
     assert PageRenderer(config).typeset(text).undrawable == [(9, "\u2fd5")]
     assert with_system_fonts(config, "plain \u4e2d") == (config, [])
+
+
+@needs_fontconfig
+def test_fonts_for_whatever_comes_are_all_that_help(machine: Path) -> None:
+    font_of("\u4e2d\u6587", "Han").save(machine / "han.ttf")
+    font_of("\u4e2d", "Less").save(machine / "less.ttf")
+    font_of("\u0e01", "Thai").save(machine / "thai.ttf")
+    font_of("abc", "Latin").save(machine / "latin.ttf")
+    _, found = with_system_fonts(RenderConfig(), all_characters())
+    assert [(font.family, font.characters) for font in found] == [("Han", 2), ("Thai", 1)]
 
 
 @needs_fontconfig

@@ -123,21 +123,21 @@ def with_font(config: RenderConfig, font: str | None, content: Any) -> RenderCon
 
     Args:
         font: a file, or `SYSTEM_FONTS` for those of this machine that a document needs; which ones is printed to stderr.
-        content: the document, as `read_files` gives it; None where it is not known yet.
+        content: the document, as `read_files` gives it; None where documents come later: fonts for all characters that
+            this machine has fonts for are then taken, so that all documents of a process are set alike.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or no telling which fonts are needed.
+        FileNotFoundError: there is no such file.
+        ValueError: the machine cannot tell its fonts.
     """
     from ..rendering.font_files import file_and_face, with_face
-    from ..rendering.system_fonts import with_system_fonts
+    from ..rendering.system_fonts import all_characters, with_system_fonts
 
     if font is None:
         return config
     if font == SYSTEM_FONTS:
         text = content if isinstance(content, str) else getattr(content, "text", None)
-        if text is None:
-            raise ValueError("--font system goes by what a document needs, and none is read yet: name a font file")
-        config, found = with_system_fonts(config, text)
+        config, found = with_system_fonts(config, all_characters() if text is None else text)
         named = [f"{one.family} ({one.path}) for {one.characters:,} characters" for one in found]
         messages_console().print(f"fonts of this machine: {'; '.join(named) or 'none is needed, or none helps'}")
         return config

@@ -102,7 +102,7 @@ Font = Annotated[
     str | None,
     typer.Option(
         help="A font file for characters that the checkpoint's fonts lack (of a collection, with its face: a.ttc#2); or "
-        "system: those of this machine that the document needs.",
+        "system: those of this machine that the document needs, or, where documents come later, all that help.",
         show_default=False,
     ),
 ]

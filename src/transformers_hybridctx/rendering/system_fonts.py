@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import unicodedata
 from collections import Counter
 from dataclasses import replace
@@ -20,6 +21,7 @@ from .settings import RenderConfig
 _SECONDS = 60
 _MOST_ASKED_FOR = 400  # characters
 _MOST_LOOKED_AT = 200  # fonts
+_MOST_TAKEN = 16  # fonts: more than 32 faces are not kept loaded
 _NO_FONT_HAS = frozenset(("Cc", "Cs", "Cn", "Co"))
 # Han characters have other forms in these languages, whose own letters tell them.
 _LANGUAGES = {"HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko"}
@@ -51,12 +53,19 @@ def lacking(text: str, config: RenderConfig) -> Counter[str]:
     )
 
 
+def all_characters() -> str:
+    """Every character that a font may have, for who does not know yet which texts will come."""
+    characters = map(chr, range(sys.maxunicode + 1))
+    return "".join(char for char in characters if unicodedata.category(char) not in _NO_FONT_HAS)
+
+
 def with_system_fonts(config: RenderConfig, text: str) -> tuple[RenderConfig, list[SystemFont]]:
     """
     The config with fonts of this machine behind its own, for the characters of a text that those lack.
 
-    The font that has most of them comes first, then the one that has most of what is left, and so on; fontconfig's order
-    decides between equals. Pages that are drawn with them depend on the machine: where that matters, name the fonts.
+    The font that has most of them comes first, then the one that has most of what is left, and so on, no more than
+    `_MOST_TAKEN`; fontconfig's order decides between equals. Pages that are drawn with them depend on the machine: where
+    that matters, name the fonts.
 
     Raises:
         ValueError: fontconfig is not installed.
@@ -64,7 +73,7 @@ def with_system_fonts(config: RenderConfig, text: str) -> tuple[RenderConfig, li
     left = lacking(text, config)
     found: list[SystemFont] = []
     candidates = _candidates(left) if left else []
-    while left and candidates:
+    while left and candidates and len(found) < _MOST_TAKEN:
         counts = [sum(left[char] for char in left.keys() & characters) for _, _, characters in candidates]
         best = max(range(len(candidates)), key=lambda index: (counts[index], -index))
         if not counts[best]:
