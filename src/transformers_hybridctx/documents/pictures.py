@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 
 MAX_PICTURE_PIXELS = 2**27
 """Most pixels of a picture in a file, and of a tile of it; showing one takes up to 12 bytes for each."""
-MAX_WEBP_PIXELS = 2**26
-"""Most pixels of a WebP picture, whose decoder takes up to 20 bytes for each."""
+MAX_WEBP_PIXELS = 36_000_000
+"""Most pixels of a WebP picture (A4 at 600 dpi), whose decoder takes up to 20 bytes for each."""
 MAX_FRAMES = 20_000
 """Most frames of a picture file."""
 
@@ -131,13 +131,15 @@ def open_picture(source: Path | bytes) -> Image.Image:
 
 
 def _check_pixels(picture: Image.Image, name: str) -> None:
-    most = MAX_WEBP_PIXELS if picture.format == "WEBP" else MAX_PICTURE_PIXELS
+    is_webp = picture.format == "WEBP"
+    most = MAX_WEBP_PIXELS if is_webp else MAX_PICTURE_PIXELS
+    way_out = "save it as PNG, which takes less memory," if is_webp else "make it smaller"
     tags = getattr(picture, "tag_v2", {})
     tile = [tags.get(side, 0) for side in _TILE_SIDES]
     for what, (width, height) in (("", picture.size), (" in a tile", tile)):
         if width * height > most:
             raise _BeyondBoundsError(
-                f"{name} has {width} x {height} pixels{what}, more than {most:,}; make it smaller or cut it into pages"
+                f"{name} has {width} x {height} pixels{what}, more than {most:,}; {way_out} or cut it into pages"
             )
 
 
