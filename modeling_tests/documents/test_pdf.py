@@ -17,6 +17,7 @@ from transformers_hybridctx.documents.files import read_document_file
 from transformers_hybridctx.documents.joined_document import DocumentParts
 from transformers_hybridctx.documents.page_numbers import PagedText, SourcePage, page_indices, source_page
 from transformers_hybridctx.documents.pdf import PdfFile
+from transformers_hybridctx.documents.pdf_layouts import LAYOUTS
 from transformers_hybridctx.documents.scans import ScannedPages
 from transformers_hybridctx.documents.source_document import ShownPage
 
@@ -132,6 +133,33 @@ FIELDS = (
 def test_values_of_fields_stand_beside_their_labels(write) -> None:
     page = SamplePage(lines("Name:\nSigned below."), annotations=FIELDS)
     assert read_document_file(write([page])) == "Name: Ada Example\nSigned below.\naccount: CODE-4471"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "more", "text"),
+    [
+        ("Ch", "DE", "/Ff 131072 /Opt [[(DE) (Germany)] [(FR) (France)]]", "Country: Germany"),
+        ("Ch", "FR", "/Opt [[(DE) (Germany)] [(FR) (France)]]", "Country: France"),
+        (
+            "Ch",
+            "[(DE) (IT)]",
+            "/Ff 2097152 /Opt [[(DE) (Germany)] [(FR) (France)] [(IT) (Italy)]]",
+            "Country: Germany, Italy",
+        ),
+        ("Ch", "Typed", "/Ff 393216 /Opt [[(DE) (Germany)]]", "Country: Typed"),
+        ("Ch", "Blue", "/Ff 131072 /Opt [(Red) (Blue)]", "Country: Blue"),
+        ("Tx", "secret", "/Ff 8192", "Country:"),
+        ("Tx", "a.txt", "/Ff 1048576", "Country: a.txt"),
+    ],
+)
+def test_a_choice_is_what_a_reader_sees_and_a_password_is_not_read(
+    write, kind: str, value: str, more: str, text: str
+) -> None:
+    field = Annotation(kind, value, (100, 165, 250, 185), "c", more=more)
+    path = write([SamplePage(lines("Country:"), annotations=(field,))])
+    for layout in LAYOUTS:
+        read = read_document_file(path, layout=layout)
+        assert getattr(read, "text", read) == text
 
 
 def test_two_fields_of_one_line_stay_in_order(write) -> None:

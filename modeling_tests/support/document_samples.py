@@ -15,18 +15,23 @@ HELVETICA = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinA
 
 @dataclass(frozen=True)
 class Annotation:
-    """A form field (`kind` is "Tx" or "Btn") or an annotation ("FreeText", "Text") at a box of points."""
+    """A form field (`kind` is "Tx", "Ch" or "Btn") or an annotation ("FreeText", "Text") at a box of points.
+
+    `more`: other keys of a field.
+    """
 
     kind: str
     value: str
     box: tuple[int, int, int, int]
     name: str = ""
     flags: int = 4
+    more: str = ""
 
     def body(self) -> str:
         shared = f"/Type /Annot /Rect [{' '.join(map(str, self.box))}] /F {self.flags} /DA (/F1 12 Tf 0 g)"
-        if self.kind == "Tx":
-            return f"<< {shared} /Subtype /Widget /FT /Tx /T ({self.name}) /V ({self.value}) >>"
+        if self.kind in ("Tx", "Ch"):
+            value = self.value if self.value.startswith("[") else f"({self.value})"
+            return f"<< {shared} /Subtype /Widget /FT /{self.kind} /T ({self.name}) /V {value} {self.more} >>"
         if self.kind == "Btn":
             return f"<< {shared} /Subtype /Widget /FT /Btn /T ({self.name}) /V /{self.value} /AS /{self.value} >>"
         return f"<< {shared} /Subtype /{self.kind} /Contents ({self.value}) >>"
