@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from document_samples import RED_SQUARE, pdf_file
@@ -56,6 +58,53 @@ def test_kinds_that_are_not_read_are_named(folder: Path, tmp_path: Path) -> None
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no file of a kind that is read"):
         read_documents([tmp_path / "empty"])
+
+
+def test_empty_files_are_named_and_the_others_are_read(folder: Path) -> None:
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "blank.md").write_text(" \n\t")
+    (folder / "sub" / "blank.pdf").write_bytes(pdf_file([b""]))
+    (folder / "sub" / "bare.html").write_text("<p hidden>x</p>")
+    with pytest.warns(
+        UserWarning, match=r"hold nothing, and are left out: blank\.md, empty\.txt, sub/bare.html, sub/blank\.pdf$"
+    ):
+        text = read_documents([folder])
+    assert text == "# a.pdf\n\nOne.\fTwo is 4471.\f# sub/b.txt\n\nThe code is 4821."
+    with pytest.raises(ValueError, match=r"empty document: .*empty\.txt has no bytes"):
+        read_documents([folder / "sub" / "b.txt", folder / "empty.txt"])
+    (folder / "alone").mkdir()
+    (folder / "alone" / "c.txt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"^empty document: nothing is in c\.txt$"):
+        read_documents([folder / "alone"])
+
+
+def test_what_stands_in_a_folder_and_is_no_file_is_named(folder: Path) -> None:
+    (folder / "dead.pdf").symlink_to(folder / "gone.pdf")
+    (folder / "sub" / "dead").symlink_to(folder / "gone")
+    (folder / "again").symlink_to(folder / "sub")
+    (folder / "alive.txt").symlink_to(folder / "sub" / "b.txt")
+    os.mkfifo(folder / "pipe.txt")
+    with pytest.warns(UserWarning) as caught:
+        text = read_documents([folder])
+    assert text.count("The code is 4821.") == 2
+    assert sorted(str(one.message).removeprefix(f"{folder}: ") for one in caught) == [
+        "links to folders, which are not followed: again",
+        "links to nothing: dead.pdf, sub/dead",
+        "no files, but pipes or devices: pipe.txt",
+    ]
+
+
+def test_folders_that_cannot_be_looked_into_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = os.scandir
+
+    def forbidden(path: str) -> Any:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.warns(UserWarning, match=r"folders that cannot be looked into \(Permission denied\): sub$"):
+        assert read_documents([folder]) == "# a.pdf\n\nOne.\fTwo is 4471."
 
 
 def test_what_is_of_one_file_is_refused_for_several(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from .containers import check_container
+from .emptiness import EmptyFileError
 from .encodings import decode
 from .fictionbook import fictionbook_text
 from .html import html_text
@@ -105,7 +106,8 @@ def read_document_file(
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
-        ValueError: the file is empty, larger than `MAX_BYTES` (PDFs and pictures: `MAX_PAGED_BYTES`), of a kind that is
+        EmptyFileError: the file holds nothing; a ValueError, too.
+        ValueError: the file is larger than `MAX_BYTES` (PDFs and pictures: `MAX_PAGED_BYTES`), of a kind that is
             not read, damaged or encrypted.
 
     Warns:
@@ -119,7 +121,7 @@ def read_document_file(
     size, start = _size_and_start(source)
     is_pdf = suffix == ".pdf" or start.startswith(b"%PDF-")
     if size == 0:
-        raise ValueError(f"empty document: {name} has no bytes")
+        raise EmptyFileError(f"empty document: {name} has no bytes")
     most = MAX_PAGED_BYTES if is_pdf or suffix in _PICTURES else MAX_BYTES
     if size > most:
         raise ValueError(f"{name} has {size:,} bytes, more than the {most:,} that are read at once; split it up")
@@ -133,7 +135,7 @@ def read_document_file(
     text = _text_of(data, suffix, name, encoding)
     if not text.strip():
         what = " and markup" * (suffix in _MARKUP)
-        raise ValueError(f"empty document: {name} has no text, only white space{what}")
+        raise EmptyFileError(f"empty document: {name} has no text, only white space{what}")
     return text
 
 

@@ -16,6 +16,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 from PIL import Image
 
+from .emptiness import EmptyFileError
 from .pdf_fields import page_entries
 from .pdf_survey import PageSurvey, survey
 from .pdf_text import PageText, page_text
@@ -62,7 +63,7 @@ class PdfFile:
                 raise ValueError(f"{name} cannot be read as a PDF: it is {reason}") from error
             self.num_pages = len(self._document)
         if not self.num_pages:
-            raise ValueError(f"empty document: {name} is a PDF without pages")
+            raise EmptyFileError(f"empty document: {name} is a PDF without pages")
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         self._most_pages_read = max(1, _MOST_KEPT * self.num_pages // max(size, 1))
 

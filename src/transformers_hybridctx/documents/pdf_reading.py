@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 
+from .emptiness import EmptyFileError
 from .joined_document import DocumentParts
 from .page_numbers import PagedText, SourcePage, page_indices
 from .pdf import PageContent, PdfFile
@@ -43,7 +44,7 @@ def read_pdf(
     for index in indices:
         read.add(index)
     if len(read.blank) == len(indices):
-        raise ValueError(f"empty document: the {len(indices)} pages of {file.name} are blank")
+        raise EmptyFileError(f"empty document: the {len(indices)} pages of {file.name} are blank")
     if not read.texts and not read.recognized and not read.with_words:
         read.warn_of_garbled()
         return ScannedPages([file.page_source(index) for index in indices])

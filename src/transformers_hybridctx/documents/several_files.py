@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from .emptiness import EmptyFileError
 from .fetching import fetch, is_web_address
 from .files import MAX_PAGED_BYTES, is_read, name_of_open_file, names_a_file, read_document_file
 from .joined_document import DocumentParts
@@ -20,6 +21,7 @@ from .source_document import ShownPage
 MAX_FILES = 2000
 """Most files of one document."""
 _MOST_NAMED = 5
+_LINK_TO_FOLDER = "links to folders, which are not followed"
 
 Content = str | ScannedPages | DocumentParts
 
@@ -29,7 +31,7 @@ def read_documents(sources: Sequence[Any], *, may_fetch: bool = False, **options
     One document from files, folders and open files: that of the one file, or of several, each under its name.
 
     Of a folder, the files of all kinds that are read, in the order of their paths, those in its folders included; hidden
-    ones are left out.
+    ones are left out. Of what it holds, nothing else is left out without a word.
 
     Args:
         sources: paths, `file:` addresses, or open files of bytes; with `may_fetch`, web addresses too.
@@ -41,7 +43,8 @@ def read_documents(sources: Sequence[Any], *, may_fetch: bool = False, **options
             `MAX_FILES` files; options for the pages of one file where there are several.
 
     Warns:
-        UserWarning: files of a folder that are of no kind that is read.
+        UserWarning: files of a folder that are empty, or of no kind that is read; links to nothing, and folders that may
+            not be looked into.
     """
     found = [item for source in sources for item in _files_of(source)]
     if len(found) > MAX_FILES:
@@ -54,13 +57,24 @@ def read_documents(sources: Sequence[Any], *, may_fetch: bool = False, **options
             raise ValueError(f"{name}={options[name]!r} is of one file, and {len(found):,} are read")
     parts: list[str | ShownPage] = []
     notes: list[str] = []
+    empty: list[str] = []
     for source, name in found:
-        content = _read(source, may_fetch, options)
+        try:
+            content = _read(source, may_fetch, options)
+        except EmptyFileError:
+            if any(source is one for one in sources):  # asked for by its own name
+                raise
+            empty.append(name)
+            continue
         parts += _named_parts(content, name)
         if isinstance(content, ScannedPages):
             notes.append(f"{name}: {note_of(dict.fromkeys(range(1, content.num_pages + 1), ()), 0)}, unknown text")
         elif isinstance(content, DocumentParts) and content.layout_note:
             notes.append(f"{name}: {content.layout_note}")
+    if not parts:
+        raise EmptyFileError(f"empty document: nothing is in {_listed(empty)}")
+    if empty:
+        warnings.warn(f"these files hold nothing, and are left out: {_listed(empty)}", stacklevel=3)
     texts = [part for part in parts if isinstance(part, str)]
     return PagedText.joined(texts) if len(texts) == len(parts) else DocumentParts(tuple(parts), "; ".join(notes))
 
@@ -81,22 +95,48 @@ def _files_of(source: Any) -> Iterator[tuple[Any, str]]:
     if is_web_address(source) or not path.is_dir():
         yield source, path.name
         return
-    unread = []
+    left_out: dict[str, list[str]] = {}
     found = False
-    for file in sorted(path.rglob("*")):
+    for file, problem in _walked(path):
         own = file.relative_to(path)
-        if not file.is_file() or any(part.startswith(".") for part in own.parts):
+        if any(part.startswith(".") for part in own.parts):
             continue
-        if is_read(file):
+        if not problem and is_read(file):
             found = True
             yield file, own.as_posix()
         else:
-            unread.append(own.as_posix())
+            left_out.setdefault(problem or "of no kind that is read", []).append(own.as_posix())
+    said = [f"{problem}: {_listed(names)}" for problem, names in left_out.items()]
     if not found:
-        raise ValueError(f"the folder {path} holds no file of a kind that is read")
-    if unread:
-        more = f" and {len(unread) - _MOST_NAMED} more" * (len(unread) > _MOST_NAMED)
-        warnings.warn(f"{path}: of no kind that is read: {', '.join(unread[:_MOST_NAMED])}{more}", stacklevel=4)
+        raise ValueError(
+            f"the folder {path} holds no file of a kind that is read{''.join(f'; {one}' for one in said)}"
+        )
+    for one in said:
+        warnings.warn(f"{path}: {one}", stacklevel=4)
+
+
+def _walked(folder: Path) -> Iterator[tuple[Path, str]]:
+    """What stands in a folder and in those in it, in the order of the paths, and why it cannot be read, or ""."""
+    found: list[tuple[Path, str]] = []
+
+    def not_looked_into(error: OSError) -> None:
+        found.append((Path(error.filename), f"folders that cannot be looked into ({error.strerror})"))
+
+    for place, folders, files in os.walk(folder, onerror=not_looked_into):
+        found += [(Path(place, name), _problem_of(Path(place, name))) for name in files]
+        found += [(Path(place, name), _LINK_TO_FOLDER) for name in folders if Path(place, name).is_symlink()]
+    return iter(sorted(found))
+
+
+def _problem_of(path: Path) -> str:
+    if path.is_file():
+        return "" if os.access(path, os.R_OK) else "files that may not be read"
+    return "links to nothing" if path.is_symlink() else "no files, but pipes or devices"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED)
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _read(source: Any, may_fetch: bool, options: dict[str, Any]) -> Content:
