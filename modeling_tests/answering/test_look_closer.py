@@ -14,8 +14,11 @@ from sample_questions import DOCUMENT, QUESTION, QUESTIONS, comparable
 from transformers import pipeline
 
 from transformers_hybridctx import DocumentCache, LongDocQAPipeline
-from transformers_hybridctx.answering.engine import AskedQuestion
+from transformers_hybridctx.answering.engine import AskedQuestion, _SharedPages, _with_question
+from transformers_hybridctx.caching.larger_passages import larger_pictures
 from transformers_hybridctx.planning.policies.registry import resolve_text_policy
+from transformers_hybridctx.rendering.styles import cell_aligned_config
+from transformers_hybridctx.rendering.typesetting import Typesetter
 
 KNOBS = {"passage_chars": 60, "top_k": 2}
 POLICY = {"name": "attention", **KNOBS}
@@ -146,12 +149,84 @@ def test_what_makes_no_sense_is_refused(pipe: LongDocQAPipeline, cache: Document
         ask(look_closer=True, fusion_order="pages_first")
     with pytest.raises(TypeError, match="look_closer is True, False or a dict of knobs of 'attention', not 3"):
         ask(look_closer=3)
-    with pytest.raises((ValueError, TypeError), match="zoom"):
-        ask(look_closer={"zoom": 2})
+    with pytest.raises((ValueError, TypeError), match="lens"):
+        ask(look_closer={"lens": 2})
     with pytest.raises(ValueError, match=r"visual_share=0.* leaves nothing to read"):
         pipe(question=QUESTION, document=DOCUMENT, look_closer=True, budget={"visual_share": 0.0})
     pages = [np.full((168, 140), 255, dtype=np.uint8)] * 2
     assert pipe(question=QUESTION, document=pages, look_closer=True)["plan"].spans == ()
+
+
+def whole_chat(cache: DocumentCache, asked: AskedQuestion, zoom: float) -> list[dict[str, Any]]:
+    """The prompt of a larger look as anybody would write it, its pictures cut out of pages drawn for it."""
+    document, scale = cache.plan.document, cache.plan.scale
+    cuts = [cut for span in asked.plan.looked_at for cut in larger_pictures(document, span, scale * zoom)]
+    words = {"type": "text", "text": asked.question}
+    pictures = [{"type": "image", "image": cut} for cut in cuts]
+    return [{"role": "user", "content": [{"type": "document", "text": DOCUMENT}, words, *pictures, words]}]
+
+
+@pytest.mark.parametrize("zoom", [1.5, 3])
+def test_what_is_looked_at_may_be_drawn_larger(pipe: LongDocQAPipeline, cache: DocumentCache, zoom: float) -> None:
+    policy = resolve_text_policy({**POLICY, "zoom": zoom})
+    attached = cache.attach(pipe.model, pipe.processor)
+    asked = pipe.engine.ask(attached, QUESTION, text_policy=policy, fusion_order="tokens_last")
+    tokens = asked_closely(pipe, cache)
+    assert asked.plan.spans == () and asked.plan.policy == "attention"
+    assert list(asked.plan.looked_at) == [(span.start, span.end) for span in tokens.plan.spans]
+    assert asked.plan.total_tokens == len(asked.input_ids) and asked.pictures is not None and asked.read is not None
+    whole = pipe.processor.apply_chat_template(
+        whole_chat(cache, asked, zoom),
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        add_generation_prompt=True,
+        text_policy="none",
+        budget={"min_scale": cache.plan.scale, "max_scale": cache.plan.scale},
+    )
+    assert whole["input_ids"].tolist() == [asked.input_ids]
+    assert whole["image_grid_thw"][cache.plan.num_pages :].tolist() == asked.pictures["image_grid_thw"].tolist()
+    with torch.no_grad():
+        expected = pipe.model.generate(**whole, max_new_tokens=6, output_logits=True, return_dict_in_generate=True)
+        options = pipe._generate_options({"max_new_tokens": 6, "grounding": None})
+        found = next(
+            pipe.engine._generate([asked], _with_question(_SharedPages(prefix=cache.prefix), [asked]), options)
+        )
+        beams = pipe._generate_options({"max_new_tokens": 6, "num_beams": 3, "grounding": None})
+        searched = next(
+            pipe.engine._generate([asked], _with_question(_SharedPages(prefix=cache.prefix), [asked]), beams)
+        )
+        best = pipe.model.generate(**whole, max_new_tokens=6, num_beams=3)
+    length = whole["input_ids"].shape[1]
+    assert found.token_ids.tolist() == expected.sequences[0, length:].tolist()
+    scores = torch.stack(expected.logits)[:, 0].log_softmax(-1).gather(1, found.token_ids[:, None])[:, 0]
+    torch.testing.assert_close(found.log_probabilities, scores, rtol=1e-4, atol=1e-5)
+    assert searched.token_ids.tolist() == best[0, length:][: len(searched.token_ids)].tolist()
+
+
+def test_larger_passages_answer_as_the_pipeline_does(pipe: LongDocQAPipeline, cache: DocumentCache) -> None:
+    larger = {**KNOBS, "zoom": 2}
+    first = pipe(question=QUESTIONS, document=cache, look_closer=larger, batch_size=3)
+    assert comparable(first[1]) == comparable(pipe(question=QUESTIONS[1], document=DOCUMENT, look_closer=larger))
+    assert "looked at    2 passages" in first[0]["plan"].summary()
+    whole = first[0]["plan"].total_tokens
+    less = pipe(question=QUESTIONS[0], document=cache, look_closer=larger, budget={"max_context_tokens": whole - 1})
+    assert len(less["plan"].looked_at) == 1 and less["plan"].total_tokens < whole
+    assert [piece.reason for piece in less["plan"].omitted] == ["not copied"]
+
+
+def test_a_larger_look_that_cannot_be_is_refused(pipe: LongDocQAPipeline, cache: DocumentCache) -> None:
+    with pytest.raises(ValueError, match=r"zoom=0\.5 must be between 1 and 8"):
+        pipe(question=QUESTION, document=cache, look_closer={"zoom": 0.5})
+    with pytest.raises(ValueError, match="zoom=2 draws what is looked at behind the question: give fusion_order="):
+        pipe(question=QUESTION, document=cache, text_policy={**POLICY, "zoom": 2})
+    with pytest.raises(
+        ValueError, match="zoom=2 draws passages behind the question, which the pipeline's look_closer"
+    ):
+        pipe.processor(document=DOCUMENT, question=QUESTION, text_policy={**POLICY, "zoom": 2, "ranking": [(0, 9)]})
+    cells = Typesetter(cell_aligned_config()).typeset(DOCUMENT)
+    with pytest.raises(ValueError, match="these pages have no other scale than 1"):
+        pipe(question=QUESTION, document=cells, look_closer={"zoom": 2})
 
 
 def test_spans_stand_behind_the_last_thing_said(pipe: LongDocQAPipeline) -> None:
@@ -180,7 +255,7 @@ def test_spans_stand_behind_the_last_thing_said(pipe: LongDocQAPipeline) -> None
 def test_the_command_takes_it(checkpoint: Path, tmp_path: Path) -> None:
     file = tmp_path / "document.txt"
     file.write_text(DOCUMENT)
-    asked = ("ask", file, "-q", QUESTION, "--model", checkpoint, "--max-new-tokens", 2, "--look-closer")
+    asked = ("ask", file, "-q", QUESTION, "--model", checkpoint, "--max-new-tokens", 2, "--look-closer", "tokens")
     result = run(*asked)
     assert result.exit_code == 0, result.output
     assert "by policy 'attention'" in result.stdout

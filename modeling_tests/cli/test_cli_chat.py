@@ -51,3 +51,18 @@ def test_a_chat_reads_once_answers_each_line_and_goes_on_after_errors(
     again, _ = chat(checkpoint, tmp_path / "tale.safetensors", "Which number?")
     said = [re.findall("^answer +(.*)", one, re.MULTILINE)[0] for one in (out, again)]
     assert said[0] == said[1]
+
+
+def test_a_chat_may_look_closer(checkpoint: Path, document: str) -> None:
+    arguments = ["chat", str(document), "--model", str(checkpoint), "--max-new-tokens", "3"]
+    for way, shown in (
+        ("tokens", r"spans by policy 'attention'"),
+        ("larger", r"looked at +\d passages, drawn larger"),
+    ):
+        asked = CliRunner().invoke(app, [*arguments, "--look-closer", way], input="Which number?\n")
+        assert asked.exit_code == 0 and len(re.findall(shown, asked.stdout)) >= 1, asked.output
+    for given, says in (("nearer", "is not one of tokens, larger"), ("tokens", "--text-policy bm25 says otherwise")):
+        refused = CliRunner().invoke(
+            app, [*arguments, "--look-closer", given, "--text-policy", "bm25"], env={"COLUMNS": "300"}
+        )
+        assert refused.exit_code == 2 and says in refused.output.replace("\n", " ")

@@ -136,6 +136,9 @@ def test_the_command_answers_as_ask_does(tmp_path: Path, checkpoint: Path) -> No
         }
     assert "nothing.txt" in third["error"]
     assert run("batch", str(jobs), "--out", str(tmp_path / "out.jsonl"), *options).exit_code == 0
+    closer = run("batch", str(jobs), "--out", str(tmp_path / "closer.jsonl"), "--look-closer", "larger", *options)
+    assert closer.exit_code == 1, closer.output  # for the file that is not there
+    assert all(line["plan"]["looked_at"] for line in lines_of(tmp_path / "closer.jsonl")[:2])
 
 
 KILLED = """

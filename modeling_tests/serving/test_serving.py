@@ -62,6 +62,15 @@ def test_an_answer_is_the_pipelines(client: openai.OpenAI, pipe: LongDocQAPipeli
     assert [item["page"] for item in added["evidence"]] == [item["page"] + 1 for item in expected["evidence"]]
 
 
+def test_a_request_may_look_closer(client: openai.OpenAI, pipe: LongDocQAPipeline) -> None:
+    for look, spans, larger in ((True, True, False), ({"zoom": 2, "top_k": 1}, False, True)):
+        found = ask(client, message(text_part(TALE)), extra_body={"hybridctx": {"look_closer": look}})
+        expected = pipe(question=QUESTION, document=TALE, look_closer=look)
+        added = found.model_extra["hybridctx"]
+        assert added["score"] == pytest.approx(expected["score"], rel=1e-4)
+        assert (bool(added["passages"]), "looked_at" in added["plan"]) == (spans, larger)
+
+
 def test_a_stream_says_the_same_in_pieces(client: openai.OpenAI) -> None:
     whole = ask(client, message(text_part(TALE)))
     chunks = list(ask(client, message(text_part(TALE)), stream=True, stream_options={"include_usage": True}))
@@ -192,6 +201,9 @@ def test_a_text_that_is_a_path_is_a_text(client: openai.OpenAI) -> None:
         ({"extra_body": {"hybridctx": {"budget": {"max_context_tokens": 5}}}}, "smallest"),
         ({"extra_body": {"hybridctx": {"text_policy": "magic"}}}, "magic"),
         ({"extra_body": {"hybridctx": {"text_policies": "magic"}}}, "text_policies"),
+        ({"extra_body": {"hybridctx": {"look_closer": {"lens": 2}}}}, "lens"),
+        ({"extra_body": {"hybridctx": {"look_closer": {"zoom": 99}}}}, "zoom=99"),
+        ({"extra_body": {"hybridctx": {"look_closer": True, "text_policy": "bm25"}}}, "drop one of them"),
     ],
 )
 def test_what_cannot_be_done_is_refused(client: openai.OpenAI, options: dict[str, Any], says: str) -> None:

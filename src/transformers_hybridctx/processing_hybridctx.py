@@ -170,6 +170,25 @@ class _WritesPrompts(ProcessorMixin):
         )
         return PromptWriter(renderer, self.encoder, planner, self.image_token_id)
 
+    def write_question(
+        self,
+        document: Any,
+        question: str,
+        pictures: Sequence[Any],
+        budget: Any,
+        text_policy: Any,
+        system: str | None = None,
+        history: Sequence[tuple[str, str]] | None = None,
+        answer_start: str | None = None,
+        fusion_order: FusionOrder | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
+    ) -> Prompt:
+        """The prompt of one question, with pictures behind it, and the question once more behind these."""
+        reader = self._reader(budget, text_policy)
+        conversations, _ = reader.read_questions(document, question, system, history, answer_start, pictures)
+        options = {"add_generation_prompt": True, **template_options(chat_template_kwargs)}
+        return self._writer(None, fusion_order, options).write(conversations[0])
+
     def _features(
         self,
         conversations: list[Conversation],

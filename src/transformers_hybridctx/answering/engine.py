@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from ..caching.attention_ranking import rank_by_attention
 from ..caching.document_cache import DocumentCache
+from ..caching.larger_passages import check_zoom, prompt_with_larger_passages
 from ..caching.model_lock import model_lock
 from ..caching.page_reading import page_embeddings
 from ..caching.prefix import PrefixCache, common_length
@@ -40,6 +41,7 @@ class AskedQuestion:
     A question's prompt, and the seconds that its stages took.
 
     `read`: what stands in the prompt behind the document's reading, as far as the model has read it, too.
+    `pictures`: `pixel_values` and `image_grid_thw` of what stands behind that, drawn larger.
     """
 
     question: str
@@ -47,6 +49,7 @@ class AskedQuestion:
     input_ids: list[int]
     seconds: dict[str, float]
     read: PrefixCache | None = None
+    pictures: Mapping[str, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,20 +138,28 @@ class AnsweringEngine:
         """The plan and the prompt; its pages are drawn when the model reads them."""
         started = time.perf_counter()
         seconds = {}
-        read = None
+        read = pictures = None
         if isinstance(document, DocumentCache):
             if policy := _unranked(context.get("text_policy") or document.text_policy):
                 ranked, read = rank_by_attention(self.model, self.processor, document, question, policy)
                 context["text_policy"] = ranked
                 seconds["attend"] = time.perf_counter() - started
                 started += seconds["attend"]
-            input_ids, plan = document.prompt(self.processor, question, **context)
+            policy = context.get("text_policy")
+            if isinstance(policy, AttentionPolicy) and policy.zoom is not None:
+                del context["text_policy"]
+                input_ids, plan, pictures = prompt_with_larger_passages(
+                    document, self.processor, question, policy, **context
+                )
+            else:
+                input_ids, plan = document.prompt(self.processor, question, **context)
         else:
             features, plan = self.processor(
                 document=document, question=question, draw_pages=False, return_plan=True, **context
             )
             input_ids = features["input_ids"][0]
-        return AskedQuestion(question, plan, input_ids, seconds | {"plan": time.perf_counter() - started}, read)
+        seconds["plan"] = time.perf_counter() - started
+        return AskedQuestion(question, plan, input_ids, seconds, read, pictures)
 
     def _opened(
         self, document: Any, options: GenerateOptions, context: dict[str, Any]
@@ -157,10 +168,13 @@ class AnsweringEngine:
         if isinstance(document, DocumentCache):
             cache = document.attach(self.model, self.processor)
             self._check_grounding(cache.plan.document, options)
+            if policy := _unranked(context.get("text_policy") or cache.text_policy):
+                check_zoom(cache.plan.document, policy, context.get("fusion_order"))
             return cache
         document = self.processor.read_document(document)
         self._check_grounding(document, options)
-        if _unranked(context.get("text_policy") or self.processor.default_text_policy):
+        if policy := _unranked(context.get("text_policy") or self.processor.default_text_policy):
+            check_zoom(document, policy, context.get("fusion_order"))
             read_with = {name: value for name, value in context.items() if name not in ("history", "answer_start")}
             return self.read(document, prefill_chunk_size=options.get("prefill_chunk_size"), **read_with)
         return document
@@ -183,7 +197,8 @@ class AnsweringEngine:
                     shared = _SharedPages(prefix=document.prefix)
                 else:
                     shared = self._read_ahead(group, options)
-                step = 1 if shared.prefix is None or options.has_own_criteria else options.batch_size
+                alone = shared.prefix is None or options.has_own_criteria or any(one.pictures for one in group)
+                step = 1 if alone else options.batch_size
                 for start in range(0, len(group), step):
                     batch = group[start : start + step]
                     known = _with_question(shared, batch)
@@ -252,6 +267,8 @@ class AnsweringEngine:
                 shared.prefix.features(prompts, pad_token_id, cache, options.sequences).to(self.model.device)
             )
             keywords["use_cache"] = True
+            if (pictures := asked[0].pictures) is not None:
+                features |= self._seen_closely(features["image_grid_thw"], pictures)
         with torch.no_grad(), model_lock(self.model):
             output = self.model.generate(**features, return_dict_in_generate=True, output_logits=True, **keywords)
         length = features["input_ids"].shape[1]
@@ -271,6 +288,15 @@ class AnsweringEngine:
                 options.grounding_in(one.plan.document),
                 tuple(quotations),
             )
+
+    def _seen_closely(self, grids: torch.Tensor, pictures: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """What `generate` takes for pictures behind pages that were read."""
+        own = {name: value.to(self.model.device) for name, value in pictures.items()}
+        embeddings = page_embeddings(self.model, own)
+        return {
+            "image_grid_thw": torch.cat((grids, own["image_grid_thw"])),
+            "mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=embeddings)},
+        }
 
     def _held(
         self, asked: list[AskedQuestion], options: GenerateOptions

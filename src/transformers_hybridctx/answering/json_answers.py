@@ -20,13 +20,15 @@ def answer_as_json(question: str, answer: LongDocAnswer, pictures: Sequence[Path
     `page_in_file` is the page of the file that the text came from, None where it has none.
     """
     plan = answer["plan"]
-    summary = {
+    summary: dict[str, Any] = {
         "policy": plan.policy,
         "scale": plan.scale,
         "pages": plan.num_pages,
         "document_characters": plan.document_characters,
         "omitted_characters": plan.omitted_characters,
     }
+    if plan.looked_at:
+        summary["looked_at"] = [{"start": start, "end": end} for start, end in plan.looked_at]
     passages = [
         {
             "page": span.page + 1,

@@ -188,6 +188,7 @@ class DocumentCache:
         text_policy: str | dict[str, Any] | TextPolicy | None = None,
         history: Sequence[tuple[str, str]] | None = None,
         answer_start: str | None = None,
+        pictures: Sequence[Any] = (),
         **options: Any,
     ) -> tuple[list[int], ContextPlan]:
         """
@@ -196,6 +197,7 @@ class DocumentCache:
         Args:
             budget, text_policy: as in `processor(document=...)`, in place of the reading's.
             history, answer_start: as in `processor(document=...)`.
+            pictures: stand behind the question, and the question once more behind them.
             options: `fusion_order`, `system` and `chat_template_kwargs` may only repeat what the reading was made with;
                 but spans may stand behind the question (`fusion_order="tokens_last"`) of any reading with pages first.
 
@@ -224,20 +226,19 @@ class DocumentCache:
             policy = policy.beside if self.plan.num_pages else self._request.text_policy
         as_read = policy == self._request.text_policy and self._request.reads_spans
         as_read = as_read and read_with["fusion_order"] == self._request.fusion_order
-        features, plan = processor(
-            document=self.plan.document,
-            question=question,
-            budget=replace(filled, min_scale=scale, max_scale=scale, latent_chunks=len(self.plan.latents)),
-            text_policy=KeptSpans(self.plan.spans) if as_read else policy,
+        prompt = processor.write_question(
+            self.plan.document,
+            question,
+            pictures,
+            replace(filled, min_scale=scale, max_scale=scale, latent_chunks=len(self.plan.latents)),
+            KeptSpans(self.plan.spans) if as_read else policy,
             history=history,
             answer_start=answer_start,
             **read_with,
-            draw_pages=False,
-            return_plan=True,
         )
+        input_ids, plan = prompt.input_ids, prompt.plans[0]
         if as_read:
             plan = replace(plan, policy=self.plan.policy, omitted=self.plan.omitted)
-        input_ids = features["input_ids"][0]
         if not self.prefix.shared_length(input_ids):
             raise ValueError(
                 f"text_policy={text_policy!r} or budget={asked} puts something else before the pages than was read; "

@@ -40,6 +40,7 @@ from .options import (
     Repair,
     System,
     VisualShare,
+    closer_look,
     conversation,
     given,
     holding,
@@ -61,7 +62,7 @@ def ask(
     min_scale: MinScale = None,
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
-    look_closer: LookCloser = False,
+    look_closer: LookCloser = None,
     max_new_tokens: MaxNewTokens = None,
     grounding: GroundingMode = None,
     repair: Repair = False,
@@ -93,7 +94,7 @@ def ask(
     files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
-        held = holding(grounding, repair, abstain)
+        held = {**holding(grounding, repair, abstain), **closer_look(look_closer, text_policy)}
         with stages.stage("read the file"):
             content = read_files_or_reading(document, files)
         with stages.stage("load the model"):
@@ -107,7 +108,7 @@ def ask(
                 budget=bounds,
                 return_pages=evidence_dir is not None or why is not None,
                 prefill_chunk_size=TOKENS_AT_ONCE,
-                **given(text_policy=text_policy, look_closer=look_closer or None, max_new_tokens=max_new_tokens),
+                **given(text_policy=text_policy, max_new_tokens=max_new_tokens),
                 **conversation(system, no_think),
                 **held,
                 **(shown_as_it_comes(pipe, show) if len(question) == 1 else {}),

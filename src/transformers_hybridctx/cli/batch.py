@@ -21,6 +21,7 @@ from .options import (
     Budget,
     Font,
     GroundingMode,
+    LookCloser,
     MaxNewTokens,
     MaxTextTokens,
     MinScale,
@@ -30,6 +31,7 @@ from .options import (
     Repair,
     System,
     VisualShare,
+    closer_look,
     conversation,
     given,
     holding,
@@ -58,6 +60,7 @@ def batch(
     min_scale: MinScale = None,
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
+    look_closer: LookCloser = None,
     max_new_tokens: MaxNewTokens = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions about one document answered at a time.")] = 8,
     grounding: GroundingMode = None,
@@ -85,6 +88,7 @@ def batch(
             **given(text_policy=text_policy, max_new_tokens=max_new_tokens),
             **conversation(system, no_think),
             **holding(grounding, repair, abstain),
+            **closer_look(look_closer, text_policy),
             "prefill_chunk_size": TOKENS_AT_ONCE,
         }
         ask = _Asker(model, font, batch_size, options)

@@ -26,6 +26,7 @@ from .options import (
     FilesOrReading,
     Font,
     GroundingMode,
+    LookCloser,
     MaxNewTokens,
     MaxTextTokens,
     MinScale,
@@ -39,6 +40,7 @@ from .options import (
     Repair,
     System,
     VisualShare,
+    closer_look,
     conversation,
     given,
     holding,
@@ -69,6 +71,7 @@ def chat(
     min_scale: MinScale = None,
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
+    look_closer: LookCloser = None,
     max_new_tokens: MaxNewTokens = None,
     grounding: GroundingMode = None,
     repair: Repair = False,
@@ -96,7 +99,8 @@ def chat(
     files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
         bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
-        held = holding(grounding, repair, abstain)
+        look = closer_look(look_closer, text_policy)
+        held = {**holding(grounding, repair, abstain), **look}
         content = read_files_or_reading(document, files)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font, content)
@@ -107,7 +111,8 @@ def chat(
         else:
             with stages.stage("read the document"):
                 laid_out = pipe.processor.read_document(content)
-                reading = pipe.read(laid_out, budget=bounds, prefill_chunk_size=TOKENS_AT_ONCE, **chosen)
+                reads = {**chosen, "text_policy": "attention"} if look else chosen  # pages, to be looked at
+                reading = pipe.read(laid_out, budget=bounds, prefill_chunk_size=TOKENS_AT_ONCE, **reads)
     print_rows(answers_console(), [*rows_of(reading.plan.summary()), *purpose_rows(pipe.model)])
     options = {"budget": bounds, **chosen, **held, **given(max_new_tokens=max_new_tokens)}
     session = _Session(

@@ -65,12 +65,13 @@ Policy = Annotated[
         show_default=False,
     ),
 ]
+LOOKS = {"tokens": {}, "larger": {"zoom": 2.0}}
 LookCloser = Annotated[
-    bool,
+    str | None,
     typer.Option(
-        "--look-closer",
-        help="Once the question is read, append the passages that the model attends to as exact tokens, and go on from "
-        "there; in place of --text-policy.",
+        help="Once the question is read, append the passages that the model attends to, and go on from there: tokens "
+        "(exactly) or larger (drawn twice as large); in place of --text-policy.",
+        show_default=False,
     ),
 ]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")]
@@ -192,6 +193,25 @@ def holding(grounding: str | None, repair: bool, abstain: bool) -> dict[str, Any
     if grounding not in (None, *GROUNDINGS):
         raise ValueError(f"--grounding {grounding} is not one of {', '.join(GROUNDINGS)}")
     return given(grounding=grounding, repair=repair or None, abstain=abstain or None)
+
+
+def closer_look(look_closer: str | None, text_policy: str | None) -> dict[str, Any]:
+    """
+    What the pipeline takes for `--look-closer`.
+
+    Raises:
+        ValueError: an unknown way, or a text policy beside it.
+    """
+    if look_closer is None:
+        return {}
+    if look_closer not in LOOKS:
+        raise ValueError(f"--look-closer {look_closer} is not one of {', '.join(LOOKS)}")
+    if text_policy is not None:
+        raise ValueError(
+            f"--look-closer copies what the model attends to, behind the question, and --text-policy {text_policy} says "
+            "otherwise: drop one of them"
+        )
+    return {"look_closer": LOOKS[look_closer]}
 
 
 def limits(

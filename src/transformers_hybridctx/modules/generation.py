@@ -43,7 +43,11 @@ class GeneratesFromFusedContext(GenerationMixin):
     ) -> dict[str, Any]:
         """Each beam needs all pages of its prompt in order (A, B, A, B); GLM-4V's own repeats each (A, A, B, B)."""
         expand = GenerationMixin._expand_multimodal_outputs
-        latents = mm_encoder_output.get("latent")
+        latents, images = mm_encoder_output.get("latent"), mm_encoder_output.get("image")
+        if images is not None and input_ids is not None and len(input_ids) == 1:  # the first pages may be in the cache
+            visual = (input_ids[0] == self.config.image_token_id).nonzero()[:, 0]
+            input_ids = input_ids.clone()
+            input_ids[0, visual[: max(0, len(visual) - sum(map(len, images.pooler_output)))]] = -1
         if latents is not None:  # which are to be repeated as pages are, and are told by another token
             is_latent: Any = input_ids == self.config.latent_token_id
             ids = torch.where(is_latent, self.config.image_token_id, -1)

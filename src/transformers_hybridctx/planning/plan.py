@@ -102,6 +102,8 @@ class ContextPlan:
         latents: chunks from the document's beginning on that latents stand for.
         latent_ids: what stands in the prompt for all of them, labels included.
         first_page: the first page that the prompt shows, where it shows any.
+        looked_at: characters [start, end) that stand behind the question once more, drawn larger; these pictures count as
+            template.
         undrawn: which of its characters no font has, by script; "" where all are drawn.
     """
 
@@ -121,6 +123,7 @@ class ContextPlan:
     latent_ids: tuple[int, ...] = field(default=(), repr=False)
     first_page: int = 0
     undrawn: str = ""
+    looked_at: tuple[CharRange, ...] = ()
 
     @property
     def num_pages(self) -> int:
@@ -204,6 +207,8 @@ class ContextPlan:
             rows.insert(1, ("latents", f"{len(self.latents):,} chunks, {chars}, {self.latent_tokens:,} tokens"))
         if note := getattr(self.document, "layout_note", ""):
             rows.insert(2, ("layout", note))
+        if self.looked_at:
+            rows.append(("looked at", f"{len(self.looked_at):,} passages, drawn larger behind the question"))
         if self.undrawn:
             rows.append(("no font", self.undrawn))
         if self.escaped:

@@ -120,11 +120,13 @@ class ConversationReader:
         system: str | None = None,
         history: Sequence[Turn] | None = None,
         answer_start: str | None = None,
+        pictures: Sequence[Any] = (),
     ) -> tuple[list[Conversation], bool]:
         """Conversations that end with a question, in which the document stands before all that is said.
 
         Args:
             document, question, system, history, answer_start: as `processor(document=..., question=...)` takes them.
+            pictures: stand behind the question, and the question once more behind them.
 
         Returns:
             The conversations, and whether there were several documents or questions to begin with.
@@ -162,6 +164,9 @@ class ConversationReader:
                     content = []
                     messages.append({"role": "user", "content": content})
                 content.append({"type": "text", "text": words})
+                if answer is None and pictures:
+                    content += [{"type": "image", "image": picture} for picture in pictures]
+                    content.append({"type": "text", "text": words})
                 if answer is not None:
                     messages.append({"role": "assistant", "content": answer})
             conversation = self.read(messages)

@@ -66,10 +66,17 @@ class ChatAnswerer(ABC):
     def key(self, asked: AskedChat, options: HybridOptions) -> str:
         """One key for all that decides what the engine reads before the question."""
         documents = [(document.digest, document.name) for document in asked.documents]
-        return reading_key(documents, asked.system, options.model_dump(exclude={"grounding", "repair", "abstain"}))
+        decisive = options.model_dump(exclude={"grounding", "repair", "abstain", "look_closer"})
+        return reading_key(documents, asked.system, decisive, options.look_closer is not False)
 
     def policy(self, options: HybridOptions) -> TextPolicy:
         """The request's, or the checkpoint's for texts that are shorter as pages, where others go as text."""
+        if options.look_closer is not False:
+            if options.text_policy is not None:
+                raise ValueError(
+                    "look_closer copies what the model attends to, and text_policy says otherwise: drop one of them"
+                )
+            return AttentionPolicy()
         if options.text_policy is not None:
             return resolve_text_policy(options.text_policy)
         own = resolve_text_policy(self.processor.default_text_policy)

@@ -63,7 +63,7 @@ class PipelineAnswerer(ChatAnswerer):
             lambda: self._read(asked, options),
             lambda kept: kept.attach(self.pipe.model, self.processor),
         )
-        held = options.model_dump(include={"grounding", "repair", "abstain"}, exclude_none=True)
+        held = options.model_dump(include={"grounding", "repair", "abstain", "look_closer"}, exclude_none=True)
         answer = self.pipe(
             question=asked.question, document=reading, history=list(asked.history) or None, **held, **generation
         )

@@ -81,6 +81,11 @@ class VllmAnswerer(ChatAnswerer):
                 f"grounding={grounding!r:.80} is not done by this server's engine, vLLM: ask with grounding='none', or a "
                 "server with --engine transformers"
             )
+        if options.look_closer is not False:
+            raise ValueError(
+                f"look_closer={options.look_closer!r:.80} is not done by this server's engine, vLLM: leave it out, or "
+                "ask a server with --engine transformers"
+            )
         if not asked.documents:
             return self._answer_without_document(asked, options, generation, cancelled, streamer)
         started = time.perf_counter()

@@ -40,6 +40,7 @@ class HybridOptions(BaseModel):
         budget: fields of a [`ContextBudget`].
         text_policy: name, or `{"name": ..., knob: value}`.
         chat_template_kwargs: such as `{"enable_thinking": False}`.
+        look_closer: as in the pipeline: true, or knobs such as `{"zoom": 2}`.
         grounding, repair, abstain: how answers are held to the document, and checked, as in the pipeline.
     """
 
@@ -48,6 +49,7 @@ class HybridOptions(BaseModel):
     budget: dict[str, Any] = Field(default_factory=dict)
     text_policy: str | dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    look_closer: bool | dict[str, Any] = False
     grounding: Literal["quote", "strings", "none"] | None = None
     repair: bool = False
     abstain: bool = False

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ...rendering.characters import CharRange
-from ..knobs import shown
+from ..knobs import real_number, shown
 from ..paged_document import PagedDocument
 from ..passages import check_passages
 from .ranked import RankedPolicy
+
+LARGEST_ZOOM = 8
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class AttentionPolicy(RankedPolicy):
         passage_chars: passages end with the sentence that reaches this length.
         top_k: how many passages are copied at most.
         heads: (layer, head) of the attention heads that are listened to; None: those of the model's config.
+        zoom: how many times larger the passages are drawn, as pictures behind the question, in place of being copied as
+            tokens; that is done by `look_closer` of the pipeline.
         ranking: passages as characters [start, end), best first; None before the model has ranked them.
     """
 
@@ -34,9 +38,12 @@ class AttentionPolicy(RankedPolicy):
     top_k: int = 8
     heads: tuple[tuple[int, int], ...] | None = None
     ranking: tuple[CharRange, ...] | None = field(default=None, repr=False)
+    zoom: float | None = None
 
     def __post_init__(self) -> None:
         check_passages(self.passage_chars, self.top_k)
+        if self.zoom is not None:
+            real_number("zoom", self.zoom, 1, LARGEST_ZOOM, "how many times larger to draw what is looked at")
         for name, means in (("heads", "(layer, head)"), ("ranking", "(start, end)")):
             if (value := getattr(self, name)) is not None:  # lists, where they come from JSON
                 try:
@@ -50,6 +57,11 @@ class AttentionPolicy(RankedPolicy):
             raise ValueError(
                 "the policy 'attention' needs a model that ranks the passages: ask through the pipeline 'long-doc-qa', "
                 "or use a policy that needs none, such as 'bm25'"
+            )
+        if self.zoom is not None:
+            raise ValueError(
+                f"zoom={self.zoom:g} draws passages behind the question, which the pipeline's look_closer does: leave it "
+                "out to copy them as tokens"
             )
         best = list(self.ranking[: self.top_k])
         last = 0
