@@ -229,6 +229,15 @@ def test_messages_that_ask_nothing_are_refused(client: openai.OpenAI, messages: 
         ask(client, *messages)
 
 
+@pytest.mark.parametrize(
+    "option", [{"grounding": "quote"}, {"grounding": "strings"}, {"repair": True}, {"abstain": True}]
+)
+def test_what_is_about_a_document_needs_one(client: openai.OpenAI, option: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError, match="no message has one"):
+        ask(client, {"role": "user", "content": "Good day."}, extra_body={"hybridctx": option})
+    assert ask(client, {"role": "user", "content": "Good day."}, extra_body={"hybridctx": {"grounding": "none"}})
+
+
 def test_other_models_and_wrong_keys(pipe: LongDocQAPipeline, client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["tiny"]
     with pytest.raises(openai.NotFoundError, match="'tiny'"):

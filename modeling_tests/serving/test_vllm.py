@@ -25,8 +25,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 from vllm_worker import run_in_vllm
 
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM, HybridCtxImageProcessor, HybridCtxProcessor
+from transformers_hybridctx.grounding.grounded import Grounding
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
 from transformers_hybridctx.serving.engine_prompts import EnginePrompt
+from transformers_hybridctx.serving.held_requests import HELD_TO_DOCUMENT, HeldRequest
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed (docs/serving.md)")
 
@@ -47,14 +49,28 @@ def document_of(shift: int) -> str:
 class Asked:
     """A question as vLLM takes it, and what transformers answers."""
 
-    def __init__(self, processor: Any, model: Any, document: Any, question: str, **context: Any) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        model: Any,
+        document: Any,
+        question: str,
+        grounding: str | dict[str, Any] | None = None,
+        **context: Any,
+    ) -> None:
         prompt = EnginePrompt.of(processor, document, question, **context)
         self.visual_tokens = prompt.plan.visual_tokens
         self.total_tokens = prompt.plan.total_tokens
         self.request = {"prompt": prompt.for_vllm(), "sampling": {"max_tokens": NEW_TOKENS}}
+        held = []
+        if (how := Grounding.of(grounding)) is not None:
+            ends = model.generation_config.eos_token_id
+            laid_out = prompt.plan.document
+            self.request["sampling"]["extra_args"] = HeldRequest(laid_out.text, question, how, tuple(ends)).extra_args
+            held = [how.processor(laid_out, [question], processor.tokenizer, ends)]
         inputs = processor(document=document, question=question, return_tensors="pt", **context)
         with torch.no_grad():
-            output = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
+            output = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, logits_processor=held)
         self.expected = output[0, inputs["input_ids"].shape[1] :].tolist()
 
 
@@ -103,6 +119,28 @@ def test_the_bundled_checkpoint_answers_as_in_transformers(asked: Any, tmp_path:
     block = 128
     assert repeated["cached"] >= kinds[0].total_tokens - block  # all but the last block
     assert further["cached"] >= again.visual_tokens // block * block  # the pages, whichever the question
+
+
+def test_answers_are_held_to_their_documents_as_in_transformers(asked: Any, tmp_path: Path) -> None:
+    documents = [document_of(shift) for shift in range(3)]
+    questions = [QUESTION.format("harbour"), "Which numbers are there for lantern and for river?", "What is green?"]
+    ways = [None, "quote", {"max_quotations": 4}, {"begin": None, "end": None}, "strings"]
+    requests = [
+        asked(documents[(number + order) % 3], questions[order], grounding=way)
+        for order in range(3)
+        for number, way in enumerate(ways)
+    ]
+    # some join while others are under way, and one comes alone: rows move in the engine's batch
+    rounds = [requests, requests[:1], requests[::-1]]
+    answers = run_in_vllm(
+        tmp_path,
+        model=str(BUNDLED_CHECKPOINT),
+        rounds=[[one.request for one in some] for some in rounds],
+        options={"limit_mm_per_prompt": {"image": 16}, "logits_processors": [HELD_TO_DOCUMENT], "max_num_seqs": 4},
+    )
+    for some, found in zip(rounds, answers, strict=True):
+        assert [one["token_ids"] for one in found] == [one.expected for one in some]
+    assert len({tuple(one.expected) for one in requests[:5]}) > 2  # so that holding changes what is said
 
 
 @pytest.mark.parametrize("towers", ["glm4v", "glm_ocr", "glm4v_moe"])
@@ -205,5 +243,10 @@ def test_the_server_answers_by_vllm_as_the_pipeline_does() -> None:
             ).usage.completion_tokens
             <= 3
         )
-        with pytest.raises(openai.BadRequestError, match="is not done by this server's engine"):
-            client.chat.completions.create(**asked(1, questions[0], extra_body={"hybridctx": {"grounding": "quote"}}))
+        for way in ("none", "quote", "strings"):
+            found = client.chat.completions.create(
+                **asked(2, questions[1], extra_body={"hybridctx": {"grounding": way}})
+            )
+            expected = pipe(question=questions[1], text=texts[2], text_policy=policy, max_new_tokens=24, grounding=way)
+            assert found.choices[0].message.content == expected["answer"]
+            assert len(found.model_extra["hybridctx"]["quotations"]) == len(expected["quotations"])

@@ -9,11 +9,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-_PROMPT_END = 64
+PROMPT_END = 64
 """Tokens of a prompt's end that a processor may look at."""
 _KEPT_STATES = 2048
 
 State = TypeVar("State")
+Mask = tuple[np.ndarray | None, Callable[[], np.ndarray]]
+"""The tokens that may come next, bool `[vocabulary]`, or None for any; and what tells those that end an answer."""
 
 
 class GeneratedRows:
@@ -46,7 +48,7 @@ class GeneratedRows:
         length = input_ids.shape[1]
         if not self._goes_on(input_ids):
             self._prompt = input_ids
-            self._ends = input_ids[:, -_PROMPT_END:].tolist()
+            self._ends = input_ids[:, -PROMPT_END:].tolist()
         assert self._prompt is not None
         self._length = length
         new = input_ids[:, self._prompt.shape[1] :].tolist()
@@ -102,15 +104,12 @@ def end_tokens(tokenizer: Any, eos_token_id: int | Iterable[int] | None) -> tupl
     return tuple(int(token) for token in ends)
 
 
-def restricted(
-    scores: torch.Tensor, masks: Sequence[tuple[np.ndarray | None, Callable[[], np.ndarray]]]
-) -> torch.Tensor:
+def restricted(scores: torch.Tensor, masks: Sequence[Mask]) -> torch.Tensor:
     """
     Scores `[rows, vocabulary]` with -inf for tokens that are not allowed.
 
     Args:
-        masks: for each row the tokens that are allowed, bool `[vocabulary]`, or None for any; and what tells those that
-            are where another processor has ruled all of these out.
+        masks: of each row; its second part is asked where another processor has ruled out all that its first allows.
     """
     held = torch.full_like(scores, -torch.inf)
     for row, (allowed, closing) in enumerate(masks):
@@ -129,4 +128,4 @@ def restricted(
     return held
 
 
-__all__ = ["GeneratedRows", "KeptStates", "end_tokens", "restricted"]
+__all__ = ["PROMPT_END", "GeneratedRows", "KeptStates", "Mask", "end_tokens", "restricted"]

@@ -91,7 +91,12 @@ class Grounding:
         Raises:
             ValueError: a document without text.
         """
-        index = document_index(document)
+        return self.processor_of(document_index(document), questions, tokenizer, ends)
+
+    def processor_of(
+        self, index: DocumentIndex, questions: Sequence[str], tokenizer: Any, ends: Iterable[int]
+    ) -> DocumentQuoteProcessor | DocumentStringProcessor:
+        """The same of a document's index alone."""
         eos_token_id = tuple(ends) or None
         if self.mode == "strings":
             indexes = [index] * len(questions)

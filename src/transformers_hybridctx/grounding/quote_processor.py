@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from .generated_rows import GeneratedRows, KeptStates, end_tokens, restricted
+from .generated_rows import GeneratedRows, KeptStates, Mask, end_tokens, restricted
 from .matching import IndexMatcher
 from .quoting import QuoteForm, QuoteGrammar, QuoteState
 from .span_index import BoundIndex, DocumentIndex, SpanIndex, as_index
@@ -116,21 +116,33 @@ class DocumentQuoteProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Takes `input_ids` `[rows, sequence]`, `scores` `[rows, vocabulary]`; returns scores, -inf where not allowed."""
-        rows, size = self._rows.split(input_ids, len(self.indexes)), scores.shape[-1]
-        masks = []
-        for (document, prompt, said), row in zip(rows, scores, strict=True):
-            state = self._state(document, self._is_begun(prompt), said)
-            grammar = self._grammars[document]
-            allowed = grammar.allowed(state, size)
-            if self._is_given_up(state, document, prompt, said):
-                allowed = grammar.closing(state, size)
-            elif allowed is not None:
-                others = grammar.giving_up(state, size)
-                if others is not None and others.any() and _probability(row, allowed) < GIVEN_UP_BELOW:
-                    self._note_given_up(document, prompt, said)
-                    allowed = others
-            masks.append((allowed, partial(grammar.closing, state, size)))
-        return restricted(scores, masks)
+        rows = self._rows.split(input_ids, len(self.indexes))
+        return restricted(scores, [self.mask(*one, row) for one, row in zip(rows, scores, strict=True)])
+
+    def mask(self, document: int, prompt: Sequence[int], said: tuple[int, ...], scores: torch.Tensor) -> Mask:
+        """
+        Which tokens may come next.
+
+        Args:
+            document: which one of several documents.
+            prompt: the prompt's last tokens.
+            said: what was generated after it.
+            scores: of the next token, `[vocabulary]`, before anything is ruled out here.
+        """
+        state, grammar, size = (
+            self._state(document, self._is_begun(prompt), said),
+            self._grammars[document],
+            len(scores),
+        )
+        allowed = grammar.allowed(state, size)
+        if self._is_given_up(state, document, prompt, said):
+            allowed = grammar.closing(state, size)
+        elif allowed is not None:
+            others = grammar.giving_up(state, size)
+            if others is not None and others.any() and _probability(scores, allowed) < GIVEN_UP_BELOW:
+                self._note_given_up(document, prompt, said)
+                allowed = others
+        return allowed, partial(grammar.closing, state, size)
 
     def _note_given_up(self, document: int, prompt: Sequence[int], said: tuple[int, ...]) -> None:
         self._given_up[document, tuple(prompt), said] = None

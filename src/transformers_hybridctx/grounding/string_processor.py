@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,7 +14,7 @@ from transformers import LogitsProcessor
 
 from .exact_strings import ExactStrings, StringState, exact_strings
 from .folding import fold
-from .generated_rows import GeneratedRows, KeptStates, end_tokens, restricted
+from .generated_rows import GeneratedRows, KeptStates, Mask, end_tokens, restricted
 from .span_index import DocumentIndex
 from .token_pieces import TokenPieces, pieces_of
 
@@ -57,17 +57,19 @@ class DocumentStringProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Takes `input_ids` `[rows, sequence]`, `scores` `[rows, vocabulary]`; returns scores, -inf where not allowed."""
-        rows, size = self._rows.split(input_ids, len(self._strings)), scores.shape[-1]
+        rows = self._rows.split(input_ids, len(self._strings))
+        return restricted(scores, [self.mask(*one, row) for one, row in zip(rows, scores, strict=True)])
+
+    def mask(self, document: int, prompt: Sequence[int], said: tuple[int, ...], scores: torch.Tensor) -> Mask:
+        """Which tokens may come next; arguments as in [`DocumentQuoteProcessor.mask`]."""
+        size = len(scores)
         closing = np.zeros(size, bool)
         closing[list(self._ends)] = True
-        masks: list[tuple[np.ndarray | None, Callable[[], np.ndarray]]] = []
-        for document, _, said in rows:
-            state = self._states.after((document,), said, StringState, partial(self._advance, document))
-            allowed = self._strings[document].allowed(state)
-            whole = np.zeros(size, bool)
-            whole[: len(allowed)] = allowed[:size]
-            masks.append((whole if whole.any() else closing, lambda: closing))
-        return restricted(scores, masks)
+        state = self._states.after((document,), said, StringState, partial(self._advance, document))
+        allowed = self._strings[document].allowed(state)
+        whole = np.zeros(size, bool)
+        whole[: len(allowed)] = allowed[:size]
+        return (whole if whole.any() else closing), lambda: closing
 
     def _advance(self, document: int, state: StringState, token: int) -> StringState:
         raw = self._pieces.raw[token] if token < len(self._pieces) else None

@@ -125,7 +125,20 @@ class ChatAnswerer(ABC):
         return laid_out
 
     def conversation_ids(self, asked: AskedChat, options: HybridOptions) -> list[int]:
-        """Tokens of a chat without documents; ContextBudgetError for more than the server takes."""
+        """
+        Tokens of a chat without documents.
+
+        Raises:
+            ContextBudgetError: more than the server takes.
+            ValueError: an option that is about a document.
+        """
+        for name, nothing in (("grounding", (None, "none")), ("repair", (False,)), ("abstain", (False,))):
+            if (given := getattr(options, name)) not in nothing:
+                raise ValueError(
+                    f"{name}={given!r} is about a document, and no message has one (a text of up to "
+                    f"{self.settings.draw_over} tokens is none): send it as a part of type 'document', or "
+                    f"leave {name} out"
+                )
         turns = [part for question, answer in asked.history for part in (("user", question), ("assistant", answer))]
         turns = [*([("system", asked.system)] if asked.system else []), *turns, ("user", asked.question)]
         features = self.processor.apply_chat_template(

@@ -12,15 +12,19 @@ from uuid import uuid4
 
 import torch
 from cachetools import LRUCache
+from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from ..answering.engine import AskedQuestion, GeneratedAnswer
 from ..answering.results import result_of
 from ..grounding.evidence import split_reasoning
+from ..grounding.grounded import Grounding, document_index
+from ..grounding.quote_processor import DocumentQuoteProcessor, Quotation
 from ..planning.paged_document import PagedDocument
 from ..processing_hybridctx import HybridCtxProcessor
 from .answerers import ChatAnswerer, what_it_rests_on
 from .engine_prompts import EnginePrompt
+from .held_requests import HELD_TO_DOCUMENT, HeldRequest
 from .messages import AskedChat
 from .settings import ServerSettings
 from .wire import HybridOptions
@@ -55,6 +59,7 @@ class VllmAnswerer(ChatAnswerer):
         super().__init__(processor, settings)
         self._documents: LRUCache[str, PagedDocument] = LRUCache(settings.memory_bytes, getsizeof=_bytes_of)
         self._lock = Lock()
+        self._ends = _ends_of(model)
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
         self._engine = self._in_loop(_started(model, engine_options))
@@ -75,12 +80,6 @@ class VllmAnswerer(ChatAnswerer):
         cancelled: Event,
         streamer: BaseStreamer | None = None,
     ) -> dict[str, Any]:
-        grounding = options.grounding or self.processor.default_grounding
-        if grounding not in (None, "none"):
-            raise ValueError(
-                f"grounding={grounding!r:.80} is not done by this server's engine, vLLM: ask with grounding='none', or a "
-                "server with --engine transformers"
-            )
         if options.look_closer is not False:
             raise ValueError(
                 f"look_closer={options.look_closer!r:.80} is not done by this server's engine, vLLM: leave it out, or "
@@ -90,6 +89,7 @@ class VllmAnswerer(ChatAnswerer):
             return self._answer_without_document(asked, options, generation, cancelled, streamer)
         started = time.perf_counter()
         document, found = self._document(asked, options)
+        grounding = self._grounding(document, options)
         features, plan = self.processor(
             document=document,
             question=asked.question,
@@ -104,7 +104,15 @@ class VllmAnswerer(ChatAnswerer):
         prompt = AskedQuestion(asked.question, plan, features["input_ids"][0], {"plan": time.perf_counter() - started})
         drawn = EnginePrompt.planned(self.processor, prompt.input_ids, plan)
         prompt.seconds["draw"] = time.perf_counter() - started - prompt.seconds["plan"]
-        said, seconds = self._say(drawn.for_vllm(), prompt.input_ids, generation, cancelled, streamer)
+        held = None
+        if grounding is not None:
+            held = HeldRequest(document.text, asked.question, grounding, self._ends)
+        said, seconds = self._say(drawn.for_vllm(), prompt.input_ids, generation, cancelled, streamer, held)
+        quotations: list[Quotation] = []
+        if held is not None:
+            holds = held.processor(document_index(document), self.processor.tokenizer)
+            if isinstance(holds, DocumentQuoteProcessor):
+                quotations = holds.quotations(said.token_ids, prompt=prompt.input_ids)
         generated = GeneratedAnswer(
             asked.question,
             plan,
@@ -112,6 +120,8 @@ class VllmAnswerer(ChatAnswerer):
             torch.tensor(said.log_probabilities),
             "length" if said.is_cut else "stop",
             {**prompt.seconds, "answer": seconds},
+            grounding,
+            tuple(quotations),
         )
         answer: dict[str, Any] = {
             **result_of(generated, self.processor.tokenizer, repair=options.repair, abstain=options.abstain)
@@ -119,6 +129,15 @@ class VllmAnswerer(ChatAnswerer):
         answer["usage"]["cached_tokens"] = said.cached_tokens
         answer["hybridctx"] = what_it_rests_on(asked.question, answer, found)  # type: ignore[arg-type]
         return answer
+
+    def _grounding(self, document: PagedDocument, options: HybridOptions) -> Grounding | None:
+        """How an answer is held; ValueError where the request asks for it and the document has no text."""
+        if options.grounding is None:  # the checkpoint's own choice, where it can be
+            return Grounding.of(self.processor.default_grounding) if document.text.strip() else None
+        grounding = Grounding.of(options.grounding)
+        if grounding is not None:
+            grounding.check(document, self.processor.tokenizer, self._ends)
+        return grounding
 
     def _document(self, asked: AskedChat, options: HybridOptions) -> tuple[PagedDocument, str]:
         key = self.key(asked, options)
@@ -163,6 +182,7 @@ class VllmAnswerer(ChatAnswerer):
         generation: dict[str, Any],
         cancelled: Event,
         streamer: BaseStreamer | None,
+        held: HeldRequest | None = None,
     ) -> tuple[_Said, float]:
         """What the engine says to a prompt, and how long that took."""
         started = time.perf_counter()
@@ -172,7 +192,7 @@ class VllmAnswerer(ChatAnswerer):
         async def listen() -> None:
             if streamer is not None:
                 streamer.put(torch.tensor(input_ids))
-            answers = self._engine.generate(prompt, _sampling(generation), request_id=uuid4().hex)
+            answers = self._engine.generate(prompt, _sampling(generation, held), request_id=uuid4().hex)
             try:
                 async for output in answers:
                     if output.num_cached_tokens is not None:
@@ -207,10 +227,20 @@ async def _started(model: str, engine_options: dict[str, Any]) -> Any:
     except ImportError as error:
         raise ImportError("--engine vllm needs vllm (docs/serving.md); or leave --engine out") from error
     options = {"model": model, "disable_log_stats": True, "limit_mm_per_prompt": {"image": 10_000}, **engine_options}
+    options["logits_processors"] = [*(engine_options.get("logits_processors") or ()), HELD_TO_DOCUMENT]
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**options))
 
 
-def _sampling(generation: dict[str, Any]) -> Any:
+def _ends_of(model: str) -> tuple[int, ...]:
+    """Ids of the tokens that end an answer, as vLLM finds them; none: the tokenizer's own."""
+    try:
+        ends = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:
+        return ()
+    return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+
+
+def _sampling(generation: dict[str, Any], held: HeldRequest | None) -> Any:
     """VLLM's parameters for what a request asks of `generate`."""
     from vllm import SamplingParams
 
@@ -223,6 +253,7 @@ def _sampling(generation: dict[str, Any]) -> Any:
         stop=generation.get("stop_strings"),
         include_stop_str_in_output=True,
         logprobs=0,
+        extra_args=None if held is None else held.extra_args,
     )
 
 
