@@ -132,7 +132,8 @@ class ChatAnswerer(ABC):
             ContextBudgetError: more than the server takes.
             ValueError: an option that is about a document.
         """
-        for name, nothing in (("grounding", (None, "none")), ("repair", (False,)), ("abstain", (False,))):
+        nothing = (None, "none", False)
+        for name in ("grounding", "repair", "abstain", "look_closer"):
             if (given := getattr(options, name)) not in nothing:
                 raise ValueError(
                     f"{name}={given!r} is about a document, and no message has one (a text of up to "

@@ -75,7 +75,7 @@ class HeldToDocument(AdapterLogitsProcessor):
         return hold
 
     def _processor(self, request: HeldRequest, prompt: list[int]) -> DocumentQuoteProcessor | DocumentStringProcessor:
-        """What holds this prompt's answers. Other prompts may end alike, and what is given up in one is not in another."""
+        """What holds this prompt's answers: others may end alike, and what is given up in one is not in another."""
         key = request, sha256(np.asarray(prompt, dtype=np.int64).tobytes()).digest()
         processor = self._processors.get(key)
         if processor is None:
