@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from command_line import refused, run, run_alone
+from document_samples import pdf_file
 
 import transformers_hybridctx
 from transformers_hybridctx import HybridCtxProcessor
 from transformers_hybridctx.cli import evaluation
 from transformers_hybridctx.cli.app import main
+from transformers_hybridctx.cli.options import in_options
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("ask", "--help"), ("pln",), ("--version",), ()])
@@ -112,11 +114,70 @@ def test_what_a_request_gets_wrong_is_told_in_one_line(checkpoint: Path, documen
     told = refused_ask(checkpoint, document, "-q", "?", "--budget", 3)
     assert told.startswith("--budget 3 is too small: ") and "the smallest that works is" in told
     assert "drop one" in refused_ask(checkpoint, document, "-q", "?", "--visual-share", 0, "--min-scale", 0.5)
+    told = refused("plan", document, "--latent-share", 0.5)
+    assert told.startswith("--latent-share 0.5: this checkpoint has no latent encoder")
+    told = refused("ask", document, "-q", "?", "--min-scale", 2)
+    assert told.startswith("--min-scale 2 leaves out 1") and "max_scale" not in told
     assert "drop one" in refused("plan", document, "--visual-share", 0, "--min-scale", 0.5)
     assert "drop one" in refused_ask(checkpoint, document, "-q", "?", "--text-policy", "none", "--max-text-tokens", 9)
     assert "empty question" in refused_ask(checkpoint, document, "-q", " ")
     assert "no such folder" in refused("ask", document, "-q", "?", "--model", "./nowhere")
     assert "no such folder" in refused("plan", document, "--model", "/nowhere")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(document: str, tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.touch()
+    folder.mkdir()
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text("{}")
+    ask = ("ask", "nowhere.txt", "-q", "?")
+    asked_for_folder = f"{file} is a file, and a folder is needed: name another one"
+    asked_for_file = f"{folder} is a folder, and a file is needed: name one in it"
+    assert refused("render", "nowhere.txt", "--out", file) == f"--out {asked_for_folder}"
+    assert refused(*ask, "--evidence-dir", file) == f"--evidence-dir {asked_for_folder}"
+    assert refused(*ask, "--why", folder) == f"--why {asked_for_file}"
+    assert refused(*ask, "--why", file / "a.html") == f"--why {file}/a.html: {file} is a file, and no folder: " + (
+        "name another place"
+    )
+    assert refused("batch", jobs, "--out", folder) == f"--out {asked_for_file}"
+    assert refused("legibility", "--out", folder) == f"--out {asked_for_file}"
+    assert refused("heads", document, "--out", folder) == f"--out {asked_for_file}"
+    assert refused("evaluate", document, "--out", file) == f"--out {asked_for_folder}"
+    (reading := folder / "a.safetensors").mkdir()
+    assert refused("read", "nowhere.txt", reading).startswith(f"OUT {reading} is a folder")
+    assert not (tmp_path / "new").exists()
+
+
+def test_settings_that_are_none_are_named(document: str, tmp_path: Path) -> None:
+    (page := tmp_path / "a.html").write_text("<p>72 dpi</p>")
+    render = ("render", document, "--out", tmp_path / "pages", "--config")
+    assert refused(*render, page).startswith(f"'{page}' is no JSON (")
+    (tmp_path / "a.bin").write_bytes(b"\xff\xfe\x00")
+    assert "a.bin' is no JSON (" in refused(*render, tmp_path / "a.bin")
+    assert refused(*render, tmp_path / "none.json") == f"{tmp_path}/none.json: No such file or directory".replace(
+        "No", "no"
+    )
+    assert not (tmp_path / "pages").exists()
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("password=, or without it", "--password, or without it"),
+        ("(ocr=) would find it", "(--ocr) would find it"),
+        ("scale=0.5 is odd; min_scale=2 too", "--scale 0.5 is odd; --min-scale 2 too"),
+        ("layout='x': no", "--layout 'x': no"),
+    ],
+)
+def test_parameters_are_told_as_options(message: str, told: str) -> None:
+    assert in_options(message) == told
+
+
+def test_a_locked_pdf_names_the_option_that_opens_it(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf_file(["Text."], encrypted=True))
+    assert "give its password (--password)" in refused("plan", tmp_path / "a.pdf")
+    assert "than the one given (--password)" in refused("plan", tmp_path / "a.pdf", "--password", "wrong")
 
 
 def refused_ask(checkpoint: Path, document: str, *arguments: Any) -> str:
@@ -148,6 +209,14 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(
     assert refused("evaluate", document) == (
         "this needs the package wonderwords: pip install 'transformers-hybridctx[evaluate]'"
     )
+
+
+@pytest.mark.parametrize("command", ["web", "serve"])
+def test_a_package_that_two_commands_need_is_named_with_the_extra_of_the_one_that_was_called(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert refused(command) == f"this needs the package uvicorn: pip install 'transformers-hybridctx[{command}]'"
 
 
 # Consoles

@@ -71,6 +71,36 @@ def test_pages_of_a_pdf_are_rendered_as_they_are_with_their_characters(tmp_path:
     assert 10 < top < bottom < 40
 
 
+def test_boxes_are_those_of_the_pages_as_they_are_drawn_where_cells_keep_their_scale(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf_file(["The code is 4821.", SamplePage(b"", picture=scan("a scan"))]))
+    maps = {}
+    for scale in (1, 0.5):
+        result = run("render", tmp_path / "a.pdf", "--out", tmp_path / f"{scale}", "--scale", scale)
+        assert result.exit_code == 0, result.output
+        maps[scale] = json.loads((tmp_path / f"{scale}" / "layout.json").read_text())
+        pictures = [Image.open(path) for path in sorted((tmp_path / f"{scale}").glob("*.png"))]
+        assert maps[scale]["pages"] == [[picture.height, picture.width] for picture in pictures]
+    assert "2 at scale 0.5, but for 1 that keep their own" in result.stdout
+    assert maps[0.5]["pages"][0] == maps[1]["pages"][0]  # of cells
+    assert maps[0.5]["pages"][1] != maps[1]["pages"][1]
+    assert maps[0.5]["lines"] == [line for line in maps[1]["lines"] if line["page"] == 1]
+
+
+def test_pages_as_they_are_have_their_boxes_at_their_scale(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf_file(["The code is 4821."]))
+    boxes = {}
+    for scale in (1, 0.25):
+        run("render", tmp_path / "a.pdf", "--layout", "source", "--out", tmp_path / f"{scale}", "--scale", scale)
+        (boxes[scale],) = (
+            line["box"] for line in json.loads((tmp_path / f"{scale}" / "layout.json").read_text())["lines"]
+        )
+    assert boxes[0.25] == pytest.approx([side / 4 for side in boxes[1]], rel=0.005)
+
+
+def test_cells_have_one_scale(document: str, tmp_path: Path) -> None:
+    assert refused("render", document, "--out", tmp_path / "out", "--scale", 0.5).startswith("--scale 0.5 would take")
+
+
 def test_pages_of_an_earlier_call_do_not_stay(glyph_config: Path, document: str, tmp_path: Path) -> None:
     out = tmp_path / "pages"
     (tmp_path / "short.txt").write_text("Short.")

@@ -189,7 +189,7 @@ def test_every_plan_keeps_its_budget_and_accounts_for_every_character(
         ({"latent_share": 0.0001}, r"latent_share=0.0001 must be 0 \(no latents\), or 0.001 or more"),
         ({"latent_chunks": -1}, "latent_chunks=-1 must be a whole number of chunks"),
         ({"latent_chunks": 10_000}, "latent_chunks=10000: the document has"),
-        ({"latent_share": 0.2, "latents": None}, "this processor writes no latents"),
+        ({"latent_share": 0.2, "latents": None}, "latent_share=0.2: this checkpoint has no latent encoder"),
     ],
     ids=str,
 )

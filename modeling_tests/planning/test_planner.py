@@ -293,8 +293,10 @@ def test_pages_of_one_scale_keep_it_or_the_request_is_refused() -> None:
     with pytest.raises(ContextBudgetError) as caught:
         planned(300)
     assert planned(caught.value.smallest).total_tokens == caught.value.smallest == 309
-    with pytest.raises(ValueError, match=r"max_scale=0.8 leave out 1, the only scale"):
+    with pytest.raises(ValueError, match=r"^max_scale=0.8 leaves out 1, .* give 1 or more"):
         planned(400, max_scale=0.8)
+    with pytest.raises(ValueError, match=r"^min_scale=2 leaves out 1, .* give 1 or less"):
+        planned(400, min_scale=2.0)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.003, 0.07, 0.1, 0.3, 0.7, 0.999])

@@ -197,6 +197,6 @@ def test_a_budget_plans_cells_at_their_one_scale() -> None:
     document = Typesetter(CONFIG).typeset(TEXT * 20)
     for budget in (ContextBudget(), ContextBudget(min_scale=0.5), ContextBudget(max_scale=2)):
         assert budget.at_only_scale(document.only_scale).candidate_scales() == [1.0]
-    with pytest.raises(ValueError, match=r"max_scale=0\.5 leave out 1, the only scale"):
+    with pytest.raises(ValueError, match=r"max_scale=0\.5 leaves out 1, the only scale"):
         ContextBudget(max_scale=0.5).at_only_scale(document.only_scale)
     assert ContextBudget(max_scale=0.5).at_only_scale(None) == ContextBudget(max_scale=0.5)

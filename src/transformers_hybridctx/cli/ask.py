@@ -26,6 +26,7 @@ from .options import (
     FilesOrReading,
     Font,
     GroundingMode,
+    LatentShare,
     LookCloser,
     MaxNewTokens,
     MaxTextTokens,
@@ -47,6 +48,7 @@ from .options import (
     is_reading,
     limits,
 )
+from .output_files import check_output
 from .streaming import shown_as_it_comes
 from .why import write_page
 
@@ -62,6 +64,7 @@ def ask(
     min_scale: MinScale = None,
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
+    latent_share: LatentShare = None,
     look_closer: LookCloser = None,
     max_new_tokens: MaxNewTokens = None,
     grounding: GroundingMode = None,
@@ -93,7 +96,11 @@ def ask(
     console, stages = answers_console(), Stages()
     files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
-        bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
+        if evidence_dir is not None:
+            check_output(evidence_dir, "--evidence-dir", is_folder=True)
+        if why is not None:
+            check_output(why, "--why")
+        bounds = limits(budget, visual_share, min_scale, max_text_tokens, latent_share, text_policy)
         held = {**holding(grounding, repair, abstain), **closer_look(look_closer, text_policy)}
         with stages.stage("read the file"):
             content = read_files_or_reading(document, files)
@@ -138,6 +145,7 @@ def read(
     min_scale: MinScale = None,
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
+    latent_share: LatentShare = None,
     system: System = None,
     no_think: NoThink = False,
     font: Font = None,
@@ -155,9 +163,10 @@ def read(
     stages = Stages()
     files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
-        bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
+        bounds = limits(budget, visual_share, min_scale, max_text_tokens, latent_share, text_policy)
         if out.suffix != READING_SUFFIX:
             raise ValueError(f"{out} does not end with {READING_SUFFIX}, by which `hybridctx ask` knows such a file")
+        check_output(out, "OUT")
         content = read_files(document, files)
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font, content)

@@ -21,6 +21,7 @@ from .options import (
     Budget,
     Font,
     GroundingMode,
+    LatentShare,
     LookCloser,
     MaxNewTokens,
     MaxTextTokens,
@@ -37,6 +38,7 @@ from .options import (
     holding,
     limits,
 )
+from .output_files import check_output
 
 if TYPE_CHECKING:
     from ..serving.batches import Answers  # which the command imports when it runs
@@ -60,6 +62,7 @@ def batch(
     min_scale: MinScale = None,
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
+    latent_share: LatentShare = None,
     look_closer: LookCloser = None,
     max_new_tokens: MaxNewTokens = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions about one document answered at a time.")] = 8,
@@ -84,13 +87,14 @@ def batch(
         from ..serving.batches import AnswerFile, answer_jobs, read_jobs
 
         options = {
-            "budget": limits(budget, visual_share, min_scale, max_text_tokens, text_policy),
+            "budget": limits(budget, visual_share, min_scale, max_text_tokens, latent_share, text_policy),
             **given(text_policy=text_policy, max_new_tokens=max_new_tokens),
             **conversation(system, no_think),
             **holding(grounding, repair, abstain),
             **closer_look(look_closer, text_policy),
             "prefill_chunk_size": TOKENS_AT_ONCE,
         }
+        check_output(out, "--out")
         ask = _Asker(model, font, batch_size, options)
         total = sum(1 for job in read_jobs(jobs))
         with AnswerFile(out, retry_errors) as answers:

@@ -26,6 +26,7 @@ from .options import (
     FilesOrReading,
     Font,
     GroundingMode,
+    LatentShare,
     LookCloser,
     MaxNewTokens,
     MaxTextTokens,
@@ -47,7 +48,7 @@ from .options import (
     is_reading,
     limits,
 )
-from .output_files import written_whole
+from .output_files import check_output, written_whole
 from .streaming import shown_as_it_comes
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def chat(
     min_scale: MinScale = None,
     text_policy: Policy = None,
     max_text_tokens: MaxTextTokens = None,
+    latent_share: LatentShare = None,
     look_closer: LookCloser = None,
     max_new_tokens: MaxNewTokens = None,
     grounding: GroundingMode = None,
@@ -98,7 +100,7 @@ def chat(
     stages = Stages()
     files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
-        bounds = limits(budget, visual_share, min_scale, max_text_tokens, text_policy)
+        bounds = limits(budget, visual_share, min_scale, max_text_tokens, latent_share, text_policy)
         look = closer_look(look_closer, text_policy)
         held = {**holding(grounding, repair, abstain), **look}
         content = read_files_or_reading(document, files)
@@ -159,6 +161,7 @@ class _Session:
                 path = Path(rest.strip()).expanduser()
                 if path.suffix != READING_SUFFIX:
                     raise ValueError(f"/save {rest}: name a file that ends with {READING_SUFFIX}")
+                check_output(path, "/save")
                 self.reading.save(path)
                 print_line(f"written to {path}")
             case "new":

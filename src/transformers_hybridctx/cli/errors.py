@@ -22,8 +22,11 @@ _EXTRA_OF = {
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
+def clear_errors(extra: str | None = None) -> Iterator[None]:
     """What a user can put right is told in one line, on stderr; anything else keeps its traceback.
+
+    Args:
+        extra: the one that brings what the command needs, where that is not the same for all commands.
 
     Raises:
         typer.Exit: with code 2, in place of a ValueError, an OSError, or the lack of an optional package.
@@ -38,9 +41,16 @@ def clear_errors() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA_OF:
             raise
-        command = f"pip install 'transformers-hybridctx[{_EXTRA_OF[error.name]}]'"
+        command = f"pip install 'transformers-hybridctx[{extra or _EXTRA_OF[error.name]}]'"
         errors.print(f"[bold red]error: this needs the package {error.name}: {escape(command)}[/]")
         raise typer.Exit(2) from error
     except (ValueError, OSError) as error:
-        errors.print(f"[bold red]error: {escape(in_options(' '.join(str(error).split())))}[/]")
+        errors.print(f"[bold red]error: {escape(in_options(' '.join(_told(error).split())))}[/]")
         raise typer.Exit(2) from error
+
+
+def _told(error: ValueError | OSError) -> str:
+    """An error's message; of the operating system's own ones, what it is about comes first, without a number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)

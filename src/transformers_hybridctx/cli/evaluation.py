@@ -16,7 +16,7 @@ from .evaluation_options import load_model, numbers
 from .evaluation_results import compare, harness, report, tradeoff
 from .loading import load_pipeline, read_prose
 from .options import Haystack, Model
-from .output_files import write_json, written_whole
+from .output_files import check_output, write_json, written_whole
 
 if TYPE_CHECKING:
     from ..evaluation.tables import Table as Figures
@@ -183,6 +183,8 @@ def evaluate_suite(
         if len(folders) > 1:
             raise ValueError(f"--out {folders[0]} and --out {folders[1]} are two folders, and one keeps the samples")
         folder = folders[0] if folders else None
+        for file in out:
+            check_output(file, "--out", is_folder=file == folder)
         if card is not None and not card.is_file():
             raise FileNotFoundError(f"--card {card}: there is no such file")
         if budget is None and budget_share is None:
@@ -240,6 +242,8 @@ def heads(
     with clear_errors():
         from ..evaluation.retrieval_heads import measure_retrieval_heads
 
+        if out:
+            check_output(out, "--out")
         text = read_prose(haystack)
         found = measure_retrieval_heads(load_pipeline(model), text, num_tokens, examples, seed)
         if out:

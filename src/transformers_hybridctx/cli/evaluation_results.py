@@ -15,7 +15,7 @@ from .errors import clear_errors
 from .evaluation_options import load_model, numbers
 from .loading import load_pipeline, read_prose
 from .options import Model
-from .output_files import write_json, written_whole
+from .output_files import check_output, write_json, written_whole
 
 Run = Annotated[Path, typer.Argument(help="A folder that `hybridctx evaluate ... --out` wrote.", show_default=False)]
 
@@ -51,6 +51,7 @@ def tradeoff(
         from ..evaluation.suites.chains import TradeOffTasks
         from ..evaluation.tradeoff import ORDERS, measure_tradeoff, tradeoff_markdown
 
+        check_output(out, "--out", is_folder=True)
         read_prose(prose)
         suite = TradeOffTasks(tuple(task), examples, seed, numbers("--lengths", lengths), prose)
         figures = measure_tradeoff(
@@ -95,6 +96,8 @@ def compare(
     with clear_errors():
         from ..evaluation.report import compare_runs
 
+        if out:
+            check_output(out, "--out")
         rows = compare_runs(first, second, first_context, second_context)
         if out:
             write_json(out, rows)
@@ -148,6 +151,8 @@ def legibility(
         from ..evaluation.legibility import QUESTION, measure_legibility
         from ..evaluation.plots import plot_legibility
 
+        if out:
+            check_output(out, "--out")
         settings = numbers("--font-size", font_size, float), numbers("--dpi", dpi, float)
         asked = question or QUESTION
         found = measure_legibility(load_pipeline(model), *settings, examples, characters, seed, asked)

@@ -57,6 +57,15 @@ MinScale = Annotated[
 MaxTextTokens = Annotated[
     int | None, typer.Option(min=0, help="Most tokens of copied text; the checkpoint's own bound if not given.")
 ]
+LatentShare = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Part of the budget that latents may take, where pages do not fit; for checkpoints with a latent encoder.",
+        show_default=False,
+    ),
+]
 Policy = Annotated[
     str | None,
     typer.Option(
@@ -141,6 +150,7 @@ _OPTIONS = {
     "visual_share": "--visual-share",
     "min_scale": "--min-scale",
     "max_text_tokens": "--max-text-tokens",
+    "latent_share": "--latent-share",
     "text_policy": "--text-policy",
     "look_closer": "--look-closer",
     "max_new_tokens": "--max-new-tokens",
@@ -151,8 +161,10 @@ _OPTIONS = {
     "password": "--password",
     "encoding": "--encoding",
     "layout": "--layout",
+    "ocr": "--ocr",
+    "scale": "--scale",
 }
-_GIVEN = re.compile(rf"\b({'|'.join(_OPTIONS)})=(?=\S)")
+_GIVEN = re.compile(rf"\b({'|'.join(_OPTIONS)})=")
 _MENTIONED = re.compile(rf"\b({'|'.join(name for name in _OPTIONS if '_' in name)})\b")  # the others are words, too
 
 
@@ -219,6 +231,7 @@ def limits(
     visual_share: float | None,
     min_scale: float | None,
     max_text_tokens: int | None,
+    latent_share: float | None = None,
     text_policy: str | None = None,
 ) -> dict[str, Any]:
     """The fields of a `ContextBudget` that were given; under the policy `full`, nothing but the budget bounds the text.
@@ -237,11 +250,21 @@ def limits(
     if text_policy == "full" and max_text_tokens is None:
         max_text_tokens = sys.maxsize
     return given(
-        max_context_tokens=budget, visual_share=visual_share, min_scale=min_scale, max_text_tokens=max_text_tokens
+        max_context_tokens=budget,
+        visual_share=visual_share,
+        min_scale=min_scale,
+        max_text_tokens=max_text_tokens,
+        latent_share=latent_share,
     )
 
 
 def in_options(message: str) -> str:
     """An error of the library in the words of the command line: `max_context_tokens=3` is `--budget 3` there."""
-    message = _GIVEN.sub(lambda match: f"{_OPTIONS[match[1]]} ", message)
+    message = _GIVEN.sub(_as_option, message)
     return _MENTIONED.sub(lambda match: _OPTIONS[match[1]], message)
+
+
+def _as_option(match: re.Match[str]) -> str:
+    """`password=` on its own is `--password`; before a value, a blank stands in place of the sign."""
+    has_value = re.match(r"[^\s),;:]", match.string[match.end() :])
+    return _OPTIONS[match[1]] + " " * bool(has_value)

@@ -29,6 +29,28 @@ def written_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_output(path: Path, option: str, is_folder: bool = False) -> None:
+    """
+    What would keep a file or folder from being written, told before anything takes long.
+
+    Args:
+        option: what it was given by, such as `--out`.
+
+    Raises:
+        OSError: it is a folder where a file is meant, or a file where a folder is; it has no such place, or may not be
+            written there.
+    """
+    if is_folder and path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{option} {path} is a file, and a folder is needed: name another one")
+    if not is_folder and path.is_dir():
+        raise IsADirectoryError(f"{option} {path} is a folder, and a file is needed: name one in it")
+    place = next(one for one in (path, *path.absolute().parents) if one.is_dir() or (one.exists() and one != path))
+    if not place.is_dir():
+        raise NotADirectoryError(f"{option} {path}: {place} is a file, and no folder: name another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(f"{option} {path}: nothing may be written into {place}: name another place")
+
+
 def write_json(path: Path, value: Any) -> None:
     with written_whole(path) as unfinished:
         unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from .options import (
     FileOptions,
     FilesOrReading,
     Font,
+    LatentShare,
     MaxTextTokens,
     MinScale,
     Model,
@@ -52,6 +54,7 @@ def plan(
     visual_share: VisualShare = None,
     min_scale: MinScale = None,
     max_text_tokens: MaxTextTokens = None,
+    latent_share: LatentShare = None,
     font: Font = None,
     pages: Pages = None,
     password: Password = None,
@@ -64,12 +67,13 @@ def plan(
 
     Exit code 1: no policy can be met.
     """
+    from ..planning.budget import ContextBudgetError
     from ..planning.omissions import why_undrawn
     from ..planning.policies.registry import TEXT_POLICIES, resolve_text_policy
 
     files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
-        limits(budget, visual_share, min_scale, max_text_tokens)  # before anything is read
+        limits(budget, visual_share, min_scale, max_text_tokens, latent_share)  # before anything is read
         content = read_files_or_reading(document, files)
         if is_reading(document):  # which fits one model, that it is held against
             pipe = load_pipeline(model, font, content)
@@ -82,12 +86,15 @@ def plan(
 
         def plan_with(policy: str | TextPolicy) -> ContextPlan:
             full = "full" if "full" in (policy, getattr(policy, "name", None)) else None
-            bounds = limits(budget, visual_share, min_scale, max_text_tokens, full)
+            bounds = limits(budget, visual_share, min_scale, max_text_tokens, latent_share, full)
             if not is_reading(document):
                 return planner.plan(laid_out, question, budget=bounds, text_policy=policy)
             planned: ContextPlan = content.prompt(planner, question, bounds, policy)[1]
             return planned
 
+        if latent_share:
+            with suppress(ContextBudgetError):
+                plan_with("none")  # what is wrong with latents here is wrong under every policy
         policies: dict[str, str | TextPolicy] = {f"{own.name}, as ask": own, **{name: name for name in TEXT_POLICIES}}
         plans = {name: _plan_or_reason(plan_with, policy) for name, policy in policies.items()}
         text = laid_out.text
@@ -101,7 +108,7 @@ def plan(
     ]
     print_rows(console, [row for row in rows if row[1]])
     console.print()
-    console.print(_table_of(plans))
+    console.print(_table_of(plans, has_latents=bool(latent_share)))
     told = (
         "Tokens of the whole prompt, of pages and of copied text; text tokens, and characters, for each of these two's"
     )
@@ -128,15 +135,16 @@ def _plan_or_reason(
         return in_options(str(error))
 
 
-def _table_of(plans: dict[str, ContextPlan | str]) -> Table:
+def _table_of(plans: dict[str, ContextPlan | str], has_latents: bool) -> Table:
     table = Table("policy", box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in _COLUMNS:
+    columns = (*_COLUMNS, "latents") if has_latents else _COLUMNS
+    for heading in columns:
         table.add_column(heading, justify="right")
     for name, found in plans.items():
         if isinstance(found, str):
-            table.add_row(name, "–", *[""] * (len(_COLUMNS) - 1), style="dim")
+            table.add_row(name, "–", *[""] * (len(columns) - 1), style="dim")
         else:
-            table.add_row(name, *_cells(found))
+            table.add_row(name, *_cells(found), *([f"{found.latent_tokens:,}"] if has_latents else []))
     return table
 
 

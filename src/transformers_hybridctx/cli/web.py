@@ -56,7 +56,7 @@ def web(
     """
     options = FileOptions(pages, password, encoding, layout, ocr, fetch)
     stages = Stages()
-    with clear_errors():
+    with clear_errors("web"):
         import uvicorn
 
         from ..serving.settings import ServerSettings

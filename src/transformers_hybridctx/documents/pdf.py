@@ -54,18 +54,23 @@ class PdfFile:
             try:
                 self._document, self._closing = self._opened()
             except pypdfium2.PdfiumError as error:
-                if "password" not in str(error).lower():
+                if not self._is_locked(error):
                     reason = f"damaged ({error}); save or print it to PDF again"
                 elif password is None:
-                    reason = "encrypted; give its password, or save it without its password"
+                    reason = "encrypted; give its password (password=), or save it without its password"
                 else:
-                    reason = "encrypted with another password than the one given"
+                    reason = "encrypted with another password than the one given (password=)"
                 raise ValueError(f"{name} cannot be read as a PDF: it is {reason}") from error
             self.num_pages = len(self._document)
         if not self.num_pages:
             raise EmptyFileError(f"empty document: {name} is a PDF without pages")
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         self._most_pages_read = max(1, _MOST_KEPT * self.num_pages // max(size, 1))
+
+    def _is_locked(self, error: pypdfium2.PdfiumError) -> bool:
+        """Whether it is for want of the right password. PDFium tells the reason of an earlier file where it has none."""
+        data = self._source if isinstance(self._source, bytes) else self._source.read_bytes()
+        return "password" in str(error).lower() and b"/Encrypt" in data
 
     def _opened(self) -> tuple[Any, weakref.finalize[Any, Any]]:
         """(the file, what closes it when this is gone, or sooner)."""

@@ -99,9 +99,10 @@ class ContextBudget:
             return self
         low, high = self.scales
         if not low <= only <= high:
+            bound, beyond = (f"min_scale={low:g}", "less") if low > only else (f"max_scale={high:g}", "more")
             raise ValueError(
-                f"min_scale={low:g} and max_scale={high:g} leave out {only:g}, the only scale of pages whose cells are "
-                f"visual tokens; give scales that hold {only:g}, or none"
+                f"{bound} leaves out {only:g}, the only scale of pages whose cells are visual tokens; give {only:g} or "
+                f"{beyond}, or leave it out"
             )
         return replace(self, min_scale=only, max_scale=only)
 

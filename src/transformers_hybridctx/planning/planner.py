@@ -123,9 +123,10 @@ class ContextPlanner:
         if not (budget.latent_share if budget.latent_chunks is None else budget.latent_chunks):
             return None
         if self.latents is None:
+            name = "latent_share" if budget.latent_chunks is None else "latent_chunks"
             raise ValueError(
-                f"latent_share={budget.latent_share}, latent_chunks={budget.latent_chunks}: this processor writes no "
-                "latents; leave them out, or take a checkpoint with a latent encoder, whose processor has latents="
+                f"{name}={getattr(budget, name):g}: this checkpoint has no latent encoder, as far as its processor says "
+                "(latents is not set); leave it out, or take a checkpoint that has one"
             )
         if not costs.document.text.strip():
             return None  # page pictures have no text that latents could stand for

@@ -55,6 +55,20 @@ def drawn_page(document: Any, page: int, scale: float) -> np.ndarray:
     return renderer_for(document.config).draw_page(document, page, scale)
 
 
+def scales_of_page(document: Any, page: int, scale: float) -> tuple[float, float]:
+    """
+    What a page is drawn at, (across, down), where its document is drawn at a scale: cells that are visual tokens keep to
+    their own one, and pages as they are have whole pixels, no more than there may be.
+    """
+    if isinstance(document, JoinedDocument):
+        part, own = document.part_of_page(page)
+        return scales_of_page(part, own, scale_of_part(part, scale) or scale)
+    if isinstance(document, (ScannedPages, SourceDocument)):
+        (height, width), (high, wide) = document.page_size(page, 1.0), document.page_size(page, scale)
+        return wide / width, high / height
+    return scale, scale
+
+
 @dataclass(frozen=True)
 class Patches:
     """Pages or pictures. pixel_values: uint8 [patches, C * patch * patch]; image_grid_thw: int64 [pages, 3]."""

@@ -51,8 +51,14 @@ def fields_of_glyph(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[
     if isinstance(source, Mapping):
         values, folder = dict(source), None
     else:
-        with open(source, encoding="utf-8") as file:
-            values = json.load(file)
+        try:
+            with open(source, encoding="utf-8") as file:
+                values = json.load(file)
+        except ValueError as error:  # of what is no text, too
+            raise ValueError(
+                f"{os.fspath(source)!r} is no JSON ({error}): Glyph's settings are an object, such as "
+                '{"dpi": 72, "font-size": 9}'
+            ) from error
         if not isinstance(values, dict):
             raise ValueError(f"{os.fspath(source)!r} holds {type(values).__name__}, not a JSON object of settings")
         folder = os.path.dirname(os.path.abspath(source))
