@@ -14,7 +14,7 @@ from sample_answers import answer_that_says
 
 from transformers_hybridctx import HybridCtxProcessor
 from transformers_hybridctx.answering.json_answers import answer_as_json
-from transformers_hybridctx.cli.answers import answer_rows, passage_rows
+from transformers_hybridctx.cli.answers import answer_rows, passage_rows, standing_rows
 
 QUESTION = "What is the magic number for green-lemur?"
 
@@ -131,7 +131,16 @@ def test_pictures_have_no_standing(processor: HybridCtxProcessor) -> None:
     plan = processor.plan([np.zeros((168, 168), np.uint8)], QUESTION)
     found = answer_that_says(processor, plan, QUESTION, "4821930", abstain=True)
     assert (found["support"], found["checked"], found["confidence"]) == (None, "4821930", None)
-    assert [label for label, _ in answer_rows(QUESTION, found)][:3] == ["question", "answer", "score"]
+    cut = answer_that_says(processor, plan, QUESTION, "<think>it", "length")
+    assert [value.plain for label, value in standing_rows(cut) if label == "standing"] == [
+        "cut off before the answer began, while the model was still thinking; raise --max-new-tokens"
+    ]
+    assert [label for label, _ in answer_rows(QUESTION, found)][:4] == [
+        "question",
+        "answer",
+        "standing",
+        "score",
+    ]
 
 
 def test_all_passages_are_shown_whole_on_demand(answer: dict[str, Any]) -> None:

@@ -168,6 +168,7 @@ def test_settings_that_are_none_are_named(document: str, tmp_path: Path) -> None
         ("(ocr=) would find it", "(--ocr) would find it"),
         ("scale=0.5 is odd; min_scale=2 too", "--scale 0.5 is odd; --min-scale 2 too"),
         ("layout='x': no", "--layout 'x': no"),
+        ('give chat_template_kwargs={"enable_thinking": False}', "give --no-think"),
     ],
 )
 def test_parameters_are_told_as_options(message: str, told: str) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -324,6 +326,13 @@ def test_a_pdf_without_pages_is_refused(write) -> None:
         read_document_file(write(["x"], encrypted=True))  # which is not the next one's reason
     with pytest.raises(ValueError, match=r"empty document|damaged"):
         read_document_file(write([]))
+
+
+def test_files_that_are_open_at_the_end_are_closed_without_a_word(write) -> None:
+    code = "import sys; from transformers_hybridctx.documents.files import read_document_file\n"
+    code += "kept = read_document_file(sys.argv[1], layout='source')"
+    found = subprocess.run([sys.executable, "-c", code, str(write(["x"]))], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_a_password_opens_an_encrypted_file(write, tmp_path: Path) -> None:

@@ -64,6 +64,12 @@ def answered(reader: Reader) -> None:
     reader.until(lambda: reader.all("#turns > li:last-child .evidence"))
 
 
+def choose_context(reader: Reader, name: str) -> None:
+    choose = "const list = document.getElementById('context');"
+    choose += "list.value = arguments[0]; list.dispatchEvent(new Event('change'))"
+    reader.driver.execute_script(choose, name)
+
+
 def red_outline(picture: bytes) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is drawn in the boxes' colour."""
     pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
@@ -135,6 +141,43 @@ def test_costs_follow_the_slider_and_a_budget_that_is_too_small_names_one_that_w
     reader.all("#costs button")[0].click()
     reader.until(lambda: reader.all("#costs .bar"))
     reader.driver.execute_script(slide, 1000)
+
+
+def test_a_document_beyond_the_checkpoints_own_budget_gets_one_that_holds_it(reader: Reader, tmp_path: Path) -> None:
+    path = tmp_path / "longest.txt"
+    path.write_text("It was the best of times. " * 17_000)
+    open_file(reader, path)
+    reader.until(lambda: "its pages need it" in reader.text("#budget-note"))
+    assert reader.all("#costs .bar") and "cannot be met" not in reader.text("#plan-headline")
+    slide = "const slider = document.getElementById('budget');"
+    slide += "slider.value = 900; slider.dispatchEvent(new Event('input'))"
+    reader.driver.execute_script(slide)
+    reader.until(lambda: "needs a budget of" in reader.text("#costs"))
+    choose_context(reader, "passages")
+    reader.until(lambda: "cannot be met" not in reader.text("#plan-headline"))
+    choose_context(reader, "hybrid")
+
+
+def test_files_are_read_and_answers_held_as_the_controls_say(reader: Reader, tmp_path: Path) -> None:
+    path = tmp_path / "old.txt"
+    path.write_bytes(TALE.replace("times", "Zeiträume").encode("cp1252"))
+    reader.one("#drop summary").click()
+    reader.one("#encoding").send_keys("klingon")
+    reader.upload(path)
+    reader.until(lambda: "klingon" in reader.text("#alert"))
+    reader.one("#encoding").clear()
+    reader.one("#encoding").send_keys("cp1252")
+    open_file(reader, path)
+    assert not reader.all("#notes li")
+    reader.one("#encoding").clear()
+    reader.driver.execute_script("document.getElementById('repair').click()")
+    choose_context(reader, "passages")
+    reader.ask(QUESTION)
+    answered(reader)
+    assert ANSWER in reader.text("#turns > li:last-child .words")
+    assert not reader.all("#turns > li:last-child h3")
+    choose_context(reader, "hybrid")
+    reader.driver.execute_script("document.getElementById('repair').click()")
 
 
 def test_long_reading_says_how_far_it_is_and_can_be_stopped(reader: Reader) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from http.cookiejar import CookieJar
+from threading import Event
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
@@ -14,13 +15,18 @@ from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_o
 import numpy as np
 import pytest
 from command_line import TALE
+from document_samples import pdf_file
 from live_server import running
 from PIL import Image
 from sample_answers import answer_that_says
 
-from transformers_hybridctx import HybridCtxProcessor, LongDocQAPipeline
+from transformers_hybridctx import ContextPlan, HybridCtxProcessor, LongDocQAPipeline
+from transformers_hybridctx.answering.generated import FinishReason
+from transformers_hybridctx.cli.answers import answer_rows
+from transformers_hybridctx.planning.budget import ContextBudgetError
 from transformers_hybridctx.rendering.rasterizing import unroll_strip
 from transformers_hybridctx.serving.settings import ServerSettings
+from transformers_hybridctx.web import app as web_app
 from transformers_hybridctx.web.app import create_desk
 from transformers_hybridctx.web.asking import Desk, Question
 from transformers_hybridctx.web.pages import as_shown, place_on_picture
@@ -194,8 +200,64 @@ def test_what_cannot_be_done_is_a_sentence(address: str) -> None:
     assert "damaged" in refusal(400, browser, "/api/documents?name=a.pdf", b"%PDF-1.7 and then nothing")
     assert "no bytes" in refusal(400, browser, "/api/documents?name=a.txt", b"")
     assert "there is no page 99" in refusal(404, browser, f"/api/documents/{shared['id']}/pages/99").lower()
-    with pytest.raises(HTTPError, match="413"):
-        browser.send("/api/documents?name=a.txt", b"word " * 5000)
+    assert "20,000 bytes" in refusal(413, browser, "/api/documents?name=a.txt", b"word " * 5000)
+    for wrong in ("c2V", "not base64", "/w=="):
+        told = refusal(400, browser, "/api/documents?name=a.pdf", b"%PDF", x_password=wrong)
+        assert told.startswith("The header x-password is not the base64 of UTF-8")
+    assert "encoding" in refusal(400, browser, "/api/documents?name=a.txt&encoding=klingon", b"word")
+
+
+def test_a_locked_file_is_told_of_in_the_words_of_the_page(address: str) -> None:
+    told = refusal(400, Browser(address), "/api/documents?name=a.pdf", pdf_file(["Text."], encrypted=True))
+    assert told.endswith("give its password, or save it without its password.")
+
+
+def test_files_are_read_as_the_page_says(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = Browser(address)
+    document = browser.json("/api/documents?name=a.txt&encoding=cp1252", "Straße".encode("cp1252"))
+    assert not document["notes"] and document["characters"] == 6
+    asked_for = []
+
+    def recogniser(languages: str) -> Any:
+        asked_for.append(languages)
+        return lambda picture: [("words", (0, 0, 40, 10))]
+
+    monkeypatch.setattr(web_app, "tesseract", recogniser)
+    scan = io.BytesIO()
+    Image.new("L", (80, 60), 255).save(scan, "PNG")
+    scanned = browser.json("/api/documents?name=a.png&ocr=deu%2Bfra", scan.getvalue())
+    assert scanned["characters"] == 5 and asked_for == ["deu+fra"]
+    for one in (document, scanned):
+        browser.json(f"/api/documents/{one['id']}", None, "DELETE")
+
+
+def test_pages_beyond_the_checkpoints_own_budget_are_asked_with_one_that_holds_them(
+    pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        pipe.processor, "default_budget", {"max_context_tokens": 60, "max_text_tokens": 40, "min_scale": 1.0}
+    )
+    desk = Desk(pipe, ServerSettings(max_new_tokens=2))
+    document = desk.laid_out(TALE, "tale.txt", 0)
+    pages = pipe.processor.plan(TALE, QUESTION, text_policy="none", budget={"max_context_tokens": 999}).total_tokens
+    assert pages > 60
+    budget, found = desk.plans(document, Question(QUESTION, policy="bm25"))
+    assert budget == pages + 40
+    assert all(isinstance(found[policy], ContextPlan) for policy in ("none", "bm25", "middle"))
+    assert found["middle"].text_tokens
+    answer, _ = desk.answer(document, Question(QUESTION), Event(), lambda event: None)
+    assert 60 < answer["plan"].total_tokens <= budget
+    _, found = desk.plans(document, Question(QUESTION, budget=60))  # which somebody chose
+    assert isinstance(found["none"], ContextBudgetError)
+
+
+def test_copied_text_alone_needs_no_pages(pipe: LongDocQAPipeline) -> None:
+    desk = Desk(pipe, ServerSettings(max_new_tokens=2))
+    document = desk.laid_out(TALE, "tale.txt", 0)
+    for context in ("passages", "tokens"):
+        asked = Question(QUESTION, context=context, budget=80, policy="anchors")
+        answer, _ = desk.answer(document, asked, Event(), lambda event: None)
+        assert answer["plan"].spans and not answer["plan"].num_pages and answer["plan"].total_tokens <= 80
 
 
 def test_uploads_are_bounded_in_all_and_closing_one_makes_room(address: str) -> None:
@@ -234,6 +296,39 @@ def test_a_file_that_is_read_by_a_guess_says_so_to_its_session(address: str) -> 
 def test_errors_of_the_library_are_told_without_its_parameters() -> None:
     told = in_words("max_context_tokens=3 is too small: the question alone takes 20; give max_context_tokens=20")
     assert told == "The budget (3) is too small: the question alone takes 20; give the budget (20)."
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "the pages take 90 at scale 1 (min_scale=1, visual_share=None); visual_share=0 does without pages",
+            "The pages take 90 at scale 1; “copied text only” does without pages.",
+        ),
+        (
+            "visual_share=0 leaves out the pages; raise visual_share",
+            "“copied text only” leaves out the pages; show the pages, too,.",
+        ),
+        ("a.pdf is encrypted; give its password (password=)", "a.pdf is encrypted; give its password."),
+        ("pages='x' is no range", "Its pages ('x') is no range."),
+    ],
+)
+def test_errors_name_what_the_page_has(message: str, told: str) -> None:
+    assert in_words(message) == told
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
+def test_scans_stand_on_the_page_as_they_do_in_the_terminal(
+    processor: HybridCtxProcessor, finish_reason: FinishReason
+) -> None:
+    plan = processor.plan([np.zeros((168, 168), np.uint8)], QUESTION)
+    answer = answer_that_says(processor, plan, QUESTION, "4821930", finish_reason)
+    shown = answer_view("a", Question(QUESTION), OpenDocument("scan.png", 0, 0, plan.document), answer)
+    told = ["".join(text for text, _ in row) for _, row in shown["standing"]]
+    printed = [value if isinstance(value, str) else value.plain for label, value in answer_rows(QUESTION, answer)]
+    assert told[0].startswith("unknown: ") and told[0] in printed
+    assert shown["no_evidence"] in printed
+    assert ["hybridctx web" in one for one in told[1:]] == [True] * (finish_reason == "length")
 
 
 def test_a_strip_of_cells_is_shown_as_columns_with_its_boxes_and_its_heat_on_the_right_cells() -> None:

@@ -139,7 +139,9 @@ def result_of(
             stacklevel=4,
         )
     evidence = quoted_evidence(plan, generated.quotations)
-    if not generated.quotations:
+    if is_cut_off:
+        evidence = []  # what a quotation has begun with stands in many places, and is no answer
+    elif not generated.quotations:
         evidence = find_evidence(plan, answer, f"{question} {reasoning}")
     support, checked, sure = None, answer, None
     if plan.document.text.strip():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _AROUND_EVIDENCE = 60  # characters
 _PASSAGES_SHOWN = 3
 _PASSAGE_SHOWN = 110  # characters of each, unless all are asked for
-_CUT_OFF_BEFORE = "cut off before the answer began, while the model was still thinking; raise --max-new-tokens"
+_CUT_OFF_BEFORE = "cut off before the answer began, while the model was still thinking"
 _PICTURE = re.compile(r"question-\d+-page-\d+\.png")
 
 
@@ -72,12 +72,15 @@ def save_evidence(answers: Sequence[LongDocAnswer], folder: Path | None) -> list
     return saved
 
 
-def standing_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
+def standing_rows(answer: LongDocAnswer, longer: str = "raise --max-new-tokens") -> list[tuple[str, Any]]:
     """
     What the model says, and what is to be known of it before it is believed.
 
     An answer that nothing in the document supports, that is less likely right than wrong, or that was cut off before it
     began, has that as its headline.
+
+    Args:
+        longer: how a longer answer can be had.
     """
     support, text = answer["support"], answer["plan"].document.text
     status = None if support is None else support["status"]
@@ -85,8 +88,8 @@ def standing_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     if answer["reasoning"]:
         rows.append(("reasoning", Text(answer["reasoning"], style="italic")))
-    if status == "cut off":
-        return [*_headline(_CUT_OFF_BEFORE), *rows]
+    if status == "cut off" or (support is None and not answer["answer"] and answer["finish_reason"] == "length"):
+        return [*_headline(f"{_CUT_OFF_BEFORE}; {longer}"), *rows]
     if status == "absent":
         rows = [*_headline("nothing in the document supports this"), *rows]
     elif is_doubtful(answer):
@@ -97,10 +100,12 @@ def standing_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
         rows.append(("answer", Text(said, style="red" if status == "absent" or is_doubtful(answer) else "bold green")))
     if answer["checked"] not in (None, answer["answer"]):
         rows.append(("repaired", Text(answer["checked"], style="bold green")))
-    if support is not None:
+    if support is None:
+        rows.append(("standing", "unknown: these pages have no text that it could be held against"))
+    else:
         rows += _support_rows(text, support)
     if answer["finish_reason"] == "length":
-        rows += _headline("cut off: the answer goes on; raise --max-new-tokens")
+        rows += _headline(f"cut off: the answer goes on; {longer}")
     return rows
 
 
@@ -147,10 +152,14 @@ def _evidence_rows(answer: LongDocAnswer) -> list[tuple[str, Any]]:
         where = f"box {boxes[0]}" if len(boxes) == 1 else f"{len(boxes)} boxes {boxes[0]} to {boxes[-1]}"
         place = f"page {page + 1}{in_the_file(text, start)}, characters {start:,} to {end:,}, {where} pixels"
         rows += [("evidence", place), ("", in_context(text, start, end))]
-    if not rows:
-        why = "none in the document" if text else "unknown: the text of these pages is not known"
-        rows.append(("evidence", why))
-    return rows
+    return rows or [("evidence", why_no_evidence(answer))]
+
+
+def why_no_evidence(answer: LongDocAnswer) -> str:
+    """What stands in place of an answer's evidence, where there is none."""
+    if not answer["answer"]:
+        return "none, as there is no answer"
+    return "none in the document" if answer["plan"].document.text else "unknown: the text of these pages is not known"
 
 
 def whole_spans(answer: LongDocAnswer) -> list[list[Evidence]]:

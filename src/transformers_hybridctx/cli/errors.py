@@ -35,7 +35,7 @@ def clear_errors(extra: str | None = None) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: errors.print(
-                f"[yellow]warning: {escape(str(message))}[/]"
+                f"[yellow]warning: {escape(in_options(str(message)))}[/]"
             )
             yield
     except ModuleNotFoundError as error:

@@ -164,6 +164,7 @@ _OPTIONS = {
     "ocr": "--ocr",
     "scale": "--scale",
 }
+_NO_THINK = re.compile(r"chat_template_kwargs=\{[^}]*\}")
 _GIVEN = re.compile(rf"\b({'|'.join(_OPTIONS)})=")
 _MENTIONED = re.compile(rf"\b({'|'.join(name for name in _OPTIONS if '_' in name)})\b")  # the others are words, too
 
@@ -260,7 +261,7 @@ def limits(
 
 def in_options(message: str) -> str:
     """An error of the library in the words of the command line: `max_context_tokens=3` is `--budget 3` there."""
-    message = _GIVEN.sub(_as_option, message)
+    message = _GIVEN.sub(_as_option, _NO_THINK.sub("--no-think", message))
     return _MENTIONED.sub(lambda match: _OPTIONS[match[1]], message)
 
 

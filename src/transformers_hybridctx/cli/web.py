@@ -4,16 +4,29 @@
 from __future__ import annotations
 
 import socket
+import warnings
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .console import Stages, print_line
 from .errors import clear_errors
 from .loading import load_pipeline, read_files
-from .options import Encoding, Fetch, FileOptions, Font, MaxNewTokens, Model, Ocr, PageLayout, Pages, Password
+from .options import (
+    Encoding,
+    Fetch,
+    FileOptions,
+    Font,
+    MaxNewTokens,
+    Model,
+    Ocr,
+    PageLayout,
+    Pages,
+    Password,
+    given,
+)
 
 _MIB = 2**20
 
@@ -71,21 +84,32 @@ def web(
             memory_bytes=memory_mib * _MIB,
         )
         with stages.stage("read the files"):
-            contents = [(Path(name).name, read_files([name], options)) for name in document or ()]
+            contents = [_with_notes(name, options) for name in document or ()]
         with stages.stage("load the model"):
             pipe = load_pipeline(model, font)
         with stages.stage("lay them out"):
             desk = Desk(pipe, settings)
-            shared = [desk.laid_out(content, name, 0, is_shared=True) for name, content in contents]
+            shared = [desk.laid_out(content, name, 0, True, notes) for name, content, notes in contents]
         has_history = model is not None if history is None else history
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         print_line(f"the page is at {address} until Ctrl-C")
         if browser:
             webbrowser.open(address)
-        config = uvicorn.Config(
-            create_desk(pipe, settings, shared, has_history), log_level="warning", timeout_graceful_shutdown=2
-        )
+        chosen = given(layout=layout, encoding=encoding, ocr=ocr)
+        app = create_desk(pipe, settings, shared, has_history, chosen)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _with_notes(name: str, options: FileOptions) -> tuple[str, Any, tuple[str, ...]]:
+    """What a file is called, what it holds, and what was not read of it: told on the page, and here."""
+    from ..web.file_notes import heard_notes
+
+    with heard_notes() as notes:
+        content = read_files([name], options)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return ("standard input" if name == "-" else Path(name).name), content, tuple(notes)
 
 
 def _listener(port: int) -> socket.socket:

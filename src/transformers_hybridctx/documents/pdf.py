@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
 import weakref
@@ -26,6 +27,7 @@ PDF_PAGE_DPI = 144
 
 # PDFium may be in one thread only, whichever file it works on; what is collected as garbage closes its file in it, too.
 _PDFIUM = threading.RLock()
+_OPEN: weakref.WeakSet[PdfFile] = weakref.WeakSet()
 _POINTS_PER_INCH = 72
 # PDFium keeps what it has read of a file for as long as that is open, pictures included: it is opened anew after so much.
 _MOST_KEPT = 2**26
@@ -76,6 +78,7 @@ class PdfFile:
         """(the file, what closes it when this is gone, or sooner)."""
         document = pypdfium2.PdfDocument(self._source, password=self._password)
         closing = weakref.finalize(self, _close, document)
+        _OPEN.add(self)
         document.init_forms()
         return document, closing
 
@@ -200,3 +203,9 @@ class PdfPage:
 def _close(document: Any) -> None:
     with _PDFIUM:
         document.close()
+
+
+@atexit.register  # after pypdfium2's own, which therefore comes later, and complains of each file that is still open
+def _close_all() -> None:
+    for file in list(_OPEN):
+        file._closing()

@@ -20,6 +20,7 @@ from transformers import AsyncTextIteratorStreamer
 
 from ..pipeline_long_doc_qa import LongDocQAPipeline
 from .answerers import ChatAnswerer
+from .body_limit import BodyLimit
 from .chats import PipelineAnswerer
 from .file_store import FileStore
 from .limits import BusyError, WorkQueue, error_response
@@ -44,7 +45,8 @@ def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSett
     `GET /metrics`. docs/serving.md says what a message may hold.
     """
     # without pages about itself, which would load scripts from elsewhere
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, max_body_size=settings.max_request_bytes)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, refusal=partial(error_response, 413))
     answerer = answering if isinstance(answering, ChatAnswerer) else PipelineAnswerer(answering, settings)
     files = FileStore(settings.max_stored_bytes, settings.max_files)
     metrics, queue = Metrics(), WorkQueue(settings.concurrency, settings.max_waiting)

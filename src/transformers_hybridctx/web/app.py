@@ -23,8 +23,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
+from ..cli.options import given
+from ..documents.recognition import tesseract
 from ..pipeline_long_doc_qa import LongDocQAPipeline
 from ..planning.policies.registry import resolve_text_policy
+from ..serving.body_limit import BodyLimit
 from ..serving.limits import BusyError, WorkQueue
 from ..serving.settings import ServerSettings
 from ..serving.uploads import StorageFullError
@@ -58,6 +61,7 @@ class Asked(BaseModel):
     The body of a question, and of the wish to know its cost.
 
     Attributes:
+        budget: longest prompt in tokens; None: the checkpoint's own, or what the document's pages need beyond it.
         chat, turn: where the page shows the answer; given back with it.
         before: ids of the answers that the model is told of.
     """
@@ -77,7 +81,11 @@ class Asked(BaseModel):
 
 
 def create_desk(
-    pipe: LongDocQAPipeline, settings: ServerSettings, shared: Iterable[OpenDocument] = (), has_history: bool = False
+    pipe: LongDocQAPipeline,
+    settings: ServerSettings,
+    shared: Iterable[OpenDocument] = (),
+    has_history: bool = False,
+    file_options: dict[str, str] | None = None,
 ) -> FastAPI:
     """
     The page for one checkpoint, as an ASGI application for 127.0.0.1.
@@ -87,8 +95,10 @@ def create_desk(
         settings: bounds; those of the API alone are passed over.
         shared: documents that are there for whoever opens the page.
         has_history: whether the model is told what was said before, unless the reader says otherwise.
+        file_options: `layout`, `encoding` and `ocr` of the files that are opened, unless the reader says otherwise.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, max_body_size=settings.max_request_bytes)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, refusal=partial(_error, 413))
     # a name that somebody else's server resolves to this machine is not this page's
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.add_middleware(OwnPageOnly)
@@ -120,6 +130,7 @@ def create_desk(
             "policy": resolve_text_policy(processor.default_text_policy).name,
             "max_bytes": settings.max_request_bytes,
             "history": has_history,
+            "files": file_options or {},
             "documents": [document_view(document) for document in session.documents.values()],
             "answers": [given.shown for given in session.answers.values()],
         }
@@ -131,17 +142,17 @@ def create_desk(
         name: Annotated[str, Query(max_length=255)],
         layout: Literal["typeset", "source", "auto"] = "typeset",
         pages: Annotated[str | None, Query(max_length=200)] = None,
+        encoding: Annotated[str | None, Query(max_length=40)] = None,
+        ocr: Annotated[str | None, Query(max_length=100)] = None,
     ) -> dict[str, Any]:
         data = await request.body()
         sessions.check_room(len(data))
-        chosen = {"layout": layout, **({"pages": pages} if pages else {})}
-        password = request.headers.get("x-password")
-        if password:
-            chosen["password"] = base64.b64decode(password).decode()
+        password = _password(request.headers.get("x-password"))
+        chosen = {"layout": layout, **given(pages=pages or None, encoding=encoding or None, password=password)}
 
         def work() -> OpenDocument:
             with heard_notes() as notes:
-                document = desk.opened(data, name, **chosen)
+                document = desk.opened(data, name, **chosen, **given(ocr=tesseract(ocr) if ocr else None))
             document.notes = tuple(notes)
             return document
 
@@ -160,8 +171,8 @@ def create_desk(
     @app.post("/api/documents/{document_id}/plan")
     async def plan(document_id: str, asked: Asked, session: Own) -> dict[str, Any]:
         document = session.document(document_id)
-        found = await in_turn(partial(desk.plans, document, asked.question.strip(), asked.budget))
-        return {"costs": [cost_view(*each) for each in found.items()]}
+        budget, found = await in_turn(partial(desk.plans, document, _question_of(asked, session)))
+        return {"budget": budget, "costs": [cost_view(*each) for each in found.items()]}
 
     @app.post("/api/documents/{document_id}/ask")
     async def ask(document_id: str, asked: Asked, session: Own) -> Response:
@@ -205,6 +216,18 @@ def _question_of(asked: Asked, session: Session) -> Question:
         tuple((given.question, given.answer["answer"]) for given in before),
         tuple(held.items()),
     )
+
+
+def _password(header: str | None) -> str | None:
+    """A file's password, which a header can hold in base64 only. ValueError where it does not."""
+    if not header:
+        return None
+    try:
+        return base64.b64decode(header, validate=True).decode()
+    except ValueError as error:
+        raise ValueError(
+            f"the header x-password is not the base64 of UTF-8 ({error}): it is c2VjcmV0 for the password secret"
+        ) from error
 
 
 async def _events(

@@ -33,7 +33,7 @@ from ..serving.streaming import ReasoningSplitter
 from ..serving.uploads import UploadedDocument
 from .sessions import OpenDocument
 
-Context = Literal["hybrid", "pages", "tokens"]
+Context = Literal["hybrid", "pages", "passages", "tokens"]
 Emit = Callable[[dict[str, Any]], None]
 
 _SECONDS_BETWEEN = 0.1  # two words on how far it is
@@ -50,8 +50,9 @@ class Question:
 
     Attributes:
         words: the question.
-        context: both pages and what a policy copies; pages only; or tokens only, at what the first would cost.
-        budget: longest prompt in tokens; None: the checkpoint's own.
+        context: both pages and what a policy copies; pages only; what the policy copies only; or the text, cut in the
+            middle, at what the first would cost.
+        budget: longest prompt in tokens; None: the checkpoint's own, or what the document's pages need beyond it.
         policy: what is copied; None: the checkpoint's own choice.
         history: what was asked and answered before.
         held: `grounding`, `repair` and `abstain`, as the pipeline takes them.
@@ -84,7 +85,9 @@ class Desk:
         document = UploadedDocument.of_bytes(data, name, **file_options)
         return self.laid_out(document.content, document.name, len(data))
 
-    def laid_out(self, content: Any, name: str, num_bytes: int, is_shared: bool = False) -> OpenDocument:
+    def laid_out(
+        self, content: Any, name: str, num_bytes: int, is_shared: bool = False, notes: tuple[str, ...] = ()
+    ) -> OpenDocument:
         """What `documents.files` read, on pages. ValueError where that is too long."""
         most = self.settings.max_document_characters
         if isinstance(content, str) and len(content) > most:
@@ -95,25 +98,27 @@ class Desk:
                 f"{name} has {laid_out.num_pages:,} pages, more than the {self.settings.max_pages:,} that are read here"
             )
         num_tokens = self.pipe.processor.encoder.count(laid_out.text) if laid_out.text else 0
-        return OpenDocument(name, num_bytes, num_tokens, laid_out, is_shared=is_shared)
+        return OpenDocument(name, num_bytes, num_tokens, laid_out, notes, is_shared)
 
-    def plans(self, document: OpenDocument, question: str, budget: int | None) -> dict[str, ContextPlan | ValueError]:
+    def plans(
+        self, document: OpenDocument, question: Question
+    ) -> tuple[int | None, dict[str, ContextPlan | ValueError]]:
         """
-        What each text policy would cost, or why it cannot be met.
+        The longest prompt, and what each text policy would cost, or why it cannot be met.
 
         Of one that looks at the question, what is known before: the pages, until there is a question; and always, where
         the model itself says what is copied.
         """
+        question = self._bounded(document, question)
         found: dict[str, ContextPlan | ValueError] = {}
         for policy, kind in TEXT_POLICIES.items():
-            known = kind.looks_at_question and (not question or policy == AttentionPolicy.name)
+            is_open = kind.looks_at_question and (not question.words or policy == AttentionPolicy.name)
+            is_open = is_open and question.context != "passages"
             try:
-                found[policy] = self.plan(
-                    document, Question(question, budget=budget, policy="none" if known else policy)
-                )
+                found[policy] = self.plan(document, replace(question, policy="none" if is_open else policy))
             except ValueError as error:
                 found[policy] = error
-        return found
+        return question.budget, found
 
     def plan(self, document: OpenDocument, question: Question) -> ContextPlan:
         """What a question would cost. ContextBudgetError, ValueError: it cannot be met."""
@@ -141,7 +146,7 @@ class Desk:
         Raises:
             ContextBudgetError, ValueError: before the model generates anything, where the question cannot be met.
         """
-        told = _Told(cancelled, emit)
+        told, question = _Told(cancelled, emit), self._bounded(document, question)
         with heard_by(told):
             budget, policy = self._limits(document, question)
             reading = self._reading(document, question)
@@ -175,10 +180,35 @@ class Desk:
         if question.context == "pages":
             return replace(budget, visual_share=1.0), resolve_text_policy("none")
         if question.context == "tokens":
-            cost = self.plan(document, replace(question, context="hybrid")).total_tokens
+            try:
+                cost = self.plan(document, replace(question, context="hybrid")).total_tokens
+            except ContextBudgetError:  # pages do not fit, and the text that does is what is asked for
+                cost = budget.max_context_tokens or sys.maxsize
             budget = replace(budget, visual_share=0, max_context_tokens=cost, max_text_tokens=cost)
             return budget, resolve_text_policy("middle")
+        if question.context == "passages":
+            return replace(budget, visual_share=0), policy
         return budget, policy
+
+    def _bounded(self, document: OpenDocument, question: Question) -> Question:
+        """The question with a budget: the checkpoint's own; where pages do not fit, one for them and what is copied."""
+        processor = self.pipe.processor
+        own = ContextBudget.of(processor.default_budget)
+        if question.budget is not None or own.max_context_tokens is None:
+            return question
+        most = own.max_context_tokens
+        try:
+            processor.plan(
+                document.laid_out,
+                question.words or None,
+                budget=own,
+                text_policy="none",
+                history=list(question.history) or None,
+            )
+        except ContextBudgetError as error:
+            if question.context != "passages":
+                most = error.smallest + (own.max_text_tokens or 0)
+        return replace(question, budget=most)
 
     def _reading(self, document: OpenDocument, question: Question) -> DocumentCache | None:
         """The document as the model has read it; None where nothing can be read before the question is known."""

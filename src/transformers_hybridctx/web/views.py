@@ -8,7 +8,7 @@ from typing import Any
 
 from ..answering.json_answers import answer_as_json
 from ..answering.results import LongDocAnswer
-from ..cli.answers import in_context, in_the_file, is_doubtful, standing_rows, whole_spans
+from ..cli.answers import in_context, in_the_file, is_doubtful, standing_rows, whole_spans, why_no_evidence
 from ..cli.console import rows_of
 from ..cli.why import styled_pieces
 from ..planning.budget import ContextBudgetError
@@ -24,14 +24,28 @@ _IN_WORDS = {
     "visual_share": "the pages' share of the budget",
     "max_text_tokens": "the bound on copied text",
     "text_policy": "what is copied",
+    "password": "its password",
+    "encoding": "its encoding",
+    "ocr": "its scans' languages",
+    "pages": "its pages",
 }
+_PHRASES = (  # of parameters that the page has under another name, or none for
+    (re.compile(r" \(min_scale=[\d.]+, visual_share=\w+\)"), ""),
+    (re.compile(r"visual_share=0 does without pages"), "“copied text only” does without pages"),
+    (re.compile(r"raise visual_share"), "show the pages, too,"),
+    (re.compile(r"visual_share=0"), "“copied text only”"),
+    (re.compile(r" \((?:password|ocr)=\)"), ""),
+)
+_LONGER = "start `hybridctx web` with more of --max-new-tokens or --max-seconds"
 _BEGINS_WITH_A_WORD = re.compile(r"[a-z]+[ ,:]")
 _OPTION = re.compile(rf"\b({'|'.join(_IN_WORDS)})=([^\s,()]+)")
-_MENTIONED = re.compile(rf"\b({'|'.join(_IN_WORDS)})\b")
+_MENTIONED = re.compile(rf"\b({'|'.join(name for name in _IN_WORDS if '_' in name)})\b")  # the others are words, too
 
 
 def in_words(message: str) -> str:
     """An error of the library as a sentence for somebody who sees no parameter: `max_context_tokens=3` is the budget."""
+    for parameters, words in _PHRASES:
+        message = parameters.sub(words, message)
     message = _OPTION.sub(lambda match: f"{_IN_WORDS[match[1]]} ({match[2].rstrip(',:;)')})", message)
     message = _MENTIONED.sub(lambda match: _IN_WORDS[match[1]], message)
     if _BEGINS_WITH_A_WORD.match(message):  # and not with a file's name
@@ -87,7 +101,7 @@ def answer_view(answer_id: str, question: Question, document: OpenDocument, answ
     """
     plan = answer["plan"]
     plain = answer_as_json(question.words, answer)
-    rows = [(label, styled_pieces(value)) for label, value in standing_rows(answer)]
+    rows = [(label, styled_pieces(value)) for label, value in standing_rows(answer, _LONGER)]
     evidence = []
     for items in whole_spans(answer):
         page, start, end = items[0]["page"], items[0]["start"], items[-1]["end"]
@@ -109,6 +123,7 @@ def answer_view(answer_id: str, question: Question, document: OpenDocument, answ
         "is_doubtful": is_doubtful(answer),
         "score": answer["score"],
         "evidence": evidence,
+        "no_evidence": why_no_evidence(answer),
         "passages": plain["passages"],
         "plan": rows_of(plan.summary()),
         "has_pages": bool(plan.num_pages),

@@ -2,7 +2,7 @@
 
 import { byId, count, element, events, Pace, pieces, post } from "./api.js";
 
-const CONTEXTS = { pages: "Pages only", hybrid: "Pages and copied tokens", tokens: "Tokens only, at the same cost" };
+const CONTEXTS = { pages: "Pages only", hybrid: "Pages and copied tokens", passages: "Copied text only", tokens: "Tokens only, at the same cost" };
 
 /** A question with a place for each of its answers. */
 export class Turn {
@@ -60,7 +60,7 @@ export class Turn {
   fill(answer) {
     const card = this.cards.get(answer.context);
     const title = card.querySelector("h3");
-    const looks = answer.is_doubtful && answer.status !== "absent" ? "doubtful" : (answer.status ?? "unknown");
+    const looks = answer.is_doubtful && !["absent", "cut off"].includes(answer.status) ? "doubtful" : (answer.status ?? "unknown");
     card.className = `answer ${looks.replace(" ", "-")}`;
     card.replaceChildren(...[title, standingOf(answer), ...saidOf(answer), this.#evidence(answer), ...more(answer)].filter(Boolean));
   }
@@ -77,7 +77,7 @@ export class Turn {
       list.append(button);
     });
     if (!answer.evidence.length) {
-      list.append(element("p", { className: "dim", textContent: "No place in the document has this." }));
+      list.append(element("p", { className: "dim", textContent: `Evidence: ${answer.no_evidence}.` }));
       const button = element("button", { type: "button", textContent: "Look at the pages" });
       button.onclick = () => this.viewer.show(this.opened, 1, answer);
       list.append(button);
@@ -87,9 +87,7 @@ export class Turn {
 }
 
 function standingOf(answer) {
-  const rows = answer.standing.length
-    ? answer.standing.map(([, list]) => element("p", {}, ...pieces(list)))
-    : [element("p", { textContent: "How this stands to the document is not known: its pages have no text." })];
+  const rows = answer.standing.map(([, list]) => element("p", {}, ...pieces(list)));
   const sure = answer.confidence === null ? "" : `confidence ${answer.confidence.toFixed(2)}, `;
   rows.push(element("p", { className: "how-far", textContent: `${sure}score ${answer.score.toFixed(3)}` }));
   return element("div", { className: "standing" }, ...rows);

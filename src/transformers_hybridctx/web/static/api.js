@@ -9,7 +9,6 @@ export async function call(path, options = {}) {
     throw new Error("The program does not answer: it may have been stopped in its terminal.");
   }
   if (!response.ok) {
-    if (response.status === 413) throw new Error("This is larger than what this page takes at a time.");
     if (response.status >= 500 && response.status !== 507)
       throw new Error("Something went wrong in the program; its terminal says what.");
     throw new Error((await response.json()).error);

@@ -27,7 +27,8 @@ class Chat {
 
   /** Ids of the answers that a next question comes after: of three, the one with pages and tokens. */
   get before() {
-    return this.answers.filter((answer) => answer.context === "hybrid").map((answer) => answer.id);
+    const alone = (answer) => this.answers.filter((one) => one.turn === answer.turn).length === 1;
+    return this.answers.filter((answer) => answer.context === "hybrid" || alone(answer)).map((answer) => answer.id);
   }
 }
 
@@ -44,6 +45,7 @@ class Desk {
     this.#plan = new Plan(state.budget, state.policy, failed);
     byId("model").textContent = [state.model, state.purpose].filter(Boolean).join(": ");
     byId("history").checked = state.history;
+    for (const [id, value] of Object.entries(state.files)) byId(id).value = value;
     for (const opened of state.documents) this.#add(opened);
     for (const answer of state.answers) this.#restore(answer);
     const first = this.#documents.values().next().value;
@@ -70,10 +72,10 @@ class Desk {
     byId("ask").onsubmit = (event) => {
       event.preventDefault();
       if (this.#running) this.#running.abort();
-      else this.#ask(["hybrid"]);
+      else this.#ask([byId("context").value]);
     };
     byId("compare").onclick = () => this.#ask(["pages", "hybrid", "tokens"]);
-    byId("question").oninput = () => this.#plan.refresh();
+    byId("question").oninput = byId("context").onchange = () => this.#plan.refresh();
     byId("question").onkeydown = (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
@@ -134,7 +136,8 @@ class Desk {
       if (file.size > this.#limits.max_bytes)
         throw new Error(`${file.name} has ${count(file.size)} bytes, more than the ${count(this.#limits.max_bytes)} that this page takes.`);
       const chosen = new URLSearchParams({ name: file.name, layout: byId("layout").value });
-      if (byId("only-pages").value.trim()) chosen.set("pages", byId("only-pages").value.trim());
+      for (const [name, id] of [["pages", "only-pages"], ["encoding", "encoding"], ["ocr", "ocr"]])
+        if (byId(id).value.trim()) chosen.set(name, byId(id).value.trim());
       const headers = { "content-type": "application/octet-stream" };
       if (byId("password").value) headers["x-password"] = btoa(String.fromCharCode(...new TextEncoder().encode(byId("password").value)));
       const response = await call(`/api/documents?${chosen}`, { method: "POST", body: file, headers, signal: stop.signal });
@@ -172,6 +175,9 @@ class Desk {
       const text = opened.characters ? `${count(opened.characters)} characters, ${count(opened.tokens)} tokens as text, ` : "pages without text, ";
       byId("facts").replaceChildren(`${text}${count(opened.pages)} page${opened.pages === 1 ? "" : "s"} `,
         element("button", { type: "button", textContent: "See the pages", onclick: () => this.#viewer.show(opened, 1) }));
+      const copied = byId("context").querySelector("[value=passages]");
+      copied.disabled = !opened.characters; // of scans there is no text
+      if (copied.disabled && copied.selected) byId("context").value = "hybrid";
       byId("notes").replaceChildren(...opened.notes.map((note) => element("li", { textContent: note })));
       byId("turns").replaceChildren(...chat.turns.map((turn) => turn.item));
       byId("plan").open = !chat.turns.length;
@@ -217,7 +223,7 @@ class Desk {
     const body = {
       question, chat: chat.id, turn: turn.id, budget: this.#plan.budget, policy: this.#plan.policy,
       before: byId("history").checked ? chat.before : [],
-      grounding: byId("grounding").value || null, abstain: byId("abstain").checked,
+      grounding: byId("grounding").value || null, repair: byId("repair").checked, abstain: byId("abstain").checked,
     };
     byId("question").value = "";
     for (const context of contexts) {

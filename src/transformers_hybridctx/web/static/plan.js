@@ -13,6 +13,8 @@ export class Plan {
   #waiting = 0;
   #asked = 0;
   #failed;
+  #isChosen = false; // the budget, by the reader: else it is the checkpoint's own, or what the pages need
+  #top = 0; // the largest budget that this document had a use for
 
   /** bound: the checkpoint's own, or null; policy: its own choice. */
   constructor(bound, policy, failed) {
@@ -20,7 +22,12 @@ export class Plan {
     byId("budget").oninput = () => this.#changed();
   }
 
+  /** The longest prompt; null leaves it to the program. */
   get budget() {
+    return this.#isChosen ? this.#shown : null;
+  }
+
+  get #shown() {
     const most = this.#most();
     const share = Number(byId("budget").value) / STEPS;
     return Math.round(LEAST * (most / LEAST) ** share);
@@ -31,7 +38,8 @@ export class Plan {
   }
 
   show(opened) {
-    this.#document = opened;
+    [this.#document, this.#isChosen, this.#top] = [opened, false, 0];
+    byId("budget").value = STEPS;
     byId("plan-headline").textContent = "What it costs: being worked out";
     byId("costs").tBodies[0].replaceChildren();
     this.refresh();
@@ -44,31 +52,48 @@ export class Plan {
   }
 
   #most() {
-    return this.#bound ?? Math.max(4096, 2 * (this.#document?.tokens ?? 0));
+    return Math.max(this.#bound ?? Math.max(4096, 2 * (this.#document?.tokens ?? 0)), this.#top);
   }
 
   #set(budget) {
-    const share = Math.log(budget / LEAST) / Math.log(this.#most() / LEAST);
-    byId("budget").value = Math.ceil(Math.min(1, Math.max(0, share)) * STEPS);
+    this.#move(budget);
     this.#changed();
   }
 
+  #move(budget) {
+    const share = Math.log(budget / LEAST) / Math.log(this.#most() / LEAST);
+    byId("budget").value = Math.ceil(Math.min(1, Math.max(0, share)) * STEPS);
+  }
+
   #changed() {
-    byId("budget-shown").textContent = `${count(this.budget)} tokens`;
-    byId("budget").setAttribute("aria-valuetext", `${count(this.budget)} tokens`);
+    this.#isChosen = true;
+    this.#tell(this.#shown);
     this.refresh();
+  }
+
+  #tell(budget) {
+    byId("budget-shown").textContent = `${count(budget)} tokens`;
+    byId("budget").setAttribute("aria-valuetext", `${count(budget)} tokens`);
+    const isMore = this.#bound !== null && budget > this.#bound;
+    byId("budget-note").hidden = !isMore;
+    if (isMore)
+      byId("budget-note").textContent = `This is more than the ${count(this.#bound)} tokens that are the checkpoint's own bound: ` +
+        (this.#isChosen ? "answers take longer." : "its pages need it. “Copied text only” needs less.");
   }
 
   async #ask() {
     if (this.#document === null) return;
-    byId("budget-shown").textContent = `${count(this.budget)} tokens`;
     byId("plan").setAttribute("aria-busy", "true");
     const number = ++this.#asked;
-    const body = { question: byId("question").value, budget: this.budget };
+    const body = { question: byId("question").value, budget: this.budget, context: byId("context").value };
     try {
-      const { costs } = await (await post(`/api/documents/${this.#document.id}/plan`, body)).json();
+      const { budget, costs } = await (await post(`/api/documents/${this.#document.id}/plan`, body)).json();
       if (number !== this.#asked) return;
       byId("plan").setAttribute("aria-busy", "false");
+      const [shown, top] = [this.#isChosen ? this.#shown : budget, this.#top];
+      this.#top = Math.max(this.#top, budget ?? 0, ...costs.map((cost) => cost.smallest ?? 0));
+      if (!this.#isChosen || this.#top !== top) this.#move(shown ?? this.#most());
+      this.#tell(shown ?? this.#most());
       this.#draw(costs);
     } catch (error) {
       if (number === this.#asked) this.#failed(error);
@@ -93,7 +118,7 @@ export class Plan {
     const first = element("td", {}, element("label", {}, radio, ` ${name}`));
     if (cost.error) {
       const said = element("td", { className: "said", colSpan: 5 }, cost.error);
-      if (cost.smallest && cost.smallest <= this.#most())
+      if (cost.smallest)
         said.append(" ", element("button", { type: "button", textContent: "Set it", onclick: () => this.#set(cost.smallest) }));
       return element("tr", { className: "cannot" }, first, said);
     }
