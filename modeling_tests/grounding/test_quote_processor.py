@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from small_tokenizers import TEXTS, random_text_model, tokenizer_of
 from transformers import LogitsProcessorList
 
-from transformers_hybridctx import DocumentQuoteProcessor
+from transformers_hybridctx import DocumentQuoteProcessor, DocumentStringProcessor
 from transformers_hybridctx.grounding import matching
 from transformers_hybridctx.grounding.borders import word_borders
 from transformers_hybridctx.grounding.folding import fold
@@ -22,7 +23,7 @@ from transformers_hybridctx.grounding.matching import IndexMatcher, PlainMatcher
 from transformers_hybridctx.grounding.span_index import DocumentIndex
 from transformers_hybridctx.grounding.token_pieces import pieces_of
 
-KINDS = ["byte level", "sentencepiece"]
+KINDS = ["byte level", "sentencepiece", "wordpiece"]
 DOCUMENT = "\n".join(TEXTS) + " The number for blue-\nfox is  7; the “ﬁnal” cafe\u0301 closed. It was late."
 
 
@@ -60,6 +61,50 @@ def check(processor: DocumentQuoteProcessor, text: str, tokens: Any, document: i
         else:
             quoted.append(one)
     return found
+
+
+SCRIPTS = ["走进了", "مَرْحَبًا ", "שלום ", "हिन्दी ", "ไทย", "the ", "e\u0301", "a\u0323\u0307 ", "İ", "ŉ", "ﷺ", "½ "]
+SIGNS = [
+    "\n",
+    "-\n",
+    "“a” ",
+    "ﬁ",
+    "👍🏽",
+    "👩\u200d👧",
+    "🇮🇸",
+    "\u00ad",
+    "\u200b",
+    "\ud83d",
+    "\u2028",
+    "A: ",
+    "=",
+    "\x00",
+]
+MIXED = st.lists(
+    st.sampled_from([*SCRIPTS, *SIGNS, "3-4 ", "1,234,567 ", "<think>", "</s>", "the cat "]), min_size=1, max_size=40
+).map("".join)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    text=MIXED,
+    kind=st.sampled_from(KINDS),
+    marks=st.booleans(),
+    way=st.sampled_from(["greedy", "sampling", "beams", "sequences", "static cache"]),
+    seed=st.integers(0, 4),
+)
+def test_several_quotations_are_in_any_text_and_what_was_said_tells_them(
+    text: str, kind: str, marks: bool, way: str, seed: int
+) -> None:
+    if not fold(text).text:
+        return
+    tokenizer = tokenizer_of(kind, marks or kind == "wordpiece")
+    processor = DocumentQuoteProcessor(text, tokenizer, max_quotations=4)
+    for row in generate(processor, tokenizer, "what is it?", seed=seed, max_new_tokens=25, **WAYS[way]):
+        found = processor.quotations(row)
+        if found:
+            check(processor, text, row)
+        assert DocumentQuoteProcessor(text, tokenizer, max_quotations=4).quotations(row) == found
 
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -111,6 +156,10 @@ FORMS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_answer_quotes_the_document(form: str, marks: bool, kind: str) -> None:
     tokenizer = tokenizer_of(kind, marks)
+    if kind == "wordpiece" and (form == "other marks" or not (marks or form in ("whole answer", "marker"))):
+        with pytest.raises(ValueError, match="cannot be said in this tokenizer's tokens: add it to the tokenizer"):
+            DocumentQuoteProcessor(DOCUMENT, tokenizer, **FORMS[form])
+        return
     processor = DocumentQuoteProcessor(DOCUMENT, tokenizer, **FORMS[form])
     quoted = 0
     for seed in range(2):
@@ -330,6 +379,32 @@ def test_one_processor_serves_one_generation_after_another() -> None:
 def test_what_cannot_be_is_said_before_anything_runs(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DocumentQuoteProcessor(**{"text": "a text", "tokenizer": tokenizer_of("byte level"), **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text": b"bytes"}, "text= is the document's text.* not bytes"),
+        ({"text": ["one", None]}, "text= is the document's text.* not NoneType"),
+        ({"tokenizer": None}, "tokenizer= is the model's tokenizer, not NoneType$"),
+        ({"tokenizer": SimpleNamespace(tokenizer=None)}, r"give its tokenizer \(processor.tokenizer\)"),
+        ({"eos_token_id": "</s>"}, "eos_token_id='</s>' is the id of a token"),
+        ({"eos_token_id": [1.5]}, r"eos_token_id=\[1.5\]"),
+    ],
+)
+def test_what_is_of_another_type_is_said(arguments: dict[str, Any], message: str) -> None:
+    for kind in (DocumentQuoteProcessor, DocumentStringProcessor):
+        with pytest.raises(TypeError, match=message):
+            kind(**{"text": "a text", "tokenizer": tokenizer_of("byte level"), **arguments})
+
+
+def test_quotations_are_asked_of_one_answer_to_one_document() -> None:
+    processor = DocumentQuoteProcessor("a text", tokenizer_of("byte level"))
+    with pytest.raises(ValueError, match=r"tokens has the shape \[1, 3\], and is one answer's"):
+        processor.quotations(torch.zeros(1, 3, dtype=torch.long))
+    for document in (1, -1):
+        with pytest.raises(ValueError, match=f"document={document} is not one of the 1"):
+            processor.quotations([5], document)
 
 
 def test_rows_that_are_no_multiple_of_the_documents_are_an_error() -> None:

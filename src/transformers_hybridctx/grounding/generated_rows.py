@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -94,6 +95,7 @@ def end_tokens(tokenizer: Any, eos_token_id: int | Iterable[int] | None) -> tupl
 
     Raises:
         ValueError: none is given, and the tokenizer has none.
+        TypeError: something that is no id.
     """
     given = tokenizer.eos_token_id if eos_token_id is None else eos_token_id
     ends = () if given is None else (given,) if isinstance(given, int) else tuple(given)
@@ -101,7 +103,10 @@ def end_tokens(tokenizer: Any, eos_token_id: int | Iterable[int] | None) -> tupl
         raise ValueError(
             "no token ends an answer: the tokenizer has no eos_token; give eos_token_id=, as in the generation config"
         )
-    return tuple(int(token) for token in ends)
+    try:
+        return tuple(operator.index(token) for token in ends)
+    except TypeError as error:
+        raise TypeError(f"eos_token_id={given!r:.80} is the id of a token, or a list of ids") from error
 
 
 def restricted(scores: torch.Tensor, masks: Sequence[Mask]) -> torch.Tensor:

@@ -15,7 +15,7 @@ from transformers import LogitsProcessor
 from .generated_rows import GeneratedRows, KeptStates, Mask, end_tokens, restricted
 from .matching import IndexMatcher
 from .quoting import QuoteForm, QuoteGrammar, QuoteState
-from .span_index import BoundIndex, DocumentIndex, SpanIndex, as_index
+from .span_index import BoundIndex, DocumentIndex, SpanIndex, as_index, documents_of
 from .token_pieces import pieces_of
 
 GIVEN_UP_BELOW = 0.001
@@ -77,6 +77,7 @@ class DocumentQuoteProcessor(LogitsProcessor):
 
     Raises:
         ValueError: a document without text, no token that ends an answer, arguments that do not go together.
+        TypeError: something that is no document, no tokenizer or no token's id.
     """
 
     def __init__(
@@ -92,12 +93,11 @@ class DocumentQuoteProcessor(LogitsProcessor):
         eos_token_id: int | Iterable[int] | None = None,
     ) -> None:
         self._form = QuoteForm.of(begin, end, answer, free_start, max_quotations)
-        documents = [text] if isinstance(text, (str, DocumentIndex)) else list(text)
-        if not documents:
-            raise ValueError("text=[] names no document: give one, or one for each prompt")
-        self.indexes = [as_index(document) for document in documents]
+        documents = documents_of(text)
         self._pieces = pieces_of(tokenizer)
+        self.indexes = [as_index(document) for document in documents]
         self._mark_tokens = tokenizer.added_tokens_encoder.get(begin), tokenizer.added_tokens_encoder.get(end)
+        self._check_marks()
         ends = end_tokens(tokenizer, eos_token_id)
         self._grammars = [
             QuoteGrammar(
@@ -168,23 +168,36 @@ class DocumentQuoteProcessor(LogitsProcessor):
             tokens: what was generated, without the prompt.
             document: which one of several documents.
             prompt: the prompt's tokens, or its last ones, where it may have begun the quotation.
+
+        Raises:
+            ValueError: tokens of several answers, or a document that there is not.
         """
-        grammar, index = self._grammars[document], self.indexes[document]
-        state = self._state(document, self._is_begun(prompt), tuple(torch.as_tensor(tokens).tolist()))
-        found = []
-        for said in grammar.finish(state).said:
-            places = dict.fromkeys(index.raw_span(*place) for place in grammar.places(said))
-            start, end = next(iter(places))
-            found.append(
-                Quotation(
-                    index.folded.raw[start:end],
-                    tuple(places),
-                    (said.start, said.end),
-                    bool(said.quotes),
-                    said.is_complete,
-                )
+        said = torch.as_tensor(tokens)
+        if said.ndim != 1:
+            raise ValueError(
+                f"tokens has the shape {list(said.shape)}, and is one answer's: output[0, inputs['input_ids'].shape[1]:]"
             )
+        if not 0 <= document < len(self.indexes):
+            raise ValueError(f"document={document} is not one of the {len(self.indexes)}, which count from 0")
+        grammar, index = self._grammars[document], self.indexes[document]
+        state = self._state(document, self._is_begun(prompt), tuple(said.tolist()))
+        found = []
+        for one in grammar.finish(state).said:
+            places = dict.fromkeys(index.raw_span(*place) for place in grammar.places(one))
+            start, end = next(iter(places))
+            text = index.folded.raw[start:end]
+            found.append(Quotation(text, tuple(places), (one.start, one.end), bool(one.quotes), one.is_complete))
         return found
+
+    def _check_marks(self) -> None:
+        """ValueError for a mark that an answer needs and the tokenizer has no tokens for."""
+        needed = {"begin": None if self._form.free_start else self._form.begin, "end": self._form.end}
+        for (name, mark), token in zip(needed.items(), self._mark_tokens, strict=True):
+            if mark and token is None and not self._pieces.can_say(mark.encode()):
+                raise ValueError(
+                    f"{name}={mark!r:.80} cannot be said in this tokenizer's tokens: add it to the tokenizer as one, "
+                    "take other marks, or begin=None and end=None for whole answers"
+                )
 
     def _matcher_of(self, quoted: str) -> IndexMatcher:
         return IndexMatcher(BoundIndex(SpanIndex.of_text(quoted), self._pieces))

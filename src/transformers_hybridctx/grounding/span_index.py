@@ -7,6 +7,7 @@ The suffix array is libdivsufsort's (Y. Mori, "libdivsufsort", by way of `pydivs
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -210,4 +211,31 @@ def as_index(document: Any) -> DocumentIndex:
     return document if isinstance(document, DocumentIndex) else DocumentIndex(document)
 
 
-__all__ = ["BoundIndex", "DocumentIndex", "SpanIndex", "as_index", "character_offsets", "longest_pieces"]
+def documents_of(text: str | DocumentIndex | Sequence[str | DocumentIndex]) -> list[str | DocumentIndex]:
+    """
+    The documents that a caller gives, one or several.
+
+    Raises:
+        TypeError, ValueError: something that is no document; none.
+    """
+    documents: list[Any] = list(text) if isinstance(text, (list, tuple)) else [text]
+    for document in documents:
+        if not isinstance(document, (str, DocumentIndex)):
+            raise TypeError(
+                f"text= is the document's text, a DocumentIndex, or a list of these, not {type(document).__name__}: "
+                f"{document!r:.80}"
+            )
+    if not documents:
+        raise ValueError("text=[] names no document: give one, or one for each prompt")
+    return documents
+
+
+__all__ = [
+    "BoundIndex",
+    "DocumentIndex",
+    "SpanIndex",
+    "as_index",
+    "character_offsets",
+    "documents_of",
+    "longest_pieces",
+]

@@ -15,7 +15,7 @@ from transformers import LogitsProcessor
 from .exact_strings import ExactStrings, StringState, exact_strings
 from .folding import fold
 from .generated_rows import GeneratedRows, KeptStates, Mask, end_tokens, restricted
-from .span_index import DocumentIndex
+from .span_index import DocumentIndex, documents_of
 from .token_pieces import TokenPieces, pieces_of
 
 
@@ -45,9 +45,9 @@ class DocumentStringProcessor(LogitsProcessor):
         question: str | Sequence[str] = "",
         eos_token_id: int | Iterable[int] | None = None,
     ) -> None:
-        documents = [text] if isinstance(text, (str, DocumentIndex)) else list(text)
+        documents = documents_of(text)
         questions = [question] * len(documents) if isinstance(question, str) else list(question)
-        if not documents or len(questions) != len(documents):
+        if len(questions) != len(documents):
             raise ValueError(f"{len(questions)} questions for {len(documents)} documents: give one for each")
         self._pieces = pieces_of(tokenizer)
         self._ends = end_tokens(tokenizer, eos_token_id)

@@ -101,6 +101,14 @@ class TokenPieces:
         piece = self.piece_of[token] if token < len(self) else -1
         return None if piece < 0 else self.pieces[piece]
 
+    def can_say(self, mark: bytes) -> bool:
+        """Whether tokens say a mark, byte for byte, whatever stands before it."""
+        reached = {0}
+        for start in range(len(mark)):
+            if start in reached:
+                reached |= {start + len(self.raw[token] or b"") for token in self.tokens_towards(mark[start:])}
+        return len(mark) in reached
+
     def tokens_towards(self, mark: bytes) -> list[int]:
         """Tokens that say `mark`, or a beginning of it, and nothing else."""
         return [token for end in range(1, len(mark) + 1) for token in self._by_raw.get(mark[:end], ())]
@@ -126,7 +134,15 @@ _known: WeakKeyDictionary[Any, TokenPieces] = WeakKeyDictionary()
 
 
 def pieces_of(tokenizer: Any) -> TokenPieces:
-    """The pieces of a tokenizer, worked out once for each tokenizer and size of its vocabulary."""
+    """
+    The pieces of a tokenizer, worked out once for each tokenizer and size of its vocabulary.
+
+    Raises:
+        TypeError: something that is no tokenizer.
+    """
+    if not hasattr(tokenizer, "get_vocab"):
+        way_out = ": give its tokenizer (processor.tokenizer)" if hasattr(tokenizer, "tokenizer") else ""
+        raise TypeError(f"tokenizer= is the model's tokenizer, not {type(tokenizer).__name__}{way_out}")
     known = _known.get(tokenizer)
     if known is None or len(known) != len(tokenizer):
         known = _known[tokenizer] = TokenPieces(tokenizer)
