@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from command_line import run
+from command_line import refused, run
 from training_runs import CONTEXT, config, weights_of
 
 from transformers_hybridctx import DataCollatorWithPacking, HybridCtxForCausalLM, HybridCtxProcessor
 from transformers_hybridctx.training.config import TrainingConfig
+from transformers_hybridctx.training.kept_config import check_goes_on, keep_config
 from transformers_hybridctx.training.losses import chunked_loss, label_losses
 from transformers_hybridctx.training.objectives import IGNORE
 from transformers_hybridctx.training.readers.registry import DataSource
 from transformers_hybridctx.training.run import run_training
+from transformers_hybridctx.training.starting_point import learning, learning_on_meta, model_config_of
 from transformers_hybridctx.training.tables import record_table, split_by_document
 from transformers_hybridctx.training.trainer import part_of
 from transformers_hybridctx.training.weighting import LongContextWeights, WeightedPacking
@@ -159,6 +162,128 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(tmp_path: Path, checkp
         assert torch.equal(found[name], one), name
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (
+            {"objectives": {"answer": 2, "quote": 1, "chat": 1}},
+            "objectives.chat was None and is 1;.*objectives.read_back",
+        ),
+        ({"trainer": {"learning_rate": 1e-4}}, "trainer.learning_rate was 0.001 and is 0.0001"),
+        ({"trainer": {"weight_decay": 0.1}}, "trainer.weight_decay was 0.0 and is 0.1"),
+        ({"trainer": {"gradient_accumulation_steps": 3}}, "examples_per_step was 2 and is 6"),
+        ({"freeze": ["vision"]}, "freeze was .* and is .*vision"),
+        ({"lora": {"r": 2}}, "lora.r was None and is 2"),
+        ({"data": [{"reader": "json_lines", "path": "b", "weight": 2}]}, "data.0.path was .*data.0.weight was 1.0"),
+    ],
+)
+def test_a_changed_config_does_not_go_on(tmp_path: Path, checkpoint: Path, fields: Any, says: str) -> None:
+    keep_config(TrainingConfig.read(config(tmp_path / "a", checkpoint, output_dir=str(tmp_path))), 2)
+    now = TrainingConfig.read(config(tmp_path / "a", checkpoint, output_dir=str(tmp_path), **fields))
+    batch = now.arguments().gradient_accumulation_steps * 2
+    with pytest.raises(ValueError, match=f"{says}.*another output_dir, and model: last-one"):
+        check_goes_on(now, "last-one", batch)
+
+
+def test_what_a_run_is_seen_and_spread_by_may_change(tmp_path: Path, checkpoint: Path) -> None:
+    keep_config(TrainingConfig.read(config(tmp_path / "a", checkpoint, output_dir=str(tmp_path))), 2)
+    trainer = {"max_steps": 9, "save_steps": 1, "logging_steps": 1, "eval_strategy": "steps", "eval_steps": 2}
+    trainer |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "dataloader_num_workers": 2}
+    trainer |= {"weight_decay": 0.0, "save_total_limit": 3}  # the first is what it is without being said
+    path = config(tmp_path / "a", checkpoint, output_dir=str(tmp_path), trainer=trainer, chunk_tokens=7, styles=False)
+    check_goes_on(TrainingConfig.read(path), "last-one", 2)
+
+
+def test_a_changed_config_is_refused_before_data_are_read(tmp_path: Path, checkpoint: Path) -> None:
+    path = config(tmp_path, checkpoint, trainer={"max_steps": 1, "save_steps": 1})
+    assert run_training(TrainingConfig.read(path)).steps == 1
+    (tmp_path / "data.jsonl").unlink()
+    given = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**given, "seed": 3}))
+    assert re.search("seed was 0 and is 3.*checkpoint-1 to begin", refused("train", path))
+    path.write_text(yaml.safe_dump(given))
+    assert run_training(TrainingConfig.read(path)).steps == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"model": None, "styles": True}, "styles.*cells of visual tokens.*leave styles out"),
+        ({"model": None, "budget": {"max_scale": 0.8}}, "max_scale=0.8 leave out 1"),
+        ({"budget": {"latent_share": 0.5}}, "latent_share=0.5.*leave it out"),
+        ({"learning_rates": {"phi": 1e-3}}, "nothing learns of phi.*decoder, vision"),
+        ({"learning_rates": {"vision": 1e-3}, "freeze": ["vision"]}, "nothing learns of vision"),
+        ({"lora": {"target_modules": ["qqq"]}}, "qqq.*not found"),
+        ({"model": "./nowhere"}, "model: ./nowhere: there is no such folder.*owner/name"),
+        ({"model": "nowhere"}, "model: nowhere: there is no such folder"),
+        ({"model": "a/b/c"}, "model: a/b/c: there is no such folder"),
+        ({"model": "/nowhere"}, "model: /nowhere: there is no such folder"),
+    ],
+)
+def test_what_a_checkpoint_cannot_do_is_told_before_data_are_read(
+    tmp_path: Path, checkpoint: Path, fields: Any, says: str
+) -> None:
+    path = config(tmp_path, checkpoint, data=[{"reader": "texts", "path": str(tmp_path / "nowhere")}], **fields)
+    assert re.search(says, refused("train", path))
+    if fields.get("model"):
+        assert re.search(says, refused("train", path, "--memory"))
+
+
+def test_models_that_are_none_are_told_at_once(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, values in (("empty", None), ("glm", {"model_type": "glm4v"}), ("lora", {})):
+        (tmp_path / name).mkdir()
+        if values is not None:
+            (tmp_path / name / "config.json").write_text(json.dumps(values))
+    (tmp_path / "file").write_text("")
+    for name, says in (
+        ("empty", "no whole checkpoint"),
+        ("glm", "of the type glm4v, and not converted: .hybridctx convert"),
+        ("lora", "merge-lora"),
+        ("file", "file is a file"),
+        ("glm/nothing", "there is no such folder"),  # a folder that is here, and not one that the Hub could have
+    ):
+        path = config(tmp_path, checkpoint, model=name)
+        for options in ([], ["--memory"]):
+            assert re.search(says, refused("train", path, *options)), name
+
+
+def test_adapters_of_a_frozen_part_do_not_learn(checkpoint: Path) -> None:
+    given = TrainingConfig.read(
+        config(checkpoint.parent / "frozen", checkpoint, freeze=["vision"], lora={"target_modules": "all-linear"})
+    )
+    model = learning(HybridCtxForCausalLM.from_pretrained(checkpoint), given)
+    learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learned and not any("visual" in name for name in learned)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"learning_rates": {"vision": 1e-3}}, "nothing learns of vision.*what learns is decoder"),
+        ({"freeze": ["decoder"]}, "nothing to learn"),
+    ],
+)
+def test_parts_without_adapters_do_not_learn(tmp_path: Path, checkpoint: Path, fields: Any, says: str) -> None:
+    given = TrainingConfig.read(config(tmp_path, checkpoint, lora={"target_modules": ["q_proj"]}, **fields))
+    with pytest.raises(ValueError, match=says):
+        learning_on_meta(given, model_config_of(given))
+
+
+def test_rows_of_zeros_and_dora(tmp_path: Path, checkpoint: Path, fresh_model: Any) -> None:
+    lora = {"r": 2, "target_modules": ["q_proj"], "use_dora": True}
+    given = TrainingConfig.read(config(tmp_path, checkpoint, lora=lora))
+    layer = fresh_model.model.language_model.layers[0].self_attn.q_proj
+    with torch.no_grad():
+        layer.weight[3:5] = 0
+    with pytest.raises(
+        ValueError, match=r"2 of \d+ rows of .*layers.0.self_attn.q_proj are zeros: leave use_dora out"
+    ):
+        learning(fresh_model, given)
+
+
 def test_all_of_a_document_is_on_one_side(checkpoint: Path, tmp_path: Path) -> None:
     files = []
     for number in range(2):
@@ -232,7 +357,10 @@ def test_a_loss_that_is_no_number_stops_before_the_step(tmp_path: Path, checkpoi
         ({"held_out": 1}, "held_out"),
         ({"rewards": {"style": 1}}, "rewards: there is no style; there are answer, quote, place"),
         ({"rewards": {}}, "one above"),
-        ({"rewards": {"answer": 1}, "trainer": {"num_generation": 4}}, "GRPOConfig has no num_generation"),
+        (
+            {"rewards": {"answer": 1}, "trainer": {"num_generation": 4}},
+            "there is no num_generation; meant may be num_generations",
+        ),
         ({"max_tokens": "8k"}, "max_tokens='8k' is not of the type int"),
         ({"objectives": "answer"}, "objectives='answer' is not of the type Mapping"),
         ({"freeze": "vision"}, "freeze='vision' is not of the type tuple"),
@@ -255,7 +383,29 @@ def test_a_loss_that_is_no_number_stops_before_the_step(tmp_path: Path, checkpoi
         ({"distributed": {"fsdp_size": 2}}, "save_only_model"),
         ({"trainer": {"fsdp": True}}, "transformer_layer_cls_to_wrap.*Glm4vTextDecoderLayer"),
         ({"trainer": {"load_best_model_at_end": True}}, "load_best_model_at_end.*eval_loss"),
-        ({"trainer": {"parallelism_config": {"cp_size": 2}}}, "context parallelism"),
+        ({"trainer": {"parallelism_config": {"cp_size": 2}}}, "context parallelism.*fsdp_size.*chunk_tokens"),
+        ({"trainer": {"resume_from_checkpoint": True}}, "resume_from_checkpoint.*as model"),
+        ({"trainer": {"label_smoothing_factor": 0.1}}, "label_smoothing_factor"),
+        ({"trainer": {"train_sampling_strategy": "group_by_length"}}, "train_sampling_strategy.*seed"),
+        ({"trainer": {"per_device_eval_batch_size": 4}}, "per_device_eval_batch_size.*evaluation_examples"),
+        ({"rewards": {"answer": 1}, "trainer": {"reward_weights": [1.0]}}, "reward_weights.*rewards"),
+        ({"trainer": {"use_cpu": "yes please"}}, "use_cpu='yes please' is not of the type bool"),
+        ({"trainer": {"optim": 3}}, "optim=3"),
+        ({"trainer": {"save_strategy": False}}, "save_strategy=False.*quotation marks"),
+        ({"trainer": {"save_total_limit": [1]}}, "save_total_limit"),
+        ({"trainer": {"lr_scheduler_kwargs": {"cycles": 3}}}, "lr_scheduler_kwargs.*cycles"),
+        ({"trainer": {"activation_checkpointing_kwargs": {"reentrant": True}}}, "no reentrant;.*use_reentrant"),
+        (
+            {"trainer": {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["A"], "offload": True}}},
+            "offload",
+        ),
+        ({"trainer": {"fsdp_config": {"transformer_layer_cls_to_wrap": ["A"]}}}, "fsdp: true"),
+        ({"trainer": {"fsdp": True, "fsdp_config": "fsdp.json"}}, "fsdp_config='fsdp.json'"),
+        ({"lora": {"lora_alpha": "much"}}, "lora_alpha='much'"),
+        ({"lora": {"eva_config": {"rhoo": 2}}}, "eva_config.*no rhoo"),
+        ({"distributed": {"fsdp_size": "2"}}, "fsdp_size='2'"),
+        ({"text_policy": {"name": "bm25", "passagess": 2}}, "passagess"),
+        ({"data": [{"reader": "squad", "path": "a", "lengthen": {"characters": 9, "piece": 2}}]}, "no piece"),
     ],
 )
 def test_configs_that_make_no_sense_are_refused_by_name(
@@ -276,7 +426,12 @@ def test_numbers_are_read_as_everybody_writes_them(tmp_path: Path, checkpoint: P
 
 def test_files_that_are_no_configs(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    for text, says in (("a: [", "no YAML"), ("- 1", "no fields"), ("model: a", "lacks output_dir")):
+    for text, says in (
+        ("a: [", "no config in YAML"),
+        ("trainer: {max_steps: 2, max_steps: 3}", r"max_steps stands twice[^$]*line 1"),
+        ("- 1", "no fields"),
+        ("model: a", "lacks output_dir"),
+    ):
         path.write_text(text)
         with pytest.raises(ValueError, match=says):
             TrainingConfig.read(path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
+from ..checkpoint_names import checked_name
 from .console import messages_console
 from .options import SYSTEM_FONTS, FileOptions, given, is_reading
 
@@ -109,12 +110,7 @@ def load_processor(model: str | None, font: str | None = None, content: Any = No
 
 
 def _checked(model: str | None) -> str | None:
-    """The model's name, where it is not a path to nowhere that the Hub would be asked for in vain."""
-    if model is not None and model.startswith(("/", "./", "../", "~")):
-        model = str(Path(model).expanduser())
-        if not Path(model).is_dir():
-            raise FileNotFoundError(f"--model {model}: there is no such folder")
-    return model
+    return None if model is None else checked_name(model, "--model")
 
 
 def with_font(config: RenderConfig, font: str | None, content: Any) -> RenderConfig:

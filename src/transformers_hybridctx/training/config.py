@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from transformers import TrainingArguments
 from transformers.distributed import DistributedConfig
@@ -19,19 +19,9 @@ from .objectives import OBJECTIVES
 from .readers.registry import DataSource
 from .rewards import REWARDS
 from .trainer import PARTS
+from .trainer_fields import DECIDED, check_built, check_trainer
 from .weighting import LongContextWeights, Weighting
 
-# Of TrainingArguments: what the kit decides.
-_DECIDED = {
-    "remove_unused_columns": False,  # pages' fields are no columns of the model's forward
-    "label_names": [],
-    "report_to": [],
-}
-_REFUSED = {
-    "num_train_epochs": "max_steps says how long the training is",
-    "load_best_model_at_end": "every checkpoint is there; the log has eval_loss of each",
-    "parallelism_config": "context parallelism cannot split packed documents; distributed spreads the model",
-}
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 
@@ -120,9 +110,7 @@ class TrainingConfig:
         if self.text_policy is not None:
             resolve_text_policy(self.text_policy if isinstance(self.text_policy, str) else dict(self.text_policy))
         if self.lora is not None:
-            from peft import LoraConfig
-
-            check_fields("lora", self.lora, LoraConfig)
+            lora_config(self.lora)
         for name, least in (("max_tokens", 1), ("chunk_tokens", 1), ("evaluation_examples", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} has to be {least} or more")
@@ -133,6 +121,7 @@ class TrainingConfig:
             )
         if not self.data:
             raise ValueError("data is empty: name a source")
+        check_trainer(self.trainer, self.arguments_class())
         steps = self.trainer.get("max_steps", 0)
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"trainer.max_steps={steps!r} says how long the training is: give 1 or more")
@@ -154,7 +143,6 @@ class TrainingConfig:
             check_fields("data", source, DataSource, ("reader", "path"))
         sources = tuple(DataSource(**source) for source in given["data"])
         config = cls(**{**given, "data": sources, "freeze": tuple(given.get("freeze", ()))})
-        config._check_trainer()
         if with_devices:
             config.arguments()
         return config
@@ -162,37 +150,35 @@ class TrainingConfig:
     def arguments(self) -> TrainingArguments:
         """
         Raises:
-            ValueError: a field that `TrainingArguments` does not know, or that the kit decides.
+            ValueError: fields that do not fit each other or this machine.
         """
-        form = self._check_trainer()
-        return form(**{**_DECIDED, "bf16": False, "output_dir": self.output_dir, "seed": self.seed, **self.trainer})
+        values = {**DECIDED, "bf16": False, "output_dir": self.output_dir, "seed": self.seed, **self.trainer}
+        made = self.arguments_class()(**values)
+        check_built(made)
+        return made
 
-    def _check_trainer(self) -> type[TrainingArguments]:
-        """The class of the arguments, whose fields `trainer` has."""
-        form: type[TrainingArguments] = TrainingArguments
-        if self.rewards is not None:
-            from trl import GRPOConfig
+    def arguments_class(self) -> type[TrainingArguments]:
+        """The class whose fields `trainer` has."""
+        if self.rewards is None:
+            return TrainingArguments
+        from trl import GRPOConfig
 
-            form = GRPOConfig
-        known = {one.name for one in fields(form)}
-        if unknown := sorted(self.trainer.keys() - known):
-            raise ValueError(f"trainer: {form.__name__} has no {', '.join(unknown)}")
-        hints = get_type_hints(form)  # those of numbers are right, of others not always
-        numbers = {name: value for name, value in self.trainer.items() if hints[name] in (int, float)}
-        check_fields("trainer", numbers, form)
-        for name in sorted(self.trainer.keys() & _REFUSED.keys()):
-            raise ValueError(f"trainer: {name} is not taken: {_REFUSED[name]}")
-        if self.trainer.get("fsdp") and not (self.trainer.get("fsdp_config") or {}).get(
-            "transformer_layer_cls_to_wrap"
-        ):
-            raise ValueError(
-                "trainer.fsdp: name what is spread, fsdp_config: {transformer_layer_cls_to_wrap: [...]}, and name the "
-                "decoder's layers alone (Glm4vTextDecoderLayer, GlmOcrTextDecoderLayer): with the tower's, processes of "
-                "other numbers of pages do not stay in step"
-            )
-        if decided := sorted(self.trainer.keys() & {*_DECIDED, "output_dir", "seed"}):
-            raise ValueError(f"trainer: {', '.join(decided)} is decided elsewhere; leave it out")
+        form: type[TrainingArguments] = GRPOConfig
         return form
 
 
-__all__ = ["TrainingConfig"]
+def lora_config(given: Mapping[str, Any]) -> Any:
+    """
+    The `peft.LoraConfig` of a config's `lora`, for a causal language model unless it says otherwise.
+
+    Raises:
+        ValueError: a field that it has not, or of another type; or fields that do not fit each other.
+    """
+    from peft import LoraConfig
+
+    # "pissa_niter_16" is one, too
+    typed = check_fields("lora", given, LoraConfig, hints={"init_lora_weights": bool | str})
+    return LoraConfig(**{"task_type": "CAUSAL_LM", **typed})
+
+
+__all__ = ["TrainingConfig", "lora_config"]

@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..bundled_checkpoint import BUNDLED_CHECKPOINT
 from ..configuration_hybridctx import HybridCtxConfig
 from ..conversion.four_bit import four_bit_bytes, four_bit_keys
 from ..conversion.tensor_files import Tensor
-from ..modeling_hybridctx import HybridCtxForCausalLM
 from ..modules.quantization import four_bit_config
 from .config import TrainingConfig
-from .trainer import part_of
+from .starting_point import learning_on_meta, model_config_of
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _NORM_BYTES = 4  # norms compute in float32 whatever comes in
@@ -77,9 +73,9 @@ def memory_of_training(config: TrainingConfig, processes: int = 1) -> TrainingMe
         processes: that torchrun will start.
 
     Raises:
-        ValueError, OSError: no checkpoint of this name; only its config is read.
+        ValueError, OSError: no checkpoint of this name, or one of which nothing learns so; only its config is read.
     """
-    model_config = HybridCtxConfig.from_pretrained(config.model or BUNDLED_CHECKPOINT)
+    model_config = model_config_of(config)
     model, rounded = _on_meta(config, model_config)
     given = config.trainer
     named = dict(model.named_parameters())
@@ -113,29 +109,15 @@ def memory_of_training(config: TrainingConfig, processes: int = 1) -> TrainingMe
 
 def _on_meta(config: TrainingConfig, model_config: HybridCtxConfig) -> tuple[Any, dict[str, int]]:
     """The model that learns, without its weights; and bytes of the weights that are in 4 bits, by name."""
-    with torch.device("meta"):
-        model: Any = HybridCtxForCausalLM._from_config(model_config)
-        model.tie_weights()
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(part_of(name) not in config.freeze)
-        rounded = {}
-        if config.load_in_4bit:
-            keys = four_bit_keys(model_config, four_bit_config(model_config))
-            rounded = {
-                name: four_bit_bytes(Tensor(name, Path(), "BF16", tuple(one.shape), 0))
-                for name, one in model.named_parameters()
-                if name in keys
-            }
-        if config.lora is not None:
-            from peft import LoraConfig, get_peft_model
-
-            model = get_peft_model(model, LoraConfig(**{"task_type": "CAUSAL_LM", **config.lora}))
-            inner = [(name, name.removeprefix("base_model.model.")) for name, _ in model.named_parameters()]
-            rounded = {
-                name: rounded[known]
-                for name, known in ((name, one.replace(".base_layer", "")) for name, one in inner)
-                if known in rounded
-            }
+    model = learning_on_meta(config, model_config)
+    if not config.load_in_4bit:
+        return model, {}
+    keys = four_bit_keys(model_config, four_bit_config(model_config))
+    rounded = {}
+    for name, one in model.named_parameters():
+        known = name.removeprefix("base_model.model.").replace(".base_layer", "")
+        if known in keys:
+            rounded[name] = four_bit_bytes(Tensor(known, Path(), "BF16", tuple(one.shape), 0))
     return model, rounded
 
 

@@ -12,21 +12,26 @@ from transformers import AutoModelForImageTextToText, TrainerCallback, set_seed
 from transformers.distributed import DistributedConfig
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..bundled_checkpoint import BUNDLED_CHECKPOINT
 from ..modules.loading import base_model
 from ..modules.quantization import four_bit_config
-from ..planning.budget import ContextBudget
-from ..planning.policies.registry import resolve_text_policy
-from ..processing_hybridctx import HybridCtxProcessor
 from ..rendering.styles import StyleSampler
 from .config import TrainingConfig
 from .examples import TrainingExamples
 from .held_out import HeldOutRecords
+from .kept_config import check_goes_on, keep_config
 from .objectives import ExampleMaker
 from .packing import DataCollatorWithPacking
 from .readers.registry import DataSource
+from .starting_point import (
+    checkpoint_of,
+    example_maker,
+    learning,
+    learning_on_meta,
+    model_config_of,
+    processor_of,
+)
 from .tables import record_table, split_by_document
-from .trainer import HybridCtxTrainer, part_of
+from .trainer import HybridCtxTrainer
 from .weighting import LongContextWeights, WeightedPacking
 
 _REPORT = "report.json"
@@ -74,7 +79,6 @@ def run_training(config: TrainingConfig) -> TrainingReport:
             or a checkpoint that cannot be written. Earlier ones are sound.
         FloatingPointError: the loss is not a number; checkpoints before that are sound.
     """
-    set_seed(config.seed)
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     arguments = config.arguments()
@@ -84,13 +88,20 @@ def run_training(config: TrainingConfig) -> TrainingReport:
             f"{folder} has checkpoints of a run that saved its model only, which cannot go on: name another output_dir, "
             f"and model: {last} to begin with its weights"
         )
+    if last is not None:
+        check_goes_on(config, last, _examples_per_step(arguments))
+    model_config = model_config_of(config)
+    processor = processor_of(config)
+    maker = example_maker(config, processor, model_config)
+    learning_on_meta(config, model_config)
+    if arguments.process_index == 0:
+        keep_config(config, _examples_per_step(arguments))
     report = TrainingReport()
     with arguments.main_process_first(desc="reading the data"):
         tables = [_counted(source, folder / "data" / f"{number}", report) for number, source in enumerate(config.data)]
     parts = split_by_document(tables, config.held_out)
-    processor = HybridCtxProcessor.from_pretrained(config.model or BUNDLED_CHECKPOINT)
+    set_seed(config.seed)
     model = _model(config)
-    maker = _maker(config, processor, model)
     trains, helds = zip(*parts, strict=True)
     held_out = HeldOutRecords(
         helds,
@@ -119,17 +130,21 @@ def run_training(config: TrainingConfig) -> TrainingReport:
     return report
 
 
+def _examples_per_step(arguments: Any) -> int:
+    batches = arguments.gradient_accumulation_steps * arguments.world_size
+    return int(arguments.per_device_train_batch_size * batches)
+
+
 def _supervised(
     config: TrainingConfig, arguments: Any, model: Any, maker: ExampleMaker, tables: Any, held_out: HeldOutRecords
 ) -> HybridCtxTrainer:
-    batch = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     examples = TrainingExamples(
         tables,
         [source.weight for source in config.data],
         maker,
         objectives=config.objectives,
         channels=config.channels,
-        length=arguments.max_steps * batch,
+        length=arguments.max_steps * _examples_per_step(arguments),
         seed=config.seed,
         styles=StyleSampler(base=maker.processor.render_config) if config.styles else None,
         unused_path=Path(config.output_dir) / _UNUSED,
@@ -183,7 +198,7 @@ def _counted(source: DataSource, path: Path, report: TrainingReport) -> Any:
 
 
 def _model(config: TrainingConfig) -> Any:
-    name = config.model or BUNDLED_CHECKPOINT
+    name = checkpoint_of(config)
     settings: dict[str, Any] = {"dtype": config.dtype or ("float32" if config.lora is None else "auto")}
     if config.load_in_4bit:
         settings["quantization_config"] = four_bit_config(name)
@@ -192,33 +207,7 @@ def _model(config: TrainingConfig) -> Any:
     if config.distributed is not None:
         settings["distributed_config"] = DistributedConfig(**config.distributed)
     model = AutoModelForImageTextToText.from_pretrained(name, **settings)
-    for parameter_name, parameter in model.named_parameters():
-        if part_of(parameter_name) in config.freeze:
-            parameter.requires_grad_(False)
-    if config.lora is None:
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    return get_peft_model(model, LoraConfig(**{"task_type": "CAUSAL_LM", **config.lora}))
-
-
-def _maker(config: TrainingConfig, processor: HybridCtxProcessor, model: Any) -> ExampleMaker:
-    settings = base_model(model).config
-    budget = ContextBudget.of(dict(config.budget)).filled_from(ContextBudget.of(processor.default_budget))
-    policy = processor.default_text_policy if config.text_policy is None else config.text_policy
-    ends = settings.text_config.eos_token_id
-    end = ends if isinstance(ends, int) else ends[-1]
-    if end is None:
-        raise ValueError("the model's config names no eos_token_id, which ends an answer: set one")
-    borders = settings.image_start_token_id, settings.image_end_token_id
-    return ExampleMaker(
-        processor,
-        budget,
-        resolve_text_policy(policy if isinstance(policy, str) else dict(policy)),
-        config.max_tokens,
-        end,
-        borders,
-    )
+    return learning(model, config)
 
 
 __all__ = ["TrainingReport", "run_training"]
