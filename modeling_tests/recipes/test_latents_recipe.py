@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from recipes.hybridctx_tiny.batches import IGNORE
+from recipes.hybridctx_tiny.corpus import load_prose
+from recipes.hybridctx_tiny.tasks import TaskMixture
+from recipes.latents.answers import WHOLE, LatentAnswers
 from recipes.latents.models import METHODS, Method, load, with_encoder
+from recipes.latents.questions import BEFORE, questions
+from recipes.latents.reading import ReadingHeads, load_heads, read
 from recipes.latents.report import report
 from recipes.latents.training import REPEAT, inputs_of, train, windows
 from transformers_hybridctx import HybridCtxForCausalLM
@@ -24,6 +30,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     for name in ("austen_emma", "austen_persuasion"):
         (folder / f"{name}.txt").write_text(PROSE * 40, encoding="utf-8")
+    fields = "".join(f"Chad - {field}: {number} km\n" for number, field in enumerate(("Coastline", "Area", "Roads")))
+    for country in ("chad", "chile", "china", "cuba", "cyprus", "norway"):  # the last is held out
+        text = f"{country}: Geography\n{fields.replace('Chad', country)}\n\n" * 30
+        (folder / f"factbook_{country}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def read_folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("read")
+    sizes: dict[str, Any] = {"num_latents": 4, "stretch": 4, "layers": 2, "tokens_per_batch": 48}
+    found = read(BUNDLED_CHECKPOINT, corpus, folder, **sizes, minutes=5, max_steps=3)
+    assert found["steps"] == 3 and 0 <= found["held_out"] <= 1
     return folder
 
 
@@ -37,10 +56,11 @@ def folders(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Meth
             folder,
             method=method,
             num_latents=4,
+            chunk_tokens=16,
             layers=2,
             steps=4,
             batch_size=2,
-            lengths=(8, 12),
+            tasks={"repeat": 0.7, "go on": 0.3},
         )
         assert found["steps"] == 4
     return trained
@@ -84,6 +104,85 @@ def test_training_moves_the_encoder_more_than_the_decoder_and_is_saved(folders: 
             assert model(**inputs).loss.isfinite()
 
 
+def test_each_latent_is_read_as_its_own_stretch_counted_from_the_end() -> None:
+    heads, embeddings = ReadingHeads(3, 8), torch.randn(20, 8)
+    latents = torch.randn(1, 4, 8)
+    whole = heads(latents, embeddings, 12)
+    assert whole.shape == (1, 12, 20)
+    assert torch.equal(heads(latents, embeddings, 7), whole[:, -7:])
+    changed = latents.clone()
+    changed[:, 2] += 1
+    differs = (heads(changed, embeddings, 12) != whole).any(-1)[0]
+    assert differs.tolist() == [False] * 6 + [True] * 3 + [False] * 3
+
+
+def test_a_latent_of_one_token_is_read_as_it_is() -> None:
+    heads, embeddings = ReadingHeads(1, 8), torch.randn(20, 8)
+    assert (heads(embeddings[None, 3:9], embeddings, 6).argmax(-1) == torch.arange(3, 9)).float().mean() > 0.8
+    assert not any(weight.requires_grad for weight in heads.parameters())
+
+
+def test_reading_leaves_the_decoder_as_it_was_and_the_size_of_pages_to_latents(read_folder: Path) -> None:
+    plain = HybridCtxForCausalLM.from_pretrained(BUNDLED_CHECKPOINT).state_dict()
+    model, processor, method = load(read_folder)
+    assert method == "latents" and processor.latents is not None and processor.latents.chunk_tokens == 16
+    kept = {
+        name: value for name, value in model.state_dict().items() if name in plain and value.shape == plain[name].shape
+    }
+    assert kept and all(torch.equal(value, plain[name]) for name, value in kept.items())
+    (chunk,) = processor.encoder([PROSE])
+    with torch.no_grad():
+        latents = model.model.latent([torch.tensor(chunk[:12])])
+    assert 0.4 < float(latents.pow(2).mean().sqrt()) < 1.2
+    assert load_heads(read_folder).map.weight.shape == (4 * 256, 256)
+
+
+def test_documents_in_latents_are_asked_about_as_the_processor_writes_it(corpus: Path, read_folder: Path) -> None:
+    _, processor, _ = load(read_folder)
+    made = LatentAnswers(processor, load_prose(corpus, held_out=False), num_chars=(60, 300), tokens_per_batch=600)
+    document = TaskMixture(load_prose(corpus, held_out=False)).draw(Random(3), 300, 2)
+    question = document.questions[0].text
+    ids, labels, plan = made.row(document, [])
+    prompt = processor(document=document.text, question=question, budget=WHOLE, text_policy="none")["input_ids"][0]
+    assert ids[: len(prompt)] == prompt and set(labels[: len(prompt)]) == {IGNORE}
+    assert ids.count(processor.latent_token_id) == 4 * len(plan.latents)
+    assert plan.latents[-1].end == len(document.text) and len(ids) == len(labels)
+    batch = made.draw(Random(0))
+    assert batch["weights"].shape == batch["labels"].shape == batch["input_ids"].shape
+    count = int((batch["input_ids"] == processor.latent_token_id).sum())
+    assert count == 4 * len(batch["latent_input_ids"]) > 0
+    model, _, _ = load(read_folder)
+    with torch.no_grad():
+        del batch["weights"]
+        assert model(**batch).loss.isfinite()
+
+
+def test_training_goes_on_with_an_encoder_that_reads(corpus: Path, read_folder: Path, tmp_path: Path) -> None:
+    tasks = {"answer": 0.5, "keep": 0.5}
+    found = train(read_folder, corpus, tmp_path, steps=3, tasks=tasks, seed=1)
+    assert found["steps"] == 3 and set(tasks) & set(found)
+    model, processor, _ = load(tmp_path)
+    assert model.config.num_latent_tokens == 4 and processor.latents == load(read_folder)[1].latents
+
+
+def test_questions_are_asked_of_all_channels_at_one_budget(corpus: Path, read_folder: Path) -> None:
+    prose = corpus / "austen_persuasion.txt"
+    sizes: dict[str, Any] = {"tasks": ("single_number",), "lengths": (200,), "examples": 1, "budget_share": 1.0}
+    found = questions([read_folder], BUNDLED_CHECKPOINT, prose, **sizes)
+    rows = {(row["checkpoint"], row["context"]): row for row in found["rows"]}
+    assert {name for name, _ in rows} == {BEFORE, read_folder.name}
+    for (name, context), row in rows.items():
+        assert row["first_failure"] is None and row["prompt_tokens"] <= 200
+        assert (row["latent_tokens"] > 0) == ("latents" in context) and (name != BEFORE or "latents" not in context)
+    assert {context for name, context in rows if name != BEFORE} == {
+        "latents",
+        "pages",
+        "truncated",
+        "bm25-only",
+        "bm25-only, latents 0.5",
+    }
+
+
 def test_windows_are_stretches_of_texts() -> None:
     texts = [list(range(100)), list(range(200, 215))]
     drawn = windows(texts, (5, 9), Random(0), both=True)
@@ -93,21 +192,21 @@ def test_windows_are_stretches_of_texts() -> None:
         assert [*chunk, *after] == list(range(chunk[0], chunk[0] + 2 * len(chunk)))
 
 
-def test_the_report_has_all_ways_side_by_side(corpus: Path, folders: dict[Method, Path]) -> None:
-    found = report(list(folders.values()), BUNDLED_CHECKPOINT, corpus, bins=(4, 8, 12), examples=2)
+def test_the_report_has_all_ways_side_by_side(corpus: Path, folders: dict[Method, Path], read_folder: Path) -> None:
+    found = report([*folders.values(), read_folder], BUNDLED_CHECKPOINT, corpus, bins=(4, 8, 12), examples=2)
     rows: dict[tuple[str, str, int], dict[str, Any]] = {
         (row["way"], row["kind"], row["to_tokens"]): row for row in found["rows"]
     }
     ways = {way for way, _, _ in rows}
-    assert ways == {"latents", "mean", "truncation", "pages, scale 1"}
+    assert ways == {"latents", "mean", "truncation", "pages, scale 1", "latents, read off"}
     assert len(rows) == len(found["rows"]) == len(ways) * 2 * 2
     for (way, kind, _), row in rows.items():
         assert 0 <= row["precision"] <= 1 and 0 <= row["edit_distance"] <= 1
-        assert (row["by_part"] is None) == (way not in METHODS)
+        assert (row["by_part"] is None) == (way not in (*METHODS, "latents, read off"))
         if way == "truncation":
             assert row["decoder_tokens"] == 4 and row["exact"] == 0 and row["recall"] < 1
             assert row["precision"] > 0.5 or kind == "random"  # whose only word is cut
-    assert set(found["perplexity"]) == {"before", *map(str, folders.values())}
+    assert set(found["perplexity"]) == {"before", *(folder.name for folder in (*folders.values(), read_folder))}
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:

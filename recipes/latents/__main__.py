@@ -19,20 +19,63 @@ Checkpoint = Annotated[Path, typer.Option(help="What the training starts from; t
 
 
 @app.command()
-def train(
+def read(
     folder: Annotated[Path, typer.Argument(help="Where the checkpoint goes.", show_default=False)],
     corpus: Corpus,
     checkpoint: Checkpoint = BUNDLED_CHECKPOINT,
-    method: Annotated[str, typer.Option(help="latents, or mean: the baseline.")] = "latents",
-    num_latents: Annotated[int, typer.Option(min=1, help="Of each text.")] = 16,
+    num_latents: Annotated[int, typer.Option(min=1, help="Of each chunk.")] = 16,
+    stretch: Annotated[int, typer.Option(min=1, help="Tokens of a chunk, at most, for each of its latents.")] = 4,
     layers: Annotated[int, typer.Option(min=1, help="Of the encoder; no more than the decoder has.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 3000,
-    minutes: Annotated[float | None, typer.Option(help="Stop there at the latest.")] = None,
-    learning_rate: Annotated[float, typer.Option(help="The encoder's peak; the decoder's is 0.02 of it.")] = 1e-3,
+    minutes: Annotated[float, typer.Option(help="How long.")] = 12,
+    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 2e-3,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
 ) -> None:
-    """Train on repeating texts from their latents, and on going on with them."""
+    """Teach an encoder to hold its text: the tokens of each stretch are read off its latent, without a decoder."""
+    with clear_errors():
+        import torch
+
+        from .reading import read as run
+
+        torch.set_num_threads(threads)
+        found = run(
+            checkpoint,
+            corpus,
+            folder,
+            num_latents=num_latents,
+            stretch=stretch,
+            layers=layers,
+            minutes=minutes,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
+    print_line(
+        f"{found['steps']:,} steps in {found['minutes']:.1f} minutes; of held-out text, {found['held_out']:.1%} of "
+        f"tokens are read right; checkpoint in {folder}"
+    )
+
+
+@app.command()
+def train(
+    folder: Annotated[Path, typer.Argument(help="Where the checkpoint goes.", show_default=False)],
+    corpus: Corpus,
+    checkpoint: Annotated[
+        Path, typer.Option(help="What the training starts from: a folder that read wrote, or one without latents.")
+    ] = BUNDLED_CHECKPOINT,
+    method: Annotated[str, typer.Option(help="Of a checkpoint without latents: latents, or mean, the baseline.")] = (
+        "latents"
+    ),
+    num_latents: Annotated[int, typer.Option(min=1, help="Of a checkpoint without latents: of each chunk.")] = 16,
+    chunk_tokens: Annotated[int, typer.Option(min=16, help="Of a checkpoint without latents: of a chunk.")] = 64,
+    layers: Annotated[int, typer.Option(min=1, help="Of a checkpoint without latents: of its encoder.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 3000,
+    minutes: Annotated[float | None, typer.Option(help="Stop there at the latest.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="The encoder's peak.")] = 5e-4,
+    decoder_rate: Annotated[float, typer.Option(min=0, help="The decoder's, as a part of it.")] = 0.5,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
+) -> None:
+    """Train encoder and decoder on questions about texts in latents, on repeating them and on going on with them."""
     with clear_errors():
         import torch
 
@@ -48,10 +91,12 @@ def train(
             folder,
             method=method,
             num_latents=num_latents,
+            chunk_tokens=chunk_tokens,
             layers=layers,
             steps=steps,
             minutes=minutes,
             learning_rate=learning_rate,
+            decoder_rate=decoder_rate,
             seed=seed,
         )
     print_line(f"{found['steps']:,} steps in {found['minutes']:.1f} minutes; checkpoint in {folder}")
@@ -59,10 +104,11 @@ def train(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Folders that train wrote.", show_default=False)],
+    folders: Annotated[list[Path], typer.Argument(help="Folders that read or train wrote.", show_default=False)],
     corpus: Corpus,
     checkpoint: Checkpoint = BUNDLED_CHECKPOINT,
     examples: Annotated[int, typer.Option(min=2, help="Texts of each length and kind.")] = 32,
+    pages: Annotated[bool, typer.Option(help="Repeat them from pages, too.")] = True,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Write all figures as JSON here.")] = None,
 ) -> None:
@@ -75,12 +121,63 @@ def report(
         from .report import report as run
 
         torch.set_num_threads(threads)
-        found = run(folders, checkpoint, corpus, examples=examples)
+        found = run(folders, checkpoint, corpus, examples=examples, scales=(1.0,) if pages else ())
         if out:
             write_json(out, found)
     answers_console().print(_table(found["rows"]))
     for name, value in found["perplexity"].items():
         print_line(f"perplexity {name}: {value:,.1f}")
+
+
+@app.command()
+def questions(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that read or train wrote.", show_default=False)],
+    prose: Annotated[Path, typer.Option(help="A text that no training read.")],
+    checkpoint: Checkpoint = BUNDLED_CHECKPOINT,
+    task: Annotated[list[str], typer.Option(help="Of the suite needles; several times for each.")] = [  # noqa: B006
+        "single_number",
+        "multikey",
+    ],
+    length: Annotated[list[int], typer.Option(help="Tokens of the documents; several times for each.")] = [256],  # noqa: B006
+    budget_share: Annotated[float, typer.Option(help="The longest prompt, as a part of them.")] = 0.65,
+    examples: Annotated[int, typer.Option(min=1, help="Documents of each task and length.")] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write all figures as JSON here.")] = None,
+) -> None:
+    """Needles asked of latents, pages, passages and cut text, all within one budget."""
+    with clear_errors():
+        import torch
+
+        from transformers_hybridctx.cli.output_files import write_json
+
+        from .questions import questions as run
+
+        torch.set_num_threads(threads)
+        found = run(
+            folders,
+            checkpoint,
+            prose,
+            tasks=task,
+            lengths=length,
+            budget_share=budget_share,
+            examples=examples,
+        )
+        if out:
+            write_json(out, found)
+    shown = Table("checkpoint", "tokens", "context", *found["tasks"], "95% of all", "prompt tokens", "of them latent")
+    for row in found["rows"]:
+        low, high = row["intervals"]["all"]
+        prompt = row["prompt_tokens"]
+        shown.add_row(
+            row["checkpoint"],
+            str(row["length"]),
+            row["context"],
+            *(f"{row['scores'][name]:.0%}" for name in found["tasks"]),
+            f"{low:.0%}-{high:.0%}",
+            "" if prompt is None else f"{prompt:,.0f}",
+            f"{row['latent_tokens']:,.0f}",
+        )
+    answers_console().print(shown)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

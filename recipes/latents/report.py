@@ -24,6 +24,7 @@ from transformers_hybridctx import HybridCtxForCausalLM, HybridCtxProcessor
 from transformers_hybridctx.evaluation.intervals import interval_95
 
 from .models import load
+from .reading import HEADS_FILE, load_heads
 from .training import REPEAT, inputs_of, perplexity, tokenised, windows
 
 _PARTS = 4
@@ -38,8 +39,8 @@ class Setting:
         name: of the way.
         tokens: of the decoder for a text of so many tokens; a mean for pages.
         repeat: a text's token ids, to what is repeated of it.
-        by_part: the same, to the part of tokens that is predicted right in each stretch of the text, given the true ones
-            before them; None where no latents are.
+        by_part: the same, to the part of tokens that is predicted right in each stretch of the text, by a decoder given
+            the true ones before them; None where no latents are.
     """
 
     name: str
@@ -62,7 +63,7 @@ def report(
     Rows of all ways to shorten, by lengths of the text.
 
     Args:
-        folders: that the command train wrote.
+        folders: that the commands read and train wrote.
         checkpoint: that they were trained from, for pages and for perplexity before.
         bins: edges of the texts' lengths in tokens, ascending.
         examples: texts of each bin and kind.
@@ -71,13 +72,16 @@ def report(
     Returns:
         `rows`: `way`, `kind` ("prose" or "random"), `from_tokens`, `to_tokens`, `decoder_tokens`, `precision` and its
         `interval`, `recall`, `edit_distance` (a part of the longer text's length), `exact`, and `by_part`;
-        `perplexity`: by folder, and of the checkpoint "before".
+        `perplexity`: by the folder's name, and of the checkpoint "before".
     """
     before: Any = HybridCtxForCausalLM.from_pretrained(checkpoint)
     models = [load(folder) for folder in folders]
     processor = models[0][1] if models else HybridCtxProcessor.from_pretrained(checkpoint)
     texts = tokenised(processor, corpus, held_out=True)
-    settings = [_latents(*model) for model in models]
+    settings = [
+        _read_off(*model, folder) if (folder / HEADS_FILE).is_file() else _latents(*model)
+        for folder, model in zip(folders, models, strict=True)
+    ]
     settings += [_truncated(processor, count) for count in sorted({int(one.tokens) for one in settings})]
     settings += [_pages(before, HybridCtxProcessor.from_pretrained(checkpoint), processor, scale) for scale in scales]
     rows = []
@@ -96,7 +100,7 @@ def report(
                     {"way": setting.name, "kind": kind, "from_tokens": least, "to_tokens": most}
                     | _scores(setting, chunks, processor)
                 )
-    kept = {str(folder): perplexity(model, texts) for folder, (model, _, _) in zip(folders, models, strict=True)}
+    kept = {folder.name: perplexity(model, texts) for folder, (model, _, _) in zip(folders, models, strict=True)}
     return {"rows": rows, "perplexity": {"before": perplexity(before, texts), **kept}}
 
 
@@ -140,6 +144,22 @@ def _latents(model: Any, processor: HybridCtxProcessor, method: str) -> Setting:
 
     count = processor.latents.num_latent_tokens if processor.latents else 0
     return Setting(method, count, repeat, by_part)
+
+
+def _read_off(model: Any, processor: HybridCtxProcessor, method: str, folder: Path) -> Setting:
+    """What the reading heads say of the latents, all tokens at once: no decoder guesses from what it said before."""
+    heads, embeddings = load_heads(folder), model.get_input_embeddings().weight
+
+    def said(chunk: list[int]) -> torch.Tensor:
+        with torch.no_grad():
+            return heads(model.model.latent([torch.tensor(chunk)]), embeddings, len(chunk))[0].argmax(-1)
+
+    def by_part(chunk: list[int]) -> list[float]:
+        right = said(chunk) == torch.tensor(chunk)
+        return [float(part.float().mean()) for part in right.tensor_split(_PARTS)]
+
+    count = model.config.num_latent_tokens
+    return Setting(f"{method}, read off", count, lambda chunk: str(processor.tokenizer.decode(said(chunk))), by_part)
 
 
 def _truncated(processor: HybridCtxProcessor, count: int) -> Setting:

@@ -1,28 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reconstruction and continuation from latents, the decoder held back so that it keeps what it can do."""
+"""Questions, repeating and going on, all from latents; the decoder is held back so that it keeps what it can do."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from transformers import get_cosine_schedule_with_warmup
 
+from recipes.hybridctx_tiny.answer_batches import AnswerBatches
+from recipes.hybridctx_tiny.batches import IGNORE
 from recipes.hybridctx_tiny.corpus import load_prose
-from transformers_hybridctx import HybridCtxProcessor
+from transformers_hybridctx import HybridCtxConfig, HybridCtxProcessor
 from transformers_hybridctx.cli.console import print_line
 
-from .models import Method, save, with_encoder
+from .answers import LatentAnswers
+from .models import Method, load, save, with_encoder
 
 REPEAT, GO_ON = "Repeat the text: ", "Go on with the text: "
-DECODER_RATE = 0.02
-"""The decoder's learning rate, as a part of the encoder's: more costs it its language."""
-_CONTINUED = 0.3
-"""The part of the batches that goes on with a text, in place of repeating it."""
+DECODER_RATE = 0.5
+"""The decoder's learning rate, as a part of the encoder's: the more, the more of what it could do is lost."""
+TASKS = {"answer": 0.65, "repeat": 0.15, "go on": 0.05, "keep": 0.15}
+"""How often a step answers questions from latents, repeats a text from them, goes on with it, or does what the decoder
+was trained on before."""
+_TYPICAL_SIZE = 0.0625
+"""Root mean square of a weight that is drawn at random."""
 
 
 def windows(
@@ -53,7 +59,7 @@ def inputs_of(
     answers = said or [()] * len(chunks)
     ids = torch.tensor([[*begin, *answer] for answer in answers])
     labels = ids.clone()
-    labels[:, : len(begin)] = -100
+    labels[:, : len(begin)] = IGNORE
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
@@ -76,59 +82,129 @@ def train(
     *,
     method: Method = "latents",
     num_latents: int = 16,
+    chunk_tokens: int = 64,
     layers: int = 3,
     steps: int = 3000,
     minutes: float | None = None,
     batch_size: int = 16,
-    lengths: tuple[int, int] = (16, 64),
-    learning_rate: float = 1e-3,
+    tasks: Mapping[str, float] = TASKS,
+    learning_rate: float = 5e-4,
+    decoder_rate: float = DECODER_RATE,
     seed: int = 0,
 ) -> dict[str, float]:
     """
-    Train a latent encoder, or mean pooling's map, and write the checkpoint to a folder.
+    Train what makes latents together with the decoder that reads them, and write the checkpoint to a folder.
 
     Args:
-        minutes: stop there, if the steps take longer; the learning rate falls with the steps.
-        lengths: the fewest and the most tokens of a text.
+        checkpoint: one without latents, or one of [`reading.read`], whose encoder this goes on with.
+        num_latents, chunk_tokens, layers: of a checkpoint without latents.
+        minutes: stop there, if the steps take longer; the learning rate falls over the last two fifths of either.
+        batch_size: texts of a step that repeats them, or goes on.
+        tasks: how often a step is of each of `TASKS`.
+        decoder_rate: the decoder's learning rate, as a part of the encoder's.
 
     Returns:
-        `steps`, `minutes`, and the last running mean of the `loss` of repeating and of going on.
+        `steps`, `minutes`, and the last running mean of the loss of each task.
     """
     torch.manual_seed(seed)
     rng = Random(seed)
-    model, processor = with_encoder(checkpoint, method, num_latents, layers, 2 * lengths[1])
-    texts = tokenised(processor, corpus, held_out=False)
-    ours = list(model.model.latent.parameters())
+    if HybridCtxConfig.from_pretrained(checkpoint).latent_config is None:
+        model, processor = with_encoder(checkpoint, method, num_latents, layers, chunk_tokens)
+    else:
+        model, processor, method = load(Path(checkpoint))
+    batches = _Batches(processor, corpus, batch_size, tasks, seed)
+    ours = [one for one in model.model.latent.parameters() if one.requires_grad]
     decoder = [*model.model.language_model.parameters()]
     model.model.visual.requires_grad_(False)
-    groups: list[dict[str, Any]] = [{"params": ours}, {"params": decoder, "lr": learning_rate * DECODER_RATE}]
+    groups: list[dict[str, Any]] = [
+        {"params": ours, "peak": learning_rate},
+        # Adam moves each weight by about the rate, so those that mean something at a small size move less
+        *({"params": [one], "peak": learning_rate * decoder_rate * min(1.0, _size(one))} for one in decoder),
+    ]
     optimiser = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = get_cosine_schedule_with_warmup(optimiser, min(100, max(1, steps // 10)), steps)
     model.train()
     started = time.perf_counter()
     means: dict[str, float] = {}
     step = 0
-    while step < steps and (minutes is None or time.perf_counter() - started < 60 * minutes):
-        length = rng.randint(*lengths)  # all of a batch alike, so that nothing is padded
-        going_on = rng.random() < _CONTINUED
-        drawn = windows(texts, (length, length), rng, both=going_on)
-        pairs = [next(drawn) for _ in range(batch_size)]
-        chunks = [chunk for chunk, _ in pairs]
-        said = [after for _, after in pairs] if going_on else chunks
-        loss = model(**inputs_of(processor, chunks, GO_ON if going_on else REPEAT, said), use_cache=False).loss
+    while (done := _progress(step, steps, started, minutes)) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * min(1.0, (step + 1) / 50) * min(1.0, max(0.03, (1 - done) / 0.4))
+        task, inputs = batches.draw(rng, step)
+        loss = _loss(model, inputs)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*ours, *decoder], 1.0)
         optimiser.step()
-        schedule.step()
-        task = "go on" if going_on else "repeat"
-        means[task] = loss.item() if task not in means else 0.98 * means[task] + 0.02 * loss.item()
+        means[task] = loss.item() if task not in means else 0.95 * means[task] + 0.05 * loss.item()
         step += 1
-        if step % 100 == 0:
+        if step % 50 == 0:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(means.items()))
             print_line(f"step {step:,}, {(time.perf_counter() - started) / 60:.1f} min: {shown}")
     save(folder, model.eval(), processor, method)
     return {"steps": step, "minutes": (time.perf_counter() - started) / 60, **means}
+
+
+class _Batches:
+    """A batch of one of `TASKS` for each step."""
+
+    def __init__(
+        self, processor: HybridCtxProcessor, corpus: Path, batch_size: int, tasks: Mapping[str, float], seed: int
+    ) -> None:
+        assert processor.latents is not None
+        self._processor, self._size, self._tasks = processor, batch_size, tasks
+        prose = load_prose(corpus, held_out=False)
+        self._texts = processor.encoder([prose[name] for name in sorted(prose)])
+        self._longest = processor.latents.chunk_tokens
+        self._answers = LatentAnswers(processor, prose) if tasks.get("answer") else None
+        self._keep = _kept(processor, prose, seed) if tasks.get("keep") else None
+
+    def draw(self, rng: Random, step: int) -> tuple[str, dict[str, Any]]:
+        (task,) = rng.choices(list(self._tasks), list(self._tasks.values()))
+        if task == "answer" and self._answers is not None:
+            return task, self._answers.draw(rng)
+        if task == "keep" and self._keep is not None:
+            return task, {name: value for name, value in self._keep[step].items() if name != "kind"}
+        # all of a batch are alike, so that nothing is padded
+        length, going_on = rng.randint(min(12, self._longest), self._longest), task == "go on"
+        drawn = windows(self._texts, (length, length), rng, both=going_on)
+        pairs = [next(drawn) for _ in range(self._size)]
+        chunks = [chunk for chunk, _ in pairs]
+        said = [after for _, after in pairs] if going_on else chunks
+        return task, inputs_of(self._processor, chunks, GO_ON if going_on else REPEAT, said)
+
+
+def _kept(processor: HybridCtxProcessor, prose: dict[str, str], seed: int) -> AnswerBatches:
+    """What the decoder was trained on before, so that it keeps it."""
+    kinds = {"pages": 0.3, "hybrid": 0.35, "text": 0.35}
+    return AnswerBatches(
+        processor.tokenizer,
+        prose,
+        steps=sys.maxsize,
+        kinds=kinds,
+        num_chars=(60, 2500),
+        tokens_per_batch=1200,
+        seed=seed,
+    )
+
+
+def _loss(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """The mean loss of the labels, each as often as its weight says."""
+    labels, weights = inputs.pop("labels")[:, 1:], inputs.pop("weights", None)
+    logits = model(**inputs, use_cache=False).logits[:, :-1]
+    is_said = labels != IGNORE
+    losses = torch.nn.functional.cross_entropy(logits[is_said], labels[is_said], reduction="none")
+    weight = torch.ones_like(losses) if weights is None else weights[:, 1:][is_said]
+    return (losses * weight).sum() / weight.sum()
+
+
+def _size(weight: torch.Tensor) -> float:
+    """Root mean square of a weight, of those that are drawn at random: of matrices; other ones have 1."""
+    return float(weight.detach().pow(2).mean().sqrt()) / _TYPICAL_SIZE if weight.ndim == 2 else 1.0
+
+
+def _progress(step: int, steps: int, started: float, minutes: float | None) -> float:
+    spent = 0.0 if minutes is None else (time.perf_counter() - started) / 60 / minutes
+    return max(step / steps, spent)
 
 
 @torch.no_grad()
