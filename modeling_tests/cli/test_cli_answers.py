@@ -182,3 +182,12 @@ def test_what_is_less_likely_right_than_wrong_says_so_before_its_words(
     doubts = [place for place, row in enumerate(rows) if row.startswith("standing doubtful")]
     assert doubts == ([1] if is_told else [])
     assert "standing verbatim: the document has this word for word" in rows
+
+
+def test_an_answer_that_goes_on_to_the_next_sentence_looks_wrong(processor: HybridCtxProcessor) -> None:
+    plan = processor.plan(TALE, QUESTION)
+    right = answer_that_says(processor, plan, QUESTION, "4821930")
+    wrong = answer_that_says(processor, plan, QUESTION, "4821930. It was the age of wisdom", abstain=True)
+    assert right["confidence"] > 0.9 and wrong["confidence"] < 0.5 and wrong["checked"] is None
+    headline, *_ = [str(value) for label, value in standing_rows(wrong) if label == "standing"]
+    assert headline == "overlong: it goes on behind the end of a sentence, to 'It was the age of wisdom'"

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
 import pytest
 from growth import check_growth
 
+from transformers_hybridctx.evaluation.needles import make_example
 from transformers_hybridctx.grounding.support import SupportChecker, strings_that_matter
 
 DOCUMENT = """The special magic number for green-lemur is: 4821930. The access code of the vault is KX-4471-Q.
@@ -137,3 +141,35 @@ def test_an_answer_agrees_with_its_question_where_the_document_speaks_of_what_is
     assert checker.agreement("Codes for red-fox?", heron) < checker.agreement("Codes for blue-heron?", heron)
     assert checker.agreement("What is it for?", heron) == 0  # function words say nothing
     assert checker.agreement(asked, []) == checker.agreement("?!", lemur) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "beyond"),
+    [
+        ("4711", ""),
+        ("4711.", ""),
+        ("The code of the Aurora is 4711", ""),
+        ("The code of the Aurora is 4711. The mast height of the Aurora is 38 metres.", ""),  # whole sentences
+        ("4711. The mast height of the Aurora is 38 metres", "The mast height of the Aurora is 38 metres"),
+        ("Aurora is 4711. The mast height of", "The mast height of"),
+        ("The code of the Aurora is 4711. The mast height", "The mast height"),
+        ("38 metres. It left St. Ives", "It left St. Ives"),
+        ("St. Ives, approx. 9 miles away", ""),
+        ("4712. The mast height of the Aurora is 38 metres", ""),  # which the document has not
+    ],
+)
+def test_an_answer_that_goes_on_behind_a_sentence_says_what_was_not_asked(answer: str, beyond: str) -> None:
+    document = (
+        "The code of the Aurora is 4711. The mast height of the Aurora is 38 metres. It left St. Ives, approx. 9 "
+    )
+    assert SupportChecker(document + "miles away, at noon.").check(answer).beyond == beyond
+
+
+@pytest.mark.parametrize("task", ["single_number", "single_uuid", "multikey", "multivalue", "multiquery"])
+def test_right_answers_of_needles_never_go_beyond(task: Any) -> None:
+    for seed in range(10):
+        rng = Random(seed)
+        example = make_example(rng, "It was the best of times. It was the worst of times. " * 20, task, held_out=True)
+        checker = SupportChecker(example.document)
+        for answer in (*example.answers, ", ".join(example.answers)):
+            assert not checker.check(answer, example.question).beyond

@@ -49,6 +49,7 @@ class AnswerStanding(TypedDict):
     status: Standing
     whole: StringSupport
     strings: tuple[StringSupport, ...]
+    beyond: str
 
 
 class QuotedSpan(TypedDict):
@@ -150,6 +151,8 @@ def result_of(
         places = [(item["start"], item["end"]) for item in evidence] or found.places
         spans = [one.places for one in generated.quotations if one.is_answer] or [tuple(places)]
         agreement = min(checker.agreement(question, span[:MAX_AGREEING]) for span in spans)  # of several, the worst
+        if found.beyond:
+            agreement = 0.0  # what stands there is not what is asked
         support = AnswerStanding(agreement=agreement, **asdict(found))  # type: ignore[typeddict-item]
         sure = confidence(generated.score, found.status, agreement)
         if repair:

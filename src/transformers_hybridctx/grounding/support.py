@@ -21,6 +21,7 @@ from rapidfuzz.distance import Levenshtein
 from ..planning.sentences import RUN
 from .borders import word_borders
 from .folding import fold
+from .overlong import beyond_a_sentence
 from .span_index import DocumentIndex, as_index, character_offsets
 
 Status = Literal["verbatim", "near", "absent", "cut off"]
@@ -74,11 +75,13 @@ class AnswerSupport:
         status: that of the whole answer; where that is absent, that of the worst of its strings that matter, if any.
         whole: the whole answer's support.
         strings: that of each number, code, identifier and name in it, in order, but for those that only the question has.
+        beyond: what of a verbatim answer goes on behind the end of a sentence ([`beyond_a_sentence`]).
     """
 
     status: Status
     whole: Support
     strings: tuple[Support, ...]
+    beyond: str = ""
 
     @property
     def places(self) -> tuple[tuple[int, int], ...]:
@@ -124,7 +127,8 @@ class SupportChecker:
         if whole.status == "absent" and strings:
             order: tuple[Status, ...] = ("verbatim", "near", "absent")
             worst = max((support.status for support in strings), key=order.index)
-        return AnswerSupport(worst, whole, tuple(strings))
+        beyond = beyond_a_sentence(self.index.folded.raw, *whole.places[0]) if whole.status == "verbatim" else ""
+        return AnswerSupport(worst, whole, tuple(strings), beyond)
 
     def repaired(self, answer: str, support: AnswerSupport) -> str:
         """The answer with the document's own string wherever exactly one is near."""

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers that go on behind what was asked: a value, and the sentence after it."""
+
+from __future__ import annotations
+
+import re
+
+from ..planning.sentences import RUN, UNSPACED_RUN, sentence_starts
+
+_AROUND = 2000
+"""Characters before and after an answer in which its sentences begin and end."""
+_FEWEST_WORDS = 3
+"""Of what goes on behind a sentence: fewer may stand behind an abbreviation ("approx. 38 metres")."""
+_CLOSING = re.compile(r"[\s.!?:;,。！？：；，'\"“”‘’()\[\]]*")
+
+
+def beyond_a_sentence(text: str, start: int, end: int) -> str:
+    """
+    What of a document's characters [start, end) lies behind the end of a sentence that they begin in the middle of, or
+    in a sentence that they leave in its middle; "" of whole sentences, and of what lies in one.
+    """
+    first = max(0, start - _AROUND)
+    window = text[first : end + _AROUND]
+    starts = [first + place for place in sentence_starts(window)]
+    opening = _CLOSING.match(text, start, end)
+    begins = start if opening is None else opening.end()
+    borders = [place for place in starts if begins < place < end and not _follows_abbreviation(text, place)]
+    behind = text[borders[0] : end].strip() if borders else ""
+    if len(RUN.findall(behind)) < _FEWEST_WORDS and not UNSPACED_RUN.search(behind):
+        return ""
+    closing = _CLOSING.match(text, end)
+    ends = end if closing is None else closing.end()
+    is_whole = (start in starts or begins in starts) and (ends in starts or ends == len(text))
+    return "" if is_whole else behind
+
+
+def _follows_abbreviation(text: str, place: int) -> bool:
+    """Whether a number goes on behind a stop, on its line, as in "approx. 38": hardly a sentence begins with one."""
+    return text[place].isdigit() and "\n" not in text[max(0, place - 2) : place]
+
+
+__all__ = ["beyond_a_sentence"]
