@@ -120,7 +120,6 @@ def test_what_a_request_gets_wrong_is_told_in_one_line(checkpoint: Path, documen
     assert told.startswith("--min-scale 2 leaves out 1") and "max_scale" not in told
     assert "drop one" in refused("plan", document, "--visual-share", 0, "--min-scale", 0.5)
     assert "drop one" in refused_ask(checkpoint, document, "-q", "?", "--text-policy", "none", "--max-text-tokens", 9)
-    assert "empty question" in refused_ask(checkpoint, document, "-q", " ")
     assert "no such folder" in refused("ask", document, "-q", "?", "--model", "./nowhere")
     assert "no such folder" in refused("plan", document, "--model", "/nowhere")
 
@@ -147,6 +146,19 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(document
     (reading := folder / "a.safetensors").mkdir()
     assert refused("read", "nowhere.txt", reading).startswith(f"OUT {reading} is a folder")
     assert not (tmp_path / "new").exists()
+
+
+def test_what_asks_nothing_and_unknown_policies_are_told_before_anything_is_read(tmp_path: Path) -> None:
+    for asked in (("ask", "nowhere.txt"), ("ask", "nowhere.txt", "-q", "Which?"), ("plan", "nowhere.txt")):
+        assert refused(*asked, "-q", " ").startswith("--question ' ' is empty: say what is to be found")
+    (jobs := tmp_path / "jobs.jsonl").write_text("{}")
+    for command in (
+        ("ask", "nowhere.txt", "-q", "?"),
+        ("read", "nowhere.txt", tmp_path / "a.safetensors"),
+        ("chat", "nowhere.txt"),
+        ("batch", jobs, "--out", tmp_path / "out.jsonl"),
+    ):
+        assert refused(*command, "--text-policy", "best").startswith("unknown text policy 'best'; known policies: ")
 
 
 def test_settings_that_are_none_are_named(document: str, tmp_path: Path) -> None:

@@ -116,7 +116,11 @@ def test_pages_of_pictures_among_pages_of_text_are_not_left_out_silently(tmp_pat
             "cannot be read as a PDF: it is encrypted; give its password",
         ),
         ("a.pdf", pdf_file(["", ""]), "empty document: the 2 pages of .*a.pdf are blank"),
-        ("a.png", b"no picture at all", "not a picture that can be read .* save it again, as PNG"),
+        (
+            "a.png",
+            b"no picture at all",
+            r"not a picture that can be read \(it does not begin as one of PNG, [^<]*\); save it again, as PNG",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_by_name_with_the_way_out(

@@ -293,6 +293,20 @@ def test_parts_of_mail_that_stand_too_deep_are_refused() -> None:
         read_document_file(b"Subject: x\n" + nested + b"\nx\n", name="a.eml")
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/pkcs7-mime; smime-type=enveloped-data", 'multipart/encrypted; boundary="b"']
+)
+def test_an_email_that_is_encrypted_is_refused(kind: str) -> None:
+    data = f"Subject: x\nContent-Type: {kind}\n\n--b\n\nMIIB\n--b--\n"
+    with pytest.raises(ValueError, match=rf"a\.eml is encrypted, .*\({kind.partition(';')[0]}\): save it without"):
+        read_document_file(data.encode(), name="a.eml")
+
+
+def test_an_email_that_is_a_file_itself_names_it() -> None:
+    data = b'Subject: Fax\nContent-Type: application/pdf\nContent-Disposition: inline; filename="fax.pdf"\n\n%PDF-\n'
+    assert read_document_file(data, name="a.eml") == "Subject: Fax\n[attached: fax.pdf]"
+
+
 def test_an_email_of_html_alone_is_what_its_reader_sees() -> None:
     headers = "Subject: x\nContent-Type: text/html; charset=cp1252\nContent-Transfer-Encoding: 8bit"
     data = f"{headers}\n\n<p hidden>no</p><p>naïve"

@@ -41,6 +41,7 @@ from .options import (
     Repair,
     System,
     VisualShare,
+    check_questions,
     closer_look,
     conversation,
     given,
@@ -96,6 +97,7 @@ def ask(
     console, stages = answers_console(), Stages()
     files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
+        check_questions(*question)
         if evidence_dir is not None:
             check_output(evidence_dir, "--evidence-dir", is_folder=True)
         if why is not None:

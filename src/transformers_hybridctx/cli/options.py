@@ -191,6 +191,18 @@ def is_reading(documents: Sequence[str]) -> bool:
     return len(documents) == 1 and documents[0].endswith(READING_SUFFIX)
 
 
+def check_questions(*questions: str) -> None:
+    """
+    Refuse questions without a word, before anything is read.
+
+    Raises:
+        ValueError: a question is empty or blank.
+    """
+    for question in questions:
+        if not question.strip():
+            raise ValueError(f"--question {question!r} is empty: say what is to be found in the document")
+
+
 def conversation(system: str | None, no_think: bool) -> dict[str, Any]:
     """What stands around the document and the question; a reading must have been made with the same."""
     return given(system=system, chat_template_kwargs={"enable_thinking": False} if no_think else None)
@@ -238,8 +250,12 @@ def limits(
     """The fields of a `ContextBudget` that were given; under the policy `full`, nothing but the budget bounds the text.
 
     Raises:
-        ValueError: options of which one makes the other senseless.
+        ValueError: an unknown policy; options of which one makes the other senseless.
     """
+    if text_policy is not None:
+        from ..planning.policies.registry import resolve_text_policy
+
+        resolve_text_policy(text_policy)
     if visual_share == 0 and min_scale is not None:
         raise ValueError(
             f"--visual-share 0 leaves the pages out, and --min-scale {min_scale:g} is about them: drop one"

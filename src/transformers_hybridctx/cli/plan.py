@@ -30,6 +30,7 @@ from .options import (
     Pages,
     Password,
     VisualShare,
+    check_questions,
     in_options,
     is_reading,
     limits,
@@ -74,6 +75,7 @@ def plan(
     files = FileOptions(pages, password, encoding, layout, ocr, fetch)
     with clear_errors():
         limits(budget, visual_share, min_scale, max_text_tokens, latent_share)  # before anything is read
+        check_questions(*([] if question is None else [question]))
         content = read_files_or_reading(document, files)
         if is_reading(document):  # which fits one model, that it is held against
             pipe = load_pipeline(model, font, content)

@@ -27,6 +27,7 @@ PANDOC_BYTES = 2**30
 
 _HEAP_EXHAUSTED = 251  # GHC's own exit code
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
+_SEALED = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")  # RFC 1847, RFC 8551
 
 
 def office_text(data: bytes, suffix: str, name: str) -> str:
@@ -82,12 +83,17 @@ def email_text(data: bytes, name: str) -> str:
     of what else is attached, which is not read.
 
     Raises:
-        ValueError: it is no message, or one of more parts within parts than mail has.
+        ValueError: it is no message, one that is encrypted, or one of more parts within parts than mail has.
     """
     try:
         message = message_from_bytes(data, policy=policy.default)
         if not any(message[header] for header in _HEADERS):
             raise ValueError(f"{name} is no e-mail: it has none of the headers {', '.join(_HEADERS)}")
+        if (kind := message.get_content_type()) in _SEALED:
+            raise ValueError(
+                f"{name} is encrypted, or sealed by its signature ({kind}): save it without, or its text, with a mail "
+                "program that opens it"
+            )
         return _message_text(message, name)
     except RecursionError as error:
         raise ValueError(f"{name} cannot be read as an e-mail: its parts stand too deep within each other") from error
@@ -105,7 +111,9 @@ def _message_text(message: EmailMessage, name: str) -> str:
         if text.strip():
             lines += ["", text]
             break
-    for part in message.iter_attachments():
+    # A message without parts may be a file itself, such as a fax.
+    is_a_file = not message.is_multipart() and message.get_content_maintype() != "text"
+    for part in [message] if is_a_file else message.iter_attachments():
         lines.append(f"[attached: {part.get_filename() or part.get_content_type()}]")
         if part.get_content_type() == "message/rfc822":
             lines += [

@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PICTURE_PIXELS = 2**27
 """Most pixels of a picture in a file, and of a tile of it; showing one takes up to 12 bytes for each."""
@@ -144,7 +144,9 @@ def _check_pixels(picture: Image.Image, name: str) -> None:
 
 
 def damaged(name: str, error: Exception) -> ValueError:
-    return ValueError(f"{name} is not a picture that can be read ({error}); save it again, as PNG")
+    # Of bytes, Pillow's own sentence names the object that holds them.
+    told = f"it does not begin as one of {', '.join(_KINDS)}" if isinstance(error, UnidentifiedImageError) else error
+    return ValueError(f"{name} is not a picture that can be read ({told}); save it again, as PNG")
 
 
 def _upright_size(picture: Image.Image) -> tuple[int, int]:
