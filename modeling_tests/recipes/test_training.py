@@ -23,12 +23,15 @@ from recipes.hybridctx_tiny.answer_batches import (
     RecordsOfCountries,
 )
 from recipes.hybridctx_tiny.batches import IGNORE, RecallBatches, SequenceEncoder
+from recipes.hybridctx_tiny.broad_batches import BroadBatches
 from recipes.hybridctx_tiny.long_batches import LongBatches
 from recipes.hybridctx_tiny.pages import CHARACTERS, PageReader, ReadBatches
+from recipes.hybridctx_tiny.phrases import PHRASES
 from recipes.hybridctx_tiny.reference import config_fields, initialise, train_tokenizer
 from recipes.hybridctx_tiny.run import append_layers, pack_checkpoint, reference_tokenizer, train_stage
 from recipes.hybridctx_tiny.stages import HybridCtxForReading
 from recipes.hybridctx_tiny.tasks import Document, Question, TaskMixture, draw_passages
+from recipes.hybridctx_tiny.wordings import Sentences
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
 from transformers_hybridctx.bundled_checkpoint import BUNDLED_CHECKPOINT
 
@@ -77,7 +80,7 @@ def test_passages_hold_what_the_questions_need_and_do_not_overlap(mixture: TaskM
                 assert covered >= len(document.text[start:end].rstrip()) - document.text[start:end].count("\n\n") * 2
 
 
-@pytest.mark.parametrize("batches", [RecallBatches, ReadBatches, AnswerBatches, LongBatches])
+@pytest.mark.parametrize("batches", [RecallBatches, ReadBatches, AnswerBatches, LongBatches, BroadBatches])
 def test_a_batch_depends_on_its_step_alone(batches: type, tokenizer: PreTrainedTokenizerFast) -> None:
     one, other = (batches(tokenizer, PROSE, steps=50, tokens_per_batch=400) for _ in range(2))
     other[7]
@@ -110,6 +113,63 @@ def test_pages_alone_hold_no_text_of_the_document(tokenizer: PreTrainedTokenizer
     batch = AnswerBatches(tokenizer, PROSE, steps=9, kinds={"choice": 1.0}, tokens_per_batch=900)[1]
     assert "[page" not in tokenizer.decode(batch["input_ids"][0])
     assert (batch["weights"] > 1).any()
+
+
+def said(batch: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> list[tuple[str, list[str], str]]:
+    """Prompt, quotations and answer of each row."""
+    rows = []
+    for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+        text = tokenizer.decode(labels[labels != IGNORE])
+        quotes, answer = re.fullmatch(r"<think>(.*)</think>(.*)<\|user\|>", text, re.DOTALL).groups()
+        start = int((labels != IGNORE).nonzero()[0])
+        rows.append((tokenizer.decode(ids[:start]), quotes.split("\n"), answer))
+    return rows
+
+
+def test_all_values_are_quoted_each_where_it_stands(tokenizer: PreTrainedTokenizerFast) -> None:
+    batches = BroadBatches(tokenizer, PROSE, steps=9, kinds={"several_text": 1.0}, tokens_per_batch=3000)
+    rows = [row for step in range(6) for row in said(batches[step], tokenizer)]
+    assert any(len(quotes) > 2 for _, quotes, _ in rows)
+    for prompt, quotes, answer in rows:
+        assert answer == ", ".join(quote.split(" is: ")[1] for quote in quotes)
+        assert all(f"for{quote}." in prompt for quote in quotes) and len(set(quotes)) == len(quotes)
+        keys = [quote.split(" is: ")[0] for quote in quotes]
+        asked = prompt[prompt.rindex("magic ") :]
+        places = [asked.index(key) for key in keys]
+        assert places == sorted(places) and prompt.count(f"for{keys[0]} is:") == keys.count(keys[0])
+
+
+@pytest.mark.parametrize("kind", ["chains", "chains_text"])
+def test_the_second_step_goes_on_from_where_the_first_led(kind: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    batches = BroadBatches(tokenizer, PROSE, steps=9, kinds={kind: 1.0}, tokens_per_batch=3000)
+    rows = [row for step in range(8) for row in said(batches[step], tokenizer)]
+    copied = 0
+    for prompt, (first, second), answer in rows:
+        name = next(second[:end] for end in range(len(second), 3, -1) if first.endswith(second[:end]))
+        assert len(name) > 3 and second.endswith(answer)
+        assert first in prompt
+        copied += second in prompt
+    assert copied == len(rows) if kind == "chains_text" else copied < len(rows)
+
+
+def test_phrases_are_answered_by_what_they_quote(tokenizer: PreTrainedTokenizerFast) -> None:
+    batches = BroadBatches(tokenizer, PROSE, steps=9, kinds={"phrases": 1.0}, tokens_per_batch=2000)
+    rows = [row for step in range(9) for row in said(batches[step], tokenizer)]
+    assert all(len(quotes) == 1 and answer in quotes[0] for _, quotes, answer in rows)
+    assert any(
+        answer in prompt.splitlines()[-2] or quotes[0].startswith(f" {answer}") for prompt, quotes, answer in rows
+    )
+
+
+def test_a_sentence_and_its_question_are_of_the_same_things() -> None:
+    sentences = Sentences()
+    rng = Random(0)
+    drawn = [sentences.draw(rng) for _ in range(2000)]
+    assert len(set(drawn)) > 1000
+    for sentence, question in drawn:
+        assert sentence.count("{}") == 1 and not set("<>~/") & set(sentence + question), sentence
+        assert question.endswith("?") and question[0].isupper()
+    assert not {one for one, _ in PHRASES} & sentences.all()
 
 
 @pytest.mark.parametrize("kind", ["records", "passages", "facts"])
@@ -234,7 +294,8 @@ def test_the_stages_run_stop_and_go_on(corpus: Path, tmp_path: Path) -> None:
     assert (tmp_path / "answer" / "checkpoint-3").exists()
     moved = load_file(tmp_path / "answer" / "model.safetensors")
     assert any(not torch.equal(weights[name], moved[name]) for name in weights)
-    train_stage("lengthen", corpus, tmp_path, steps=2, tokens_per_batch=300)
+    for stage in ("lengthen", "broaden"):
+        train_stage(stage, corpus, tmp_path, steps=2, tokens_per_batch=300)
     pack_checkpoint(tmp_path / "answer", tmp_path, tmp_path / "packed")
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "packed")
     assert model.dtype == torch.float32
@@ -253,7 +314,9 @@ def test_answer_goes_on_from_a_checkpoint_with_its_tokenizer(corpus: Path, tmp_p
         train_stage("answer", corpus, other, steps=1, tokens_per_batch=300, start=BUNDLED_CHECKPOINT)
 
 
-@pytest.mark.parametrize(("stage", "missing"), [("read", "recall"), ("answer", "append"), ("lengthen", "answer")])
+@pytest.mark.parametrize(
+    ("stage", "missing"), [("read", "recall"), ("answer", "append"), ("lengthen", "answer"), ("broaden", "lengthen")]
+)
 def test_a_stage_before_the_one_it_needs_is_refused(stage: Any, missing: str, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"run the stage '{missing}' first"):
         train_stage(stage, corpus, tmp_path, steps=2, tokens_per_batch=300)

@@ -37,14 +37,17 @@ def stage(
     stage: Annotated[
         str,
         typer.Argument(
-            help="recall, read (needs recall), answer (needs append, or --start) or lengthen (needs answer, or --start)."
+            help="recall, read (needs recall), answer (needs append, or --start), lengthen (needs answer, or --start) or "
+            "broaden (needs lengthen, or --start)."
         ),
     ],
     corpus: Corpus,
     runs: Annotated[Path, typer.Option(help="Folder of all stages; an interrupted stage goes on from here.")],
     steps: Annotated[int, typer.Option(min=10, help="Optimiser steps of the whole stage.")],
     learning_rate: Annotated[float | None, typer.Option(help="Its peak; the stage's own if not given.")] = None,
-    start: Annotated[Path | None, typer.Option(help="A checkpoint for answer or lengthen to start from.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="A checkpoint for answer and the stages after it to start from.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the batches.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice if not given.")] = None,
     bf16: Annotated[

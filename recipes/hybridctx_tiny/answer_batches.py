@@ -44,7 +44,8 @@ CHOOSING_WEIGHT, CHOOSING_TOKENS = 3.0, 3
 """Loss weight of what stands right behind a colon in a quotation, where a value begins, and how many tokens that is."""
 
 BEGINNING_WEIGHT, BEGINNING_TOKENS = 2.0, 2
-"""Loss weight of the words that a quotation begins with, which choose its place, and how many tokens they are."""
+"""Loss weight of the words that a quotation begins with, which choose its place, and how many tokens they are; and of
+what ends a quotation, which chooses whether there is another."""
 
 
 class RecordsOfCountries:
@@ -111,14 +112,16 @@ class LossWeights:
         self._think, self._close = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
         self._colons = frozenset(id for piece, id in tokenizer.get_vocab().items() if piece.endswith(":"))
         self._digits = frozenset(tokenizer.convert_tokens_to_ids(list(string.digits)))
-        self._borders = {self._think, *tokenizer.encode("\n", add_special_tokens=False)}
+        self._newline = frozenset(tokenizer.encode("\n", add_special_tokens=False))
+        self._borders = {self._think, *self._newline}
 
     def __call__(self, ids: list[int]) -> list[float]:
         """Of answers from passages: what stands right behind a key decides between its values, the rest is copied."""
         weights, behind = [], CHOOSING_TOKENS
         for token, is_quoted, begins in self._in_order(ids):
             chooses = is_quoted and behind < CHOOSING_TOKENS
-            weights.append(CHOOSING_WEIGHT if chooses else BEGINNING_WEIGHT if begins else 1.0)
+            ends = token == self._close or (is_quoted and token in self._newline)
+            weights.append(CHOOSING_WEIGHT if chooses else BEGINNING_WEIGHT if begins or ends else 1.0)
             behind = 0 if token in self._colons else behind + 1
         return weights
 

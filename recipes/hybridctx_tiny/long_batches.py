@@ -20,12 +20,16 @@ from transformers_hybridctx.rendering.rendered_document import RenderedDocument
 
 from .answer_batches import AnswerBatches, quoted_with_a_blank
 from .reference import DEFAULT_BUDGET
-from .tasks import Document, Question
+from .tasks import Document
 
+Asked = tuple[RenderedDocument, list[tuple[Document, list[tuple[int, int]]]]]
+"""A document, its questions one by one, and the passages that are copied for each of them."""
 KINDS = {"answers": 0.3, "records": 0.28, "passages": 0.22, "facts": 0.2}
 """How often a batch is of each kind, see [`LongBatches`]."""
 PASSAGE_CHARS, PASSAGES = (100, 150, 200, 300, 300, 400), (1, 2, 3, 4, 4, 6)
 """What the policy is asked for."""
+WITHOUT_PAGES = ("passages", "several_text", "chains_text")
+"""Kinds whose documents are not shown as pages."""
 WITHOUT_PASSAGES = 0.3
 """How often a question on facts is asked of the pages alone."""
 
@@ -59,42 +63,49 @@ class LongBatches(AnswerBatches):
     def __getitem__(self, step: int) -> dict[str, Any]:
         rng = Random(f"lengthen {self._seed} {step}")
         kind = rng.choices(list(self._long_kinds), list(self._long_kinds.values()))[0]
-        if kind == "answers":
-            return super().__getitem__(step)
+        return super().__getitem__(step) if kind == "answers" else self._long(rng, kind)
+
+    def _long(self, rng: Random, kind: str) -> dict[str, Any]:
         least, most = self._long_chars
         num_chars = round(least * (most / least) ** rng.random() ** 1.3)
         while not (found := self._questions(rng, kind, num_chars))[1]:
             num_chars = round(num_chars * 0.8)
         return self._on_one_document(kind, *found)
 
-    def _questions(
-        self, rng: Random, kind: str, num_chars: int
-    ) -> tuple[RenderedDocument, list[tuple[Document, list[tuple[int, int]]]]]:
-        """A document, its questions one by one, and the passages that are copied for each of them."""
+    def _questions(self, rng: Random, kind: str, num_chars: int) -> Asked:
         if kind == "facts":
             document = self._mixture.draw(rng, num_chars, rng.randint(4, 16))
         else:
             document = self._records.draw(rng, num_chars, 16)[0]
-        document = quoted_with_a_blank(document)
+        return self._with_passages(rng, quoted_with_a_blank(document), WITHOUT_PASSAGES if kind == "facts" else 0)
+
+    def _with_passages(self, rng: Random, document: Document, without: float) -> Asked:
+        """
+        Args:
+            without: how often nothing is copied for a question.
+        """
         drawn = self._reader.draw(document.text)
         policy = BM25Policy(passage_chars=rng.choice(PASSAGE_CHARS), top_k=rng.choice(PASSAGES))
         asked: list[tuple[Document, list[tuple[int, int]]]] = []
         for question in document.questions:
             one = Document(document.text, (question,))
-            if kind == "facts" and rng.random() < WITHOUT_PASSAGES:
+            if without and rng.random() < without:
                 asked.append((one, []))
                 continue
-            costs = SpanTokens(drawn, question.text, self._encode.texts)
-            passages = policy.select(costs, DEFAULT_BUDGET["max_text_tokens"]).chosen
+            passages = self._copied(policy, drawn, question.text)
             # else the pages alone would have to answer, which is another question
-            if _is_answered(question, passages):
+            if all(any(a <= start and end <= b for a, b in passages) for start, end in question.places):
                 asked.append((one, passages))
         return drawn, asked
+
+    def _copied(self, policy: BM25Policy, drawn: RenderedDocument, words: str) -> list[tuple[int, int]]:
+        costs = SpanTokens(drawn, words, self._encode.texts)
+        return list(policy.select(costs, DEFAULT_BUDGET["max_text_tokens"]).chosen)
 
     def _on_one_document(
         self, kind: str, drawn: RenderedDocument, asked: list[tuple[Document, list[tuple[int, int]]]]
     ) -> dict[str, Any]:
-        tokens = [] if kind == "passages" else self._reader.tokens(drawn)
+        tokens = [] if kind in WITHOUT_PAGES else self._reader.tokens(drawn)
         shared, spans = self._encode.opening(tokens), self._reader.spans(drawn)
         rows: list[tuple[list[int], list[int]]] = []
         weights: list[list[float]] = []
@@ -110,7 +121,3 @@ class LongBatches(AnswerBatches):
             row[: len(shares)] = torch.tensor(shares)
         batch |= {"shared_ids": torch.tensor([shared]), "kind": f"long_{kind}"}
         return batch | (self._reader.pixels(list(drawn.pages)) if tokens else {})
-
-
-def _is_answered(question: Question, passages: list[tuple[int, int]]) -> bool:
-    return all(any(a <= start and end <= b for a, b in passages) for start, end in question.places)

@@ -36,7 +36,7 @@ DEFAULT_GROUNDING = {"mode": "quote", "max_quotations": 4}
 """The checkpoint quotes before it answers; the document itself says what a quotation goes on with."""
 RETRIEVAL_HEADS = [[5, 3]]
 """Of the bundled weights, by `hybridctx heads examples/persuasion.txt`: the one that finds a needle's passage best."""
-DEFAULT_TEXT_POLICY = {"name": "bm25", "top_k": 4}
+DEFAULT_TEXT_POLICY: dict[str, Any] = {"name": "bm25", "top_k": 4}
 """Few passages: among many alike, a model of this size picks the wrong one more often than a passage is missed."""
 
 SPECIAL_TOKENS = (

@@ -20,6 +20,7 @@ from transformers_hybridctx.processing_hybridctx import HybridCtxProcessor
 from .answer_batches import AnswerBatches
 from .appended_layers import set_appended_layers
 from .batches import RecallBatches
+from .broad_batches import BroadBatches
 from .corpus import load_prose
 from .long_batches import LongBatches
 from .pages import ReadBatches
@@ -39,15 +40,24 @@ from .reference import (
 from .stages import HybridCtxForReading
 from .tasks import TaskMixture
 
-Stage = Literal["recall", "read", "answer", "lengthen"]
+Stage = Literal["recall", "read", "answer", "lengthen", "broaden"]
 BATCHES: dict[Stage, Any] = {
     "recall": RecallBatches,
     "read": ReadBatches,
     "answer": AnswerBatches,
     "lengthen": LongBatches,
+    "broaden": BroadBatches,
 }
-LEARNING_RATES: dict[Stage, float] = {"recall": 1.5e-3, "read": 2e-3, "answer": 2.5e-4, "lengthen": 2e-4}
+LEARNING_RATES: dict[Stage, float] = {
+    "recall": 1.5e-3,
+    "read": 2e-3,
+    "answer": 2.5e-4,
+    "lengthen": 2e-4,
+    "broaden": 2.5e-4,
+}
 """Peaks of the stages."""
+STARTS: dict[Stage, Stage | Literal["append"]] = {"answer": "append", "lengthen": "answer", "broaden": "lengthen"}
+"""Whose weights a stage starts from, where no others are given."""
 _TYPICAL_SIZE = 0.0625
 """Root mean square of a weight that is drawn at random."""
 
@@ -112,7 +122,7 @@ def train_stage(
     """Run (or go on with) a stage and return the folder of its weights, `runs`/`stage`.
 
     `recall` starts from random weights; `read` from `runs`/recall, whose token embeddings it needs; `answer` from
-    `runs`/append, which [`append_layers`] makes; `lengthen` from `runs`/answer.
+    `runs`/append, which [`append_layers`] makes; `lengthen` from `runs`/answer, `broaden` from `runs`/lengthen.
 
     Args:
         corpus: folder of .txt files, see `corpus.fetch_corpus`.
@@ -120,7 +130,7 @@ def train_stage(
         learning_rate: its peak; each stage has its own default.
         tokens_per_batch: bound on the (padded or visual) tokens of a step; each stage has its own default.
         threads: CPU threads; torch's choice if None.
-        start: folder of other weights for `answer` or `lengthen` to start from.
+        start: folder of other weights for `answer` and the stages after it to start from.
         seed: of the batches.
         bf16: compute in half precision; worth it on processors that multiply faster in it.
     """
@@ -132,7 +142,7 @@ def train_stage(
     size = {} if tokens_per_batch is None else {"tokens_per_batch": tokens_per_batch}
     batches = BATCHES[stage](tokenizer, prose, steps=steps, seed=seed, **size)
     model = HybridCtxForReading(
-        HybridCtxConfig(**config_fields(tokenizer, *(() if stage in ("answer", "lengthen") else (RECALL_LAYERS,))))
+        HybridCtxConfig(**config_fields(tokenizer, *(() if stage in STARTS else (RECALL_LAYERS,))))
     )
     initialise(model)
     model.tie_weights()
@@ -142,8 +152,8 @@ def train_stage(
         model.model.visual.requires_grad_(True)
         model.reading.requires_grad_(True)
         initialise_tower(model, batches[0]["pixel_values"])
-    elif stage in ("answer", "lengthen"):
-        _take_over(model, start or runs / ("append" if stage == "answer" else "answer"), "model.")
+    elif stage in STARTS:
+        _take_over(model, start or runs / STARTS[stage], "model.")
         model.model.visual.requires_grad_(False)
         model.reading.requires_grad_(False)
     folder = runs / stage

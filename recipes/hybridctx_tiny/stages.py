@@ -6,6 +6,7 @@
 `append` (no training): two more decoder layers that copy digits from pages, set in closed form.
 `answer`: the decoder learns to answer from pages, from passages and from both.
 `lengthen`: it learns to do so behind long documents, which are read once for many questions.
+`broaden`: it learns to answer with several values, in two steps, and in people's own words.
 """
 
 from __future__ import annotations

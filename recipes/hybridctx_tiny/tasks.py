@@ -179,7 +179,7 @@ class TaskMixture:
         pairs = [(key, draw(rng)) for key in keys for _ in range(rng.choice((1, 1, 1, 2, 3)))]
         rng.shuffle(pairs)
         pairs = pairs[: max(num_facts, 1)]
-        text, spans = self._hide(rng, num_chars, [needle_sentence(kind, key, value) for key, value in pairs])
+        text, spans = self.hide(rng, num_chars, [needle_sentence(kind, key, value) for key, value in pairs])
         asked = [[key] for key in dict.fromkeys(key for key, _ in pairs)]
         if len(asked) >= 2 and rng.random() < 0.3:
             asked.append(rng.sample([keys[0] for keys in asked], 2))
@@ -204,9 +204,9 @@ class TaskMixture:
         statement, facts = rng.choice(STATEMENTS), {}
         few_attributes = rng.sample(ATTRIBUTES, 3)
         for _ in range(num_facts):
-            facts[(_draw_name(rng), rng.choice(few_attributes))] = draw_value(rng)
+            facts[(draw_name(rng), rng.choice(few_attributes))] = draw_value(rng)
         sentences = [statement.format(key=key, attribute=what, value=value) for (key, what), value in facts.items()]
-        text, spans = self._hide(rng, num_chars, sentences)
+        text, spans = self.hide(rng, num_chars, sentences)
         questions = [
             Question(
                 rng.choice(QUERIES).format(key=key, attribute=attribute),
@@ -229,9 +229,9 @@ class TaskMixture:
             facts[attribute if rng.random() < 0.3 else f"{rng.choice(THINGS)} {attribute}"] = rng.choice(VALUES)(rng)
         sentences = [_worded(rng.choice(PLAIN_STATEMENTS), what, value) for what, value in facts.items()]
         if rng.random() < 0.33:
-            text, spans = _joined(sentences, rng.choice((" ", "\n")))
+            text, spans = joined(sentences, rng.choice((" ", "\n")))
         else:
-            text, spans = self._hide(rng, num_chars, sentences)
+            text, spans = self.hide(rng, num_chars, sentences)
         questions = [
             Question(
                 _worded(rng.choice(PLAIN_QUERIES), what),
@@ -251,9 +251,9 @@ class TaskMixture:
         ]
         sentences = [statement.format(value) for statement, _, value in pairs]
         if rng.random() < 0.5:
-            text, spans = _joined(sentences, " ")
+            text, spans = joined(sentences, " ")
         else:
-            text, spans = self._hide(rng, num_chars, sentences)
+            text, spans = self.hide(rng, num_chars, sentences)
         questions = [
             Question(asked, value, (span,), (statement.format(value).removesuffix("."),))
             for (statement, asked, value), span in zip(pairs, spans, strict=True)
@@ -299,13 +299,14 @@ class TaskMixture:
             )
         return Document(text, tuple(questions))
 
-    def _hide(self, rng: Random, num_chars: int, sentences: list[str]) -> tuple[str, list[tuple[int, int]]]:
+    def hide(self, rng: Random, num_chars: int, sentences: list[str]) -> tuple[str, list[tuple[int, int]]]:
+        """The sentences in prose, a text of about `num_chars` characters, and the place of each."""
         room = max(40, num_chars - sum(map(len, sentences)))
         text, starts = hide(rng, self.draw_prose(rng, room), sentences)
         return text, [(start, start + len(s)) for start, s in zip(starts, sentences, strict=True)]
 
 
-def _joined(sentences: list[str], between: str) -> tuple[str, list[tuple[int, int]]]:
+def joined(sentences: list[str], between: str) -> tuple[str, list[tuple[int, int]]]:
     """The sentences as a text, and the place of each."""
     spans, start = [], 0
     for sentence in sentences:
@@ -393,7 +394,8 @@ VALUES: tuple[Callable[[Random], str], ...] = (
 )  # fmt: skip
 
 
-def _draw_name(rng: Random) -> str:
+def draw_name(rng: Random) -> str:
+    """Two words in one of several forms, such as "Quiet Harbour" or "quiet_harbour"."""
     words = draw_key(rng, held_out=False).split("-")
     style = rng.randrange(6)
     if style == 0:

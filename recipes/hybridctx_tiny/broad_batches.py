@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training batches of the stage `broaden`: answers of several values, answers in two steps, and people's own wordings.
+
+What is copied for a question is what the policy `bm25` copies for it, as in the stage before, whose batches go on.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from transformers_hybridctx.evaluation.needles import (
+    draw_key,
+    draw_number,
+    draw_uuid,
+    needle_question,
+    needle_sentence,
+)
+from transformers_hybridctx.planning.policies.bm25 import BM25Policy
+
+from .answer_batches import AnswerBatches, Row, quoted_with_a_blank
+from .long_batches import PASSAGE_CHARS, Asked, LongBatches
+from .reference import DEFAULT_TEXT_POLICY
+from .tasks import ATTRIBUTES, STATEMENTS, VALUES, Document, Question, draw_name, joined
+from .wordings import CHAINS, Sentences
+
+KINDS = {
+    "answers": 0.22, "records": 0.06, "passages": 0.08, "facts": 0.06,
+    "several": 0.14, "several_text": 0.11, "chains": 0.09, "chains_text": 0.06, "phrases": 0.18,
+}  # fmt: skip
+"""How often a batch is of each kind, see [`BroadBatches`]."""
+ANSWER_KINDS = {"pages": 0.15, "choice": 0.45, "hybrid": 0.12, "records": 0.13, "text": 0.15}
+"""The kinds of `AnswerBatches` within `answers`: choosing one of several facts from pages alone is what lags behind."""
+SEVERAL_CHARS = (1_500, 20_000)
+"""Lengths of documents with several values or with chains, drawn on a logarithmic scale."""
+REVERSED = 0.15
+"""How often a phrase's question gives the value and asks whose it is."""
+REVERSED_QUERIES = (
+    "Whose {attribute} is {value}?",
+    "Which one has the {attribute} {value}?",
+    "Who has the {attribute} {value}?",
+    "What has the {attribute} {value}?",
+)
+
+
+class BroadBatches(LongBatches):
+    """
+    Item i is the whole batch of step i.
+
+    Args:
+        prose: as `TaskMixture` takes it.
+        kinds: weights of `several` (all values of a key, or of several keys), `chains` (what a fact leads to is looked up
+            in turn), each also as `.._text`, without pages; `phrases` (a sentence or a few, in people's words); and the
+            kinds of `LongBatches`, which keep what the stages before taught.
+        num_chars: of the documents of `LongBatches`; shorter than there, as they are not what is new.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        prose: dict[str, str],
+        *,
+        steps: int,
+        kinds: dict[str, float] = KINDS,
+        num_chars: tuple[int, int] = (3_000, 60_000),
+        tokens_per_batch: int = 4000,
+        seed: int = 0,
+    ) -> None:
+        size: dict[str, Any] = {"num_chars": num_chars, "tokens_per_batch": tokens_per_batch}
+        super().__init__(tokenizer, prose, steps=steps, kinds=kinds, seed=seed, **size)
+        self._kinds = ANSWER_KINDS
+        self._sentences = Sentences()
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        rng = Random(f"broaden {self._seed} {step}")
+        kind = rng.choices(list(self._long_kinds), list(self._long_kinds.values()))[0]
+        if kind == "phrases":
+            return self._collated(self._phrases(rng), kind)
+        if kind == "answers":
+            return AnswerBatches.__getitem__(self, step)
+        if not kind.startswith(("several", "chains")):
+            return self._long(rng, kind)
+        least, most = SEVERAL_CHARS
+        while True:
+            num_chars = round(least * (most / least) ** rng.random() ** 1.3)
+            found = self._several(rng, num_chars) if kind.startswith("several") else self._chains(rng, num_chars, kind)
+            if found[1]:
+                return self._on_one_document(kind, *found)
+
+    def _several(self, rng: Random, num_chars: int) -> Asked:
+        """Needles of keys with several values, and questions for all of them, or for those of several keys.
+
+        Of one key they are quoted in the document's order, of several keys in the question's.
+        """
+        kind, draw = rng.choices((("numbers", draw_number), ("uuids", draw_uuid), ("words", _word)), (6, 2, 2))[0]
+        keys = list(dict.fromkeys(draw_key(rng, held_out=False) for _ in range(rng.randint(2, 5))))
+        pairs = [(key, draw(rng)) for key in keys for _ in range(rng.choice((1, 1, 2, 3, 3, 4)))]
+        rng.shuffle(pairs)
+        sentences = [needle_sentence(kind, key, value) for key, value in pairs]
+        text, spans = self._mixture.hide(rng, num_chars, sentences)
+        single = [key for key in keys if sum(one == key for one, _ in pairs) == 1]
+        groups = [[key] for key in keys if key not in single or rng.random() < 0.4]
+        groups += [rng.sample(single, rng.randint(2, min(3, len(single)))) for _ in range(3) if len(single) > 1]
+        rng.shuffle(groups)
+        questions = []
+        for asked in groups:
+            found = [(key, value, span) for (key, value), span in zip(pairs, spans, strict=True) if key in asked]
+            found.sort(key=lambda one: asked.index(one[0]))
+            questions.append(
+                Question(
+                    needle_question(kind, asked, several=len(found) > 1),
+                    ", ".join(value for _, value, _ in found),
+                    tuple(span for _, _, span in found),
+                    tuple(f"{key} is: {value}" for key, value, _ in found),
+                )
+            )
+        return self._with_passages(rng, quoted_with_a_blank(Document(text, tuple(questions))), 0)
+
+    def _chains(self, rng: Random, num_chars: int, kind: str) -> Asked:
+        """Chains of one or two wordings, and the question of each.
+
+        Beside pages, the second step need not be copied, as the question does not name what it is about.
+        """
+        wordings = rng.sample(CHAINS, rng.randint(1, 2))
+        names = list(dict.fromkeys(draw_name(rng) for _ in range(12)))
+        draw_value = rng.choice((draw_number, draw_number, *VALUES))
+        sentences, chains = [], []
+        for number in range(min(rng.randint(2, 5), len(names) // 2)):
+            wording, a, b = rng.choice(wordings), names[2 * number], names[2 * number + 1]
+            chains.append((wording, a, b, draw_value(rng)))
+            sentences += [wording.first.format(a=a, b=b), wording.second.format(b=b, v=chains[-1][3])]
+        order = list(range(len(sentences)))
+        rng.shuffle(order)
+        text, spans = self._mixture.hide(rng, num_chars, [sentences[index] for index in order])
+        drawn, asked = self._reader.draw(text), []
+        policy = BM25Policy(passage_chars=rng.choice(PASSAGE_CHARS), top_k=rng.choice((3, 4, 4, 6)))
+        for number, (wording, a, b, value) in enumerate(chains):
+            first, second = (spans[order.index(2 * number + hop)] for hop in (0, 1))
+            quotes = _from_to(text[slice(*first)], a, b), _from_to(text[slice(*second)], b, value)
+            question = Question(wording.question.format(a=a), value, (first, second), quotes)
+            words = question.text if kind == "chains" else f"{question.text} {text[slice(*second)]}"
+            passages = self._copied(policy, drawn, words)
+            needed = question.places[: 1 if kind == "chains" else 2]
+            if all(any(start <= one and end >= other for start, end in passages) for one, other in needed):
+                asked.append((quoted_with_a_blank(Document(text, (question,))), passages))
+        return drawn, asked
+
+    def _phrases(self, rng: Random) -> list[Row]:
+        """Short documents, each with one question; what is copied is what the checkpoint's own policy copies."""
+        rows: list[Row] = []
+        longest = 0
+        policy = BM25Policy(top_k=DEFAULT_TEXT_POLICY["top_k"])
+        while True:
+            document = quoted_with_a_blank(self._phrase(rng))
+            drawn = self._reader.draw(document.text)
+            pages = self._reader.tokens(drawn) if rng.random() < 0.8 else []
+            copies = not pages or rng.random() < 0.9
+            passages = self._copied(policy, drawn, document.questions[0].text) if copies else []
+            ids, labels = self._encode(document, passages, self._reader.spans(drawn), pages)
+            longest = max(longest, len(ids))
+            if rows and longest * (len(rows) + 1) > self._tokens // 2:
+                return rows
+            rows.append((ids, labels, drawn if pages else None))
+
+    def _phrase(self, rng: Random) -> Document:
+        count = rng.choices((1, rng.randint(2, 5)), (0.6, 0.4))[0]
+        if rng.random() < REVERSED:
+            return self._reversed(rng, count)
+        pairs = [(*self._sentences.draw(rng), rng.choice(VALUES)(rng)) for _ in range(count)]
+        sentences = [sentence.format(value) for sentence, _, value in pairs]
+        if rng.random() < 0.8:
+            text, spans = joined(sentences, rng.choice((" ", " ", "\n")))
+        else:
+            text, spans = self._mixture.hide(rng, rng.randint(300, 1500), sentences)
+        sentence, asked, value = pairs[number := rng.randrange(count)]
+        quote = sentence.format(value).removesuffix(".")
+        return Document(text, (Question(asked, value, (spans[number],), (quote,)),))
+
+    def _reversed(self, rng: Random, count: int) -> Document:
+        statement, draw_value = rng.choice(STATEMENTS), rng.choice(VALUES)
+        facts = [(draw_name(rng), rng.choice(ATTRIBUTES), draw_value(rng)) for _ in range(count)]
+        sentences = [statement.format(key=key, attribute=what, value=value) for key, what, value in facts]
+        text, spans = self._mixture.hide(rng, rng.randint(200, 1200), sentences)
+        key, attribute, value = facts[number := rng.randrange(count)]
+        question = rng.choice(REVERSED_QUERIES).format(attribute=attribute, value=value)
+        return Document(text, (Question(question, key, (spans[number],), (sentences[number].removesuffix("."),)),))
+
+
+def _from_to(sentence: str, start: str, end: str) -> str:
+    begin = sentence.index(start)
+    return sentence[begin : sentence.index(end, begin + len(start)) + len(end)]
+
+
+def _word(rng: Random) -> str:
+    return draw_key(rng, held_out=False)
