@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from recipes.hybridctx_tiny import tasks as recipe
+from recipes.hybridctx_tiny.wordings import CHAINS, Sentences
 from transformers_hybridctx.evaluation import indirect
 from transformers_hybridctx.evaluation.indirect import (
     CHOICES,
@@ -78,6 +79,20 @@ def test_no_content_word_of_the_wordings_was_trained_on() -> None:
     known = content_words(" ".join(trained)) - fields
     ours = content_words(" ".join(part for wording in WORDINGS for part in wording)) - fields
     assert not known & ours, known & ours
+
+
+def test_no_sentence_of_the_training_says_what_one_of_these_says() -> None:
+    rng, sentences = Random(0), Sentences()
+    trained = [*recipe.STATED, *((chain.first, chain.second, chain.question) for chain in CHAINS)]
+    trained += [sentences.draw(rng) for _ in range(1500)]
+    ours = [stems(_without_slots(*wording)) - {"many", "much"} for wording in WORDINGS]
+    for wording in trained:
+        known = stems(_without_slots(*wording))
+        assert all(len(known & one) < 2 for one in ours), wording
+
+
+def _without_slots(*parts: str) -> str:
+    return re.sub(r"\{\w*\}", " ", " ".join(parts))
 
 
 @pytest.mark.parametrize("task", INDIRECT_TASKS)

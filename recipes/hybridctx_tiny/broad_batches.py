@@ -27,11 +27,11 @@ from .tasks import ATTRIBUTES, STATEMENTS, VALUES, Document, Question, draw_name
 from .wordings import CHAINS, Sentences
 
 KINDS = {
-    "answers": 0.22, "records": 0.06, "passages": 0.08, "facts": 0.06,
-    "several": 0.14, "several_text": 0.11, "chains": 0.09, "chains_text": 0.06, "phrases": 0.18,
+    "answers": 0.26, "records": 0.05, "passages": 0.05, "facts": 0.05,
+    "several": 0.10, "several_text": 0.26, "chains": 0.03, "chains_text": 0.05, "phrases": 0.15,
 }  # fmt: skip
 """How often a batch is of each kind, see [`BroadBatches`]."""
-ANSWER_KINDS = {"pages": 0.15, "choice": 0.45, "hybrid": 0.12, "records": 0.13, "text": 0.15}
+ANSWER_KINDS = {"pages": 0.25, "choice": 0.40, "hybrid": 0.12, "records": 0.11, "text": 0.12}
 """The kinds of `AnswerBatches` within `answers`: choosing one of several facts from pages alone is what lags behind."""
 SEVERAL_CHARS = (1_500, 20_000)
 """Lengths of documents with several values or with chains, drawn on a logarithmic scale."""
@@ -76,8 +76,8 @@ class BroadBatches(LongBatches):
     def __getitem__(self, step: int) -> dict[str, Any]:
         rng = Random(f"broaden {self._seed} {step}")
         kind = rng.choices(list(self._long_kinds), list(self._long_kinds.values()))[0]
-        if kind == "phrases":
-            return self._collated(self._phrases(rng), kind)
+        if kind in ("phrases", "several_text"):
+            return self._collated(self._phrases(rng) if kind == "phrases" else self._several_rows(rng), kind)
         if kind == "answers":
             return AnswerBatches.__getitem__(self, step)
         if not kind.startswith(("several", "chains")):
@@ -96,14 +96,18 @@ class BroadBatches(LongBatches):
         """
         kind, draw = rng.choices((("numbers", draw_number), ("uuids", draw_uuid), ("words", _word)), (6, 2, 2))[0]
         keys = list(dict.fromkeys(draw_key(rng, held_out=False) for _ in range(rng.randint(2, 5))))
-        pairs = [(key, draw(rng)) for key in keys for _ in range(rng.choice((1, 1, 2, 3, 3, 4)))]
+        if rng.random() < 0.5:
+            pairs = [(keys[0], draw(rng)) for _ in range(rng.choice((2, 3, 3, 4)))]
+            pairs += [(key, draw(rng)) for key in keys[1 : rng.randint(1, 3)]]
+            groups = [keys[:1]]
+        else:
+            pairs = [(key, draw(rng)) for key in keys]
+            groups = [rng.sample(keys, rng.randint(2, min(4, len(keys)))) for _ in range(3) if len(keys) > 1]
+        if rng.random() < 0.3:
+            groups.append([rng.choice(pairs)[0]])
         rng.shuffle(pairs)
         sentences = [needle_sentence(kind, key, value) for key, value in pairs]
         text, spans = self._mixture.hide(rng, num_chars, sentences)
-        single = [key for key in keys if sum(one == key for one, _ in pairs) == 1]
-        groups = [[key] for key in keys if key not in single or rng.random() < 0.4]
-        groups += [rng.sample(single, rng.randint(2, min(3, len(single)))) for _ in range(3) if len(single) > 1]
-        rng.shuffle(groups)
         questions = []
         for asked in groups:
             found = [(key, value, span) for (key, value), span in zip(pairs, spans, strict=True) if key in asked]
@@ -146,6 +150,21 @@ class BroadBatches(LongBatches):
             if all(any(start <= one and end >= other for start, end in passages) for one, other in needed):
                 asked.append((quoted_with_a_blank(Document(text, (question,))), passages))
         return drawn, asked
+
+    def _several_rows(self, rng: Random) -> list[Row]:
+        """Passages alone, a document for each row."""
+        rows: list[Row] = []
+        longest = 0
+        while True:
+            drawn, asked = self._several(rng, round(500 * 30 ** rng.random()))
+            if not asked:
+                continue
+            document, passages = rng.choice(asked)
+            ids, labels = self._encode(document, passages, self._reader.spans(drawn), [])
+            longest = max(longest, len(ids))
+            if rows and longest * (len(rows) + 1) > self._tokens:
+                return rows
+            rows.append((ids, labels, None))
 
     def _phrases(self, rng: Random) -> list[Row]:
         """Short documents, each with one question; what is copied is what the checkpoint's own policy copies."""

@@ -3,7 +3,8 @@
 
 Each document says `CHOICES` things of one form, of which one is asked for, so that an answer of the right form that was
 found without reading, such as one that is held to the document beside blank pages, is right once in `CHOICES` times.
-Keys, and the content words of these wordings, are held out of what the bundled checkpoint was trained on.
+Keys are held out of what the bundled checkpoint was trained on, and no wording of its training shares more with one of
+these than a word beside "many" and "much".
 """
 
 from __future__ import annotations
