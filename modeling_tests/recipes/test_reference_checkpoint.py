@@ -35,6 +35,12 @@ def test_the_checkpoint_is_small_and_computes_in_fp32(pipe: Any) -> None:
     assert pipe.model.dtype == torch.float32
 
 
+def test_no_output_of_a_linear_layer_is_empty(pipe: Any) -> None:
+    """DoRA divides by the norm of a row."""
+    linear = [module.weight for module in pipe.model.modules() if isinstance(module, torch.nn.Linear)]
+    assert linear and all((weight.norm(dim=1) > 0).all() for weight in linear)
+
+
 def test_auto_classes_load_it() -> None:
     assert AutoConfig.from_pretrained(BUNDLED_CHECKPOINT).model_type == "hybridctx"
     assert type(AutoModel.from_pretrained(BUNDLED_CHECKPOINT)).__name__ == "HybridCtxModel"

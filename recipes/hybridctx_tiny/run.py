@@ -225,6 +225,7 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
     model = HybridCtxForCausalLM(HybridCtxConfig(**config_fields(tokenizer)))
     _take_over(model, weights, "model.")
     model.tie_weights()
+    _fill_empty_rows(model)
     model.generation_config.eos_token_id = model.config.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.max_new_tokens = 128
@@ -241,6 +242,16 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
         default_text_policy=DEFAULT_TEXT_POLICY,
         default_grounding=DEFAULT_GROUNDING,
     ).save_pretrained(target)
+
+
+@torch.no_grad()
+def _fill_empty_rows(model: torch.nn.Module, size: float = 1e-4) -> None:
+    """Rows of zeros, which the closed form leaves, get weights too small to be heard: DoRA divides by a row's norm."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            empty = module.weight.norm(dim=1) == 0
+            module.weight[empty] = size * torch.randn(int(empty.sum()), module.in_features, generator=generator)
 
 
 def _take_over(model: torch.nn.Module, folder: Path, *prefixes: str, beyond: str | None = None) -> None:
