@@ -47,17 +47,23 @@ VOCAB_SIZE = 4096
 RECALL_LAYERS, LAYERS = 4, 6
 """Decoder layers that learn to look up in text, and all of them: the last two are set in closed form (`append`)."""
 
-CHAT_TEMPLATE = """[gMASK]<sop>
-{%- for message in messages -%}
-<|{{ message.role }}|>
-{% if message.content is string -%}
-{{ message.content }}
+CHAT_TEMPLATE = """{%- macro said(content) -%}
+{%- if content is string -%}{{ content }}
 {%- else -%}
-{%- for part in message.content -%}
+{%- for part in content -%}
 {%- if part.type == 'image' -%}<|begin_of_image|><|image|><|end_of_image|>
 {%- elif part.type == 'text' -%}{{ part.text }}
 {%- endif -%}
 {%- endfor -%}
+{%- endif -%}
+{%- endmacro -%}
+[gMASK]<sop>
+{%- for message in messages -%}
+<|{{ message.role }}|>
+{% if message.role == 'assistant' -%}
+{%- generation -%}{{ said(message.content) }}{%- endgeneration -%}
+{%- else -%}
+{{ said(message.content) }}
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
