@@ -168,6 +168,9 @@ def rtf(body: str) -> bytes:
             r"\pard\intbl\itap1 tail\cell\row\trowd\pard\intbl\cell D\cell\row\pard End",
             "| C | [table 1] tail |\n|  | D |\n[table 1]\n| 1 |  |\n|  | 4 |\nEnd",
         ),
+        (r"\trowd\pard\intbl A\par\pard\intbl B\cell\pard\intbl\itap1 C\cell\row\pard End", "| A B | C |\nEnd"),
+        (r"x{\footnote\trowd\cellx1\pard\intbl F\cell\row}", "x^1\n1. F↩︎"),
+        (r"{\header\trowd\pard\intbl H1\cell\pard\plain H2\cell\row}x", "x\n[header: H1 H2]"),
         (r"{\pict\bin3 }{\}Hi", "Hi"),
     ],
 )

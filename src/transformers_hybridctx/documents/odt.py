@@ -49,8 +49,8 @@ def prepared_odt(data: bytes, name: str) -> bytes:
 def _without_hidden(content: ElementTree.Element, styles: ElementTree.Element | None) -> list[str]:
     """Take out what styles and fields hide; what that is."""
     hiding = set()
-    for root in filter(None.__ne__, (styles, content)):
-        for style in root.iter(f"{STYLE}style"):  # type: ignore[union-attr]
+    for root in (content,) if styles is None else (styles, content):
+        for style in root.iter(f"{STYLE}style"):
             properties = style.find(f"{STYLE}text-properties")
             if properties is not None and properties.get(f"{TEXT}display") == "none":
                 hiding.add(style.get(f"{STYLE}name"))

@@ -110,6 +110,9 @@ class _Rewriter:
         elif word is None:
             self._text(token, match["hex"])
         elif self._word(word, match["number"]):
+            out = self.out if self._moving is None else self._moving[2]
+            if out and (before := _TOKEN.fullmatch(out[-1])) and before["word"] and not out[-1].endswith(b" "):
+                out.append(b" ")  # else the word before would go on with the text behind
             return
         if word == b"u" and not token.endswith(b" "):
             token += b" "  # else pandoc drops what follows the character's substitute, too
