@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import TALE
+from PIL import Image
 from sample_answers import answer_that_says
 
 from transformers_hybridctx import HybridCtxProcessor
 from transformers_hybridctx.answering.json_answers import answer_as_json
 from transformers_hybridctx.cli.answers import answer_rows, passage_rows, standing_rows
+from transformers_hybridctx.documents.joined_document import DocumentParts
+from transformers_hybridctx.documents.pictures import GivenPicture
+from transformers_hybridctx.documents.source_document import ShownPage
 
 QUESTION = "What is the magic number for green-lemur?"
 
@@ -135,12 +139,18 @@ def test_pictures_have_no_standing(processor: HybridCtxProcessor) -> None:
     assert [value.plain for label, value in standing_rows(cut) if label == "standing"] == [
         "cut off before the answer began, while the model was still thinking; raise --max-new-tokens"
     ]
-    assert [label for label, _ in answer_rows(QUESTION, found)][:4] == [
-        "question",
-        "answer",
-        "standing",
-        "score",
-    ]
+    unknown = "unknown: these pages have no text that it could be held against"
+    assert shown(answer_rows(QUESTION, found))[1:3] == ["answer 4821930", f"standing {unknown}"]
+
+
+def test_what_is_not_in_the_known_text_beside_scans_cannot_be_checked(processor: HybridCtxProcessor) -> None:
+    page = ShownPage.without_text(GivenPicture.frames_of(Image.new("L", (90, 90)), "p")[0])
+    plan = processor.plan(DocumentParts(("The code is 4821930.", page)), QUESTION)
+    found = answer_that_says(processor, plan, QUESTION, "9999999", abstain=True)
+    assert (found["support"]["status"], found["checked"], found["confidence"]) == ("unchecked", "9999999", None)
+    rows = shown(answer_rows(QUESTION, found))
+    assert rows[2].startswith("standing cannot be checked: the text of page 2 is not known")
+    assert "evidence none in the text that is known" in rows
 
 
 def test_all_passages_are_shown_whole_on_demand(answer: dict[str, Any]) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from document_samples import RED_SQUARE, pdf_file
+from document_samples import RED_SQUARE, SamplePage, lines, pdf_file, scan
 from document_site import document_site
 from PIL import Image
 
+from transformers_hybridctx import PageRenderer, RenderConfig
+from transformers_hybridctx.caching.document_tensors import document_of, tensors_of
 from transformers_hybridctx.documents.fetching import fetch
 from transformers_hybridctx.documents.joined_document import DocumentParts
 from transformers_hybridctx.documents.page_numbers import SourcePage, source_page
@@ -44,6 +46,24 @@ def test_pictures_stand_among_texts_under_their_names(folder: Path) -> None:
     assert [isinstance(part, str) for part in parts.parts] == [True, True, False]
     assert parts.text == "# b.txt\n\nThe code is 4821.\f# p.png\n\n\f"
     assert parts.layout_note == "p.png: 1 page as in the file, unknown text"
+
+
+def test_pages_that_show_more_than_their_text_are_known(folder: Path) -> None:
+    Image.new("L", (20, 10), 255).save(folder / "p.png")
+    stamped = SamplePage(lines("BATES 001"), picture=scan("The code is 7."))
+    (folder / "mixed.pdf").write_bytes(pdf_file(["One.", stamped, b"", "Two."]))
+    names = [folder / name for name in ("a.pdf", "mixed.pdf", "p.png")]
+    parts = read_documents(names)
+    assert isinstance(parts, DocumentParts)
+    document = parts.laid_out(PageRenderer(RenderConfig()).typeset)
+    shown = [document.page_span(page) for page in document.unknown_pages]
+    assert [document.text[start:end].strip("\f") for start, end in shown] == ["BATES 001", ""]
+    kept = document_of(tensors_of(document))
+    assert isinstance(kept, DocumentParts)
+    assert kept.laid_out(PageRenderer(RenderConfig()).typeset).unknown_pages == document.unknown_pages
+    read = read_documents([folder / "p.png"], ocr=lambda picture: [("word", (1, 1, 9, 9))])
+    assert isinstance(read, DocumentParts)
+    assert not read.laid_out(PageRenderer(RenderConfig()).typeset).unknown_pages
 
 
 def test_a_file_alone_is_itself(folder: Path) -> None:

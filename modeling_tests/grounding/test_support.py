@@ -173,3 +173,13 @@ def test_right_answers_of_needles_never_go_beyond(task: Any) -> None:
         checker = SupportChecker(example.document)
         for answer in (*example.answers, ", ".join(example.answers)):
             assert not checker.check(answer, example.question).beyond
+
+
+def test_what_is_not_in_the_known_text_of_a_document_that_shows_more_is_unchecked() -> None:
+    checker = SupportChecker("The harbour code is 4711.")
+    found = checker.check("It is 9038 and 4711.", shows_more=True)
+    assert (found.status, found.whole.status) == ("unchecked", "unchecked")
+    assert [one.status for one in found.strings] == ["unchecked", "verbatim"]
+    assert checker.check("4711", shows_more=True).status == "verbatim"
+    assert checker.check("4712", shows_more=True).status == "near"
+    assert checker.check("9038").status == "absent"

@@ -196,9 +196,9 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
 
         Returns:
             [`LongDocAnswer`], a `dict`, or for a list of questions a list of them: `answer`, what the model says;
-            `support`, how that stands to the document (`"verbatim"`, `"near"`, `"absent"` or `"cut off"`), and each
-            string of it that matters; `checked`, the answer as it may be used; `evidence`, a list of `{"page", "start",
-            "end", "box", "text"}`; and what [`LongDocAnswer`] lists beside these.
+            `support`, how that stands to the document (`"verbatim"`, `"near"`, `"absent"`, `"unchecked"` or `"cut
+            off"`), and each string of it that matters; `checked`, the answer as it may be used; `evidence`, a list of
+            `{"page", "start", "end", "box", "text"}`; and what [`LongDocAnswer`] lists beside these.
 
         Raises:
             ContextBudgetError, ValueError, TypeError, OSError: before anything is generated, for any of the questions.

@@ -19,7 +19,7 @@ from .engine import GeneratedAnswer
 
 MAX_AGREEING = 64
 """Places of an answer that are compared with the question."""
-Standing = Literal["verbatim", "near", "absent", "cut off"]
+Standing = Literal["verbatim", "near", "absent", "unchecked", "cut off"]
 
 
 class StringSupport(TypedDict):
@@ -88,7 +88,7 @@ class LongDocAnswer(TypedDict):
             and the support `"cut off"`: while the model was still thinking, or quoting).
         score: the geometric mean of the probabilities of all these tokens, as the model has them where nothing holds it.
         confidence: the chance that the answer is right, as far as the score, its support and what stands around it tell
-            ([`confidence`]); None where the document's text is not known.
+            ([`confidence`]); None where the document's text is not known, or the support is `"unchecked"`.
         evidence: where the answer stands: of an answer that quotes, all places of what it took from its quotations (the
             first 2,000); else the places that are nearest to the question. One item a line.
         quotations: what the answer quotes, with `grounding="quote"`.
@@ -147,14 +147,15 @@ def result_of(
     support, checked, sure = None, answer, None
     if plan.document.text.strip():
         checker = support_checker(plan.document)
-        found = checker.check(answer, question, is_cut_off)
+        found = checker.check(answer, question, is_cut_off, bool(plan.document.unknown_pages))
         places = [(item["start"], item["end"]) for item in evidence] or found.places
         spans = [one.places for one in generated.quotations if one.is_answer] or [tuple(places)]
         agreement = min(checker.agreement(question, span[:MAX_AGREEING]) for span in spans)  # of several, the worst
         if found.beyond:
             agreement = 0.0  # what stands there is not what is asked
         support = AnswerStanding(agreement=agreement, **asdict(found))  # type: ignore[typeddict-item]
-        sure = confidence(generated.score, found.status, agreement)
+        if found.status != "unchecked":
+            sure = confidence(generated.score, found.status, agreement)
         if repair:
             checked = checker.repaired(answer, found)
     least = ABSTAIN_BELOW if abstain is True else float(abstain)

@@ -72,6 +72,7 @@ def _shown_tensors(page: ShownPage) -> Tensors:
         "boxes": torch.from_numpy(page.boxes.astype(np.int32)),
         "strips": torch.from_numpy(page.strips.copy()),
         "number": _bytes_of(json.dumps(page.number)),
+        "is_known": torch.tensor(page.is_known),
     }
 
 
@@ -88,7 +89,8 @@ def _part_of(tensors: Tensors) -> str | ShownPage:
         size: tuple[int, int] = tuple(tensors["size"].tolist())
         source = _KeptPage(size, tensors["picture"].numpy())
         boxes = tensors["boxes"].numpy().astype(np.uint16)
-        return ShownPage(source, text, boxes, tensors["strips"].numpy(), _page_of(_json_of(tensors["number"])))
+        number, is_known = _page_of(_json_of(tensors["number"])), bool(tensors.get("is_known", True))
+        return ShownPage(source, text, boxes, tensors["strips"].numpy(), number, is_known)
     if "pages" not in tensors:
         return text
     known = _json_of(tensors["pages"])

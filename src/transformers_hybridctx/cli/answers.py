@@ -13,6 +13,7 @@ from rich.text import Text
 from ..answering.confidence import ABSTAIN_BELOW
 from ..answering.json_answers import shared_words
 from ..documents.page_numbers import source_page
+from ..documents.pdf_layouts import listed
 from ..planning.sentences import RUN
 from .console import in_seconds, rows_of
 from .output_files import written_whole
@@ -25,6 +26,7 @@ _AROUND_EVIDENCE = 60  # characters
 _PASSAGES_SHOWN = 3
 _PASSAGE_SHOWN = 110  # characters of each, unless all are asked for
 _CUT_OFF_BEFORE = "cut off before the answer began, while the model was still thinking"
+_UNKNOWN = "cannot be checked: the text of page{} {} is not known; text recognition (--ocr) would find it"
 _PICTURE = re.compile(r"question-\d+-page-\d+\.png")
 
 
@@ -106,6 +108,11 @@ def standing_rows(answer: LongDocAnswer, longer: str = "raise --max-new-tokens")
     if support is None:
         rows.append(("standing", "unknown: these pages have no text that it could be held against"))
     else:
+        if status == "unchecked":
+            pages = [page + 1 for page in answer["plan"].document.unknown_pages]
+            rows.append(
+                ("standing", Text(_UNKNOWN.format("s" * (len(pages) != 1), listed(pages)), style="bold yellow"))
+            )
         rows += _support_rows(text, support)
     if answer["finish_reason"] == "length":
         rows += _headline(f"cut off: the answer goes on; {longer}")
@@ -162,7 +169,10 @@ def why_no_evidence(answer: LongDocAnswer) -> str:
     """What stands in place of an answer's evidence, where there is none."""
     if not answer["answer"]:
         return "none, as there is no answer"
-    return "none in the document" if answer["plan"].document.text else "unknown: the text of these pages is not known"
+    document = answer["plan"].document
+    if not document.text:
+        return "unknown: the text of these pages is not known"
+    return "none in the text that is known" if document.unknown_pages else "none in the document"
 
 
 def whole_spans(answer: LongDocAnswer) -> list[list[Evidence]]:

@@ -92,6 +92,14 @@ class JoinedDocument(PagedText):
         return scales.pop() if len(scales) == 1 else None
 
     @property
+    def unknown_pages(self) -> Sequence[int]:
+        return [
+            number + pages
+            for part, pages in zip(self.parts, self._pages, strict=False)
+            for number in part.unknown_pages
+        ]
+
+    @property
     def lines(self) -> Sequence[Line]:
         return [
             Line(line.page + pages, line.start + start, line.end + start, line.box)

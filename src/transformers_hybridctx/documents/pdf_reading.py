@@ -119,16 +119,16 @@ class _PagesRead:
         if content.kind == "garbled":
             self.parts.append(ShownPage.without_text(self._file.page_source(index), number))
         else:  # a stamp or a page number may be on it
-            self.parts.append(self._shown(index, content))
+            self.parts.append(self._shown(index, content, is_known=False))
             if content.has_entries or "\n" in content.text.text.strip():
                 self.with_words.append(index + 1)
 
-    def _shown(self, index: int, content: PageContent) -> ShownPage:
+    def _shown(self, index: int, content: PageContent, is_known: bool = True) -> ShownPage:
         if content.text.boxes is None:
             content = self._file.content(index, with_boxes=True)
         boxes = content.text.boxes
         assert boxes is not None
-        return ShownPage.of(self._file.page_source(index), content.text.text, boxes, self._numbers[-1])
+        return ShownPage.of(self._file.page_source(index), content.text.text, boxes, self._numbers[-1], is_known)
 
     def in_runs(self) -> list[str | ShownPage]:
         """The parts, with the texts of pages that follow each other as one; blank pages go with those before them."""
@@ -153,7 +153,7 @@ class _PagesRead:
 
     def _blank_page(self, number: SourcePage) -> ShownPage:
         self.shown[number.number] = []
-        return ShownPage.without_text(self._file.page_source(number.number - 1), number)
+        return ShownPage.without_text(self._file.page_source(number.number - 1), number, is_known=True)
 
     def warn_of_garbled(self) -> None:
         if self.garbled:

@@ -54,6 +54,10 @@ class ScannedPages:
         ]
         self.num_pages = len(self.sources)
 
+    @property
+    def unknown_pages(self) -> Sequence[int]:
+        return range(self.num_pages)
+
     def page_size(self, page: int, scale: float = 1.0) -> tuple[int, int]:
         """(height, width) in pixels, at most `MAX_PAGE_PIXELS` in all."""
         height, width = self.sources[page].size

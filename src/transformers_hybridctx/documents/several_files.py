@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def _marked(part: str | ShownPage, name: str) -> str | ShownPage:
     if isinstance(part, str):
         return _text_of("", part, name)
     number = part.number or SourcePage(1, "", name)
-    return ShownPage(part.source, part.text, part.boxes, part.strips, number._replace(file=name))
+    return replace(part, number=number._replace(file=name))
 
 
 def _text_of(heading: str, text: str, name: str) -> PagedText:

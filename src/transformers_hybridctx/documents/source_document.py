@@ -31,6 +31,7 @@ class ShownPage:
             width and height; zeros for white space at the ends of lines, and for what lies off the page.
         strips: int32, the first character of each stretch of a line; see `character_strips.strips_of`.
         number: which page of its document it is.
+        is_known: whether its text is what it shows; a scan has none, or a stamp, and shows more.
     """
 
     source: PageSource
@@ -38,16 +39,19 @@ class ShownPage:
     boxes: np.ndarray
     strips: np.ndarray
     number: SourcePage | None = None
+    is_known: bool = True
 
     @classmethod
-    def of(cls, source: PageSource, text: str, shares: np.ndarray, number: SourcePage | None = None) -> ShownPage:
+    def of(
+        cls, source: PageSource, text: str, shares: np.ndarray, number: SourcePage | None = None, is_known: bool = True
+    ) -> ShownPage:
         """From boxes as shares of the page's width and height, float `[characters, 4]`, nan where there is none."""
         height, width = source.size
-        return cls(source, text, *strips_of(text, shares, width, height), number)
+        return cls(source, text, *strips_of(text, shares, width, height), number, is_known)
 
     @classmethod
-    def without_text(cls, source: PageSource, number: SourcePage | None = None) -> ShownPage:
-        return cls(source, "", np.zeros((0, 4), dtype=np.uint16), np.zeros(1, dtype=np.int32), number)
+    def without_text(cls, source: PageSource, number: SourcePage | None = None, is_known: bool = False) -> ShownPage:
+        return cls(source, "", np.zeros((0, 4), dtype=np.uint16), np.zeros(1, dtype=np.int32), number, is_known)
 
     def boxes_of(self, start: int, end: int) -> Iterator[Box]:
         """Of characters [start, end), one box for each strip, as shares of the page."""
@@ -107,6 +111,10 @@ class SourceDocument(PagedText):
     @property
     def only_scale(self) -> float | None:
         return None
+
+    @property
+    def unknown_pages(self) -> Sequence[int]:
+        return [number for number, page in enumerate(self.pages) if not page.is_known]
 
     @property
     def lines(self) -> Sequence[Line]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Literal
@@ -24,7 +24,7 @@ from .folding import fold
 from .overlong import beyond_a_sentence
 from .span_index import DocumentIndex, as_index, character_offsets
 
-Status = Literal["verbatim", "near", "absent", "cut off"]
+Status = Literal["verbatim", "near", "absent", "unchecked", "cut off"]
 
 _SHORTEST_NEAR = 4
 """Characters of the shortest string that another may be near to: any two-digit number is near any other."""
@@ -51,7 +51,8 @@ class Support:
     Attributes:
         text: the string; `start`, `end`: its characters in the answer.
         status: `"verbatim"`: it is in the document, but for what typography adds; `"near"`: something like it is;
-            `"absent"`: neither; `"cut off"`: there is no answer, as it was cut before it began.
+            `"absent"`: neither; `"unchecked"`: neither, but pages show more than the document's text has; `"cut off"`:
+            there is no answer, as it was cut before it began.
         found: the document's own strings that are nearest to it, one where it is verbatim.
         places: characters [start, end) of the document, of all occurrences of the first of these.
         distance: edits (characters inserted, left out or replaced) between the string and what was found; else None.
@@ -103,14 +104,21 @@ class SupportChecker:
     def __init__(self, document: str | DocumentIndex) -> None:
         self.index = as_index(document)
 
-    def check(self, answer: str, question: str = "", is_cut_off: bool = False) -> AnswerSupport:
+    def check(
+        self, answer: str, question: str = "", is_cut_off: bool = False, shows_more: bool = False
+    ) -> AnswerSupport:
         """
         How an answer stands to the document.
 
         Args:
             question: strings that are in it, and not in the document, need no support.
             is_cut_off: whether generation ended before the answer.
+            shows_more: whether pages of the document show what its text has not, so that nothing is known to be absent.
         """
+        found = self._checked(answer, question, is_cut_off)
+        return _unchecked(found) if shows_more else found
+
+    def _checked(self, answer: str, question: str, is_cut_off: bool) -> AnswerSupport:
         stripped = answer.strip(_AROUND_ANSWERS) or answer.strip()
         start = answer.find(stripped)
         if not stripped:
@@ -275,6 +283,16 @@ class SupportChecker:
     def _codes(self) -> list[str]:
         """The numbers, codes and identifiers among them."""
         return [word for word in self._words if _EXACT.search(word)]
+
+
+def _unchecked(found: AnswerSupport) -> AnswerSupport:
+    """The same, of a document that shows more than its text has."""
+
+    def of(status: Status) -> Status:
+        return "unchecked" if status == "absent" else status
+
+    whole, *strings = (replace(one, status=of(one.status)) for one in (found.whole, *found.strings))
+    return replace(found, status=of(found.status), whole=whole, strings=tuple(strings))
 
 
 @lru_cache(maxsize=1)

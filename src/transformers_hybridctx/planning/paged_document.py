@@ -24,6 +24,11 @@ class PagedDocument(Protocol):
         ...
 
     @property
+    def unknown_pages(self) -> Sequence[int]:
+        """Pages that show more than the text has of them."""
+        ...
+
+    @property
     def undrawable(self) -> Sequence[tuple[int, str]]: ...
 
     def page_size(self, page: int, scale: float = 1.0) -> tuple[int, int]:

@@ -44,6 +44,11 @@ class PagedText(ABC):
         return self.config.only_scale
 
     @property
+    def unknown_pages(self) -> Sequence[int]:
+        """Pages that show more than the text has of them, such as scans."""
+        return ()
+
+    @property
     @abstractmethod
     def lines(self) -> Sequence[Line]: ...
 
