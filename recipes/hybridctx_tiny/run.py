@@ -25,6 +25,7 @@ from .corpus import load_prose
 from .long_batches import LongBatches
 from .pages import ReadBatches
 from .reference import (
+    CHAT_TEMPLATE,
     DEFAULT_BUDGET,
     DEFAULT_GROUNDING,
     DEFAULT_TEXT_POLICY,
@@ -222,6 +223,7 @@ def pack_checkpoint(weights: Path, runs: Path, target: Path) -> None:
     """Write the shipped checkpoint: the model of a stage's folder without its reading heads, and its processor."""
     has_own = (weights / "tokenizer.json").is_file()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(weights if has_own else runs / "tokenizer")
+    tokenizer.chat_template = CHAT_TEMPLATE
     model = HybridCtxForCausalLM(HybridCtxConfig(**config_fields(tokenizer)))
     _take_over(model, weights, "model.")
     model.tie_weights()
