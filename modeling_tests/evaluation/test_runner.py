@@ -150,7 +150,7 @@ def test_contexts_are_what_they_are_called(pipe: LongDocQAPipeline) -> None:
     assert plan(Context("pages", blank_pages=True)) == pages
     assert all(one["latent"] == 0 for one in (pages, tokens, truncated, hybrid))
     (reply,) = model.answers([sample], Context("latents"), False)
-    assert "this processor writes no latents" in str(reply)
+    assert "latent_share=1: this checkpoint has no latent encoder" in str(reply)
 
 
 def test_any_other_language_model_has_its_text_cut_in_the_middle(pipe: LongDocQAPipeline, tmp_path: Path) -> None:

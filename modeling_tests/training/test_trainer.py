@@ -210,7 +210,7 @@ def test_a_changed_config_is_refused_before_data_are_read(tmp_path: Path, checkp
     [
         ({"model": None, "styles": True}, "styles.*cells of visual tokens.*leave styles out"),
         ({"model": None, "budget": {"max_scale": 0.8}}, "max_scale=0.8 leaves out 1"),
-        ({"budget": {"latent_share": 0.5}}, "latent.share.0.5.*leave it out"),
+        ({"budget": {"latent_share": 0.5}}, "latent_share=0.5.*leave it out"),
         ({"learning_rates": {"phi": 1e-3}}, "nothing learns of phi.*decoder, vision"),
         ({"learning_rates": {"vision": 1e-3}, "freeze": ["vision"]}, "nothing learns of vision"),
         ({"lora": {"target_modules": ["qqq"]}}, "qqq.*not found"),

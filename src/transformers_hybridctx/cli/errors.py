@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -22,11 +22,12 @@ _EXTRA_OF = {
 
 
 @contextmanager
-def clear_errors(extra: str | None = None) -> Iterator[None]:
+def clear_errors(extra: str | None = None, in_words: Callable[[str], str] = in_options) -> Iterator[None]:
     """What a user can put right is told in one line, on stderr; anything else keeps its traceback.
 
     Args:
         extra: the one that brings what the command needs, where that is not the same for all commands.
+        in_words: what messages of the library are said in; those of a config keep its own names.
 
     Raises:
         typer.Exit: with code 2, in place of a ValueError, an OSError, or the lack of an optional package.
@@ -35,7 +36,7 @@ def clear_errors(extra: str | None = None) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: errors.print(
-                f"[yellow]warning: {escape(in_options(str(message)))}[/]"
+                f"[yellow]warning: {escape(in_words(str(message)))}[/]"
             )
             yield
     except ModuleNotFoundError as error:
@@ -45,7 +46,7 @@ def clear_errors(extra: str | None = None) -> Iterator[None]:
         errors.print(f"[bold red]error: this needs the package {error.name}: {escape(command)}[/]")
         raise typer.Exit(2) from error
     except (ValueError, OSError) as error:
-        errors.print(f"[bold red]error: {escape(in_options(' '.join(_told(error).split())))}[/]")
+        errors.print(f"[bold red]error: {escape(in_words(' '.join(_told(error).split())))}[/]")
         raise typer.Exit(2) from error
 
 
