@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..answering.confidence import ABSTAIN_BELOW
 from ..answering.json_answers import shared_words
-from ..documents.page_numbers import source_page
+from ..documents.page_numbers import listed, source_page
 from ..planning.sentences import RUN
 from .console import in_seconds, rows_of
 from .output_files import written_whole
@@ -109,8 +109,6 @@ def standing_rows(answer: LongDocAnswer, longer: str = "raise --max-new-tokens")
     else:
         if status == "unchecked":
             pages = [page + 1 for page in answer["plan"].document.unknown_pages]
-            from ..documents.pdf_layouts import listed  # which needs numpy: a command starts without
-
             rows.append(
                 ("standing", Text(_UNKNOWN.format("s" * (len(pages) != 1), listed(pages)), style="bold yellow"))
             )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,11 +13,10 @@ from xml.etree import ElementTree
 LARGEST_PART = 2**25
 """Bytes of XML of one part that are looked through."""
 
-DAMAGE = (
-    *(ElementTree.ParseError, zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError),
-    NotImplementedError,
-)
-"""What damaged parts raise."""
+UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+"""What damaged parts raise as they are unpacked."""
+DAMAGE = (*UNPACKING, ElementTree.ParseError)
+"""The same, as parts of XML."""
 
 
 def parsed_part(archive: zipfile.ZipFile, part: str) -> ElementTree.Element:
@@ -48,4 +48,4 @@ def with_parts(data: bytes, parts: Mapping[str, bytes]) -> bytes:
     return written.getvalue()
 
 
-__all__ = ["DAMAGE", "LARGEST_PART", "parsed_part", "part_of", "with_parts"]
+__all__ = ["DAMAGE", "LARGEST_PART", "UNPACKING", "parsed_part", "part_of", "with_parts"]

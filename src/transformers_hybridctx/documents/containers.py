@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import lzma
 import mimetypes
 import zipfile
-import zlib
 from io import BytesIO
+
+from .archives import UNPACKING
 
 _ZIPPED = frozenset((".docx", ".docm", ".pptx", ".odt", ".epub", ".xlsx", ".xlsm", ".xlsb", ".ods"))
 _BEFORE_2007 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -16,7 +16,6 @@ _LARGEST_MANIFEST = 2**22
 MAX_UNPACKED_BYTES = 2**31
 """Most bytes that the parts of a file unpack to."""
 _PIECE = 2**20
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 _NOT_READ = ("image", "audio", "video", "font")
 
 
@@ -62,7 +61,7 @@ def _is_encrypted_archive(data: bytes) -> bool:
                     and mark in archive.read(manifest)
                 ):
                     return True
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zlib.error):
+    except UNPACKING:
         pass  # damaged: its reader says so
     return False
 
@@ -86,7 +85,7 @@ def _check_parts(data: bytes, name: str) -> None:
                         pass
             except NotImplementedError:  # packed by a method that its reader may know
                 continue
-            except _DAMAGE as error:
+            except UNPACKING as error:
                 raise ValueError(
                     f"{name} is damaged: its part {part.filename!r:.80} is not what was written ({_told(error)}); get it "
                     "again, or let the program that made it repair it and save it anew"

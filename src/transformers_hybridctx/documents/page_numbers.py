@@ -5,10 +5,21 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 _RANGE = re.compile(r"\s*(\d+)?\s*(-)?\s*(\d+)?\s*")
+
+
+def listed(pages: Iterable[int]) -> str:
+    """1, 2, 3, 7 as "1-3, 7"."""
+    parts: list[tuple[int, int]] = []
+    for page in sorted(pages):
+        if parts and parts[-1][1] == page - 1:
+            parts[-1] = (parts[-1][0], page)
+        else:
+            parts.append((page, page))
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
 
 
 class SourcePage(NamedTuple):

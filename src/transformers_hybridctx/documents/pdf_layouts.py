@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 
+from .page_numbers import listed
 from .pdf import PageContent
 
 Layout = Literal["typeset", "source", "auto"]
@@ -62,17 +63,6 @@ def _has_table(content: PageContent) -> bool:
         if in_row >= _ROWS:
             return True
     return False
-
-
-def listed(pages: Iterable[int]) -> str:
-    """1, 2, 3, 7 as "1-3, 7"."""
-    parts: list[tuple[int, int]] = []
-    for page in sorted(pages):
-        if parts and parts[-1][1] == page - 1:
-            parts[-1] = (parts[-1][0], page)
-        else:
-            parts.append((page, page))
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
 
 
 def note_of(shown: Mapping[int, Sequence[str]], num_typeset: int) -> str:

@@ -7,9 +7,9 @@ import warnings
 
 from .emptiness import EmptyFileError
 from .joined_document import DocumentParts
-from .page_numbers import PagedText, SourcePage, page_indices
+from .page_numbers import PagedText, SourcePage, listed, page_indices
 from .pdf import PageContent, PdfFile
-from .pdf_layouts import Layout, listed, note_of, reasons_to_show
+from .pdf_layouts import Layout, note_of, reasons_to_show
 from .recognition import PDF_SCALE, Recognizer, recognized_page
 from .scans import ScannedPages
 from .source_document import ShownPage
