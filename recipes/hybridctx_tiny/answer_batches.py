@@ -31,7 +31,7 @@ from transformers_hybridctx.rendering.rendered_document import RenderedDocument
 from .batches import SequenceEncoder
 from .fields import FIELD
 from .pages import PLACES, PageReader
-from .tasks import FIELD_QUERIES, Document, Question, TaskMixture, draw_passages
+from .tasks import FIELD_QUERIES, Document, Question, TaskMixture, draw_passages, draw_word
 
 Row = tuple[list[int], list[int], RenderedDocument | None]
 """Tokens, labels and document of one conversation; None where its pages are not shown."""
@@ -231,7 +231,7 @@ class AnswerBatches(Dataset[dict[str, Any]]):
     def _facts(self, rng: Random, num_chars: int, count: int) -> Document:
         """Needles of one kind, each asked for."""
         kind, draw = rng.choices(
-            (("numbers", draw_number), ("numbers", _short_number), ("words", _word), ("uuids", draw_uuid)),
+            (("numbers", draw_number), ("numbers", _short_number), ("words", draw_word), ("uuids", draw_uuid)),
             (54, 10, 18, 18),
         )[0]
         keys = list(dict.fromkeys(draw_key(rng, held_out=False) for _ in range(count)))
@@ -271,7 +271,3 @@ def quoted_with_a_blank(document: Document) -> Document:
 
 def _short_number(rng: Random) -> str:
     return str(rng.randint(10, 9999))
-
-
-def _word(rng: Random) -> str:
-    return draw_key(rng, held_out=False)

@@ -6,6 +6,7 @@ What is copied for a question is what the policy `bm25` copies for it, as in the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -21,9 +22,9 @@ from transformers_hybridctx.evaluation.needles import (
 from transformers_hybridctx.planning.policies.bm25 import BM25Policy
 
 from .answer_batches import AnswerBatches, Row, quoted_with_a_blank
-from .long_batches import PASSAGE_CHARS, Asked, LongBatches
+from .long_batches import PASSAGE_CHARS, Asked, LongBatches, are_copied, drawn_length
 from .reference import DEFAULT_TEXT_POLICY
-from .tasks import ATTRIBUTES, STATEMENTS, VALUES, Document, Question, draw_name, joined
+from .tasks import ATTRIBUTES, STATEMENTS, VALUES, Document, Question, draw_name, draw_word, joined
 from .wordings import CHAINS, Sentences
 
 KINDS = {
@@ -55,6 +56,7 @@ class BroadBatches(LongBatches):
             in turn), each also as `.._text`, without pages; `phrases` (a sentence or a few, in people's words); and the
             kinds of `LongBatches`, which keep what the stages before taught.
         num_chars: of the documents of `LongBatches`; shorter than there, as they are not what is new.
+        others: `steps`, `tokens_per_batch` and `seed`, as there.
     """
 
     def __init__(
@@ -62,14 +64,11 @@ class BroadBatches(LongBatches):
         tokenizer: PreTrainedTokenizerFast,
         prose: dict[str, str],
         *,
-        steps: int,
         kinds: dict[str, float] = KINDS,
         num_chars: tuple[int, int] = (3_000, 60_000),
-        tokens_per_batch: int = 4000,
-        seed: int = 0,
+        **others: Any,
     ) -> None:
-        size: dict[str, Any] = {"num_chars": num_chars, "tokens_per_batch": tokens_per_batch}
-        super().__init__(tokenizer, prose, steps=steps, kinds=kinds, seed=seed, **size)
+        super().__init__(tokenizer, prose, kinds=kinds, num_chars=num_chars, **others)
         self._kinds = ANSWER_KINDS
         self._sentences = Sentences()
 
@@ -77,15 +76,15 @@ class BroadBatches(LongBatches):
         rng = Random(f"broaden {self._seed} {step}")
         kind = rng.choices(list(self._long_kinds), list(self._long_kinds.values()))[0]
         if kind in ("phrases", "several_text"):
-            return self._collated(self._phrases(rng) if kind == "phrases" else self._several_rows(rng), kind)
+            tokens = self._tokens // 2 if kind == "phrases" else self._tokens
+            return self._collated(_filled(self._phrases(rng) if kind == "phrases" else self._alone(rng), tokens), kind)
         if kind == "answers":
             return AnswerBatches.__getitem__(self, step)
         if not kind.startswith(("several", "chains")):
             return self._long(rng, kind)
-        least, most = SEVERAL_CHARS
         while True:
-            num_chars = round(least * (most / least) ** rng.random() ** 1.3)
-            found = self._several(rng, num_chars) if kind.startswith("several") else self._chains(rng, num_chars, kind)
+            num_chars = drawn_length(rng, SEVERAL_CHARS)
+            found = self._several(rng, num_chars) if kind == "several" else self._chains(rng, num_chars, kind)
             if found[1]:
                 return self._on_one_document(kind, *found)
 
@@ -94,7 +93,7 @@ class BroadBatches(LongBatches):
 
         Of one key they are quoted in the document's order, of several keys in the question's.
         """
-        kind, draw = rng.choices((("numbers", draw_number), ("uuids", draw_uuid), ("words", _word)), (6, 2, 2))[0]
+        kind, draw = rng.choices((("numbers", draw_number), ("uuids", draw_uuid), ("words", draw_word)), (6, 2, 2))[0]
         keys = list(dict.fromkeys(draw_key(rng, held_out=False) for _ in range(rng.randint(2, 5))))
         if rng.random() < 0.5:
             pairs = [(keys[0], draw(rng)) for _ in range(rng.choice((2, 3, 3, 4)))]
@@ -146,30 +145,20 @@ class BroadBatches(LongBatches):
             question = Question(wording.question.format(a=a), value, (first, second), quotes)
             words = question.text if kind == "chains" else f"{question.text} {text[slice(*second)]}"
             passages = self._copied(policy, drawn, words)
-            needed = question.places[: 1 if kind == "chains" else 2]
-            if all(any(start <= one and end >= other for start, end in passages) for one, other in needed):
+            if are_copied(question.places[: 1 if kind == "chains" else 2], passages):
                 asked.append((quoted_with_a_blank(Document(text, (question,))), passages))
         return drawn, asked
 
-    def _several_rows(self, rng: Random) -> list[Row]:
-        """Passages alone, a document for each row."""
-        rows: list[Row] = []
-        longest = 0
+    def _alone(self, rng: Random) -> Iterator[Row]:
+        """Rows of several values from passages alone, a document for each."""
         while True:
             drawn, asked = self._several(rng, round(500 * 30 ** rng.random()))
-            if not asked:
-                continue
-            document, passages = rng.choice(asked)
-            ids, labels = self._encode(document, passages, self._reader.spans(drawn), [])
-            longest = max(longest, len(ids))
-            if rows and longest * (len(rows) + 1) > self._tokens:
-                return rows
-            rows.append((ids, labels, None))
+            if asked:
+                document, passages = rng.choice(asked)
+                yield *self._encode(document, passages, self._reader.spans(drawn), []), None
 
-    def _phrases(self, rng: Random) -> list[Row]:
-        """Short documents, each with one question; what is copied is what the checkpoint's own policy copies."""
-        rows: list[Row] = []
-        longest = 0
+    def _phrases(self, rng: Random) -> Iterator[Row]:
+        """Rows of short documents, each with one question; what is copied is what the checkpoint's own policy copies."""
         policy = BM25Policy(top_k=DEFAULT_TEXT_POLICY["top_k"])
         while True:
             document = quoted_with_a_blank(self._phrase(rng))
@@ -177,11 +166,7 @@ class BroadBatches(LongBatches):
             pages = self._reader.tokens(drawn) if rng.random() < 0.8 else []
             copies = not pages or rng.random() < 0.9
             passages = self._copied(policy, drawn, document.questions[0].text) if copies else []
-            ids, labels = self._encode(document, passages, self._reader.spans(drawn), pages)
-            longest = max(longest, len(ids))
-            if rows and longest * (len(rows) + 1) > self._tokens // 2:
-                return rows
-            rows.append((ids, labels, drawn if pages else None))
+            yield *self._encode(document, passages, self._reader.spans(drawn), pages), drawn if pages else None
 
     def _phrase(self, rng: Random) -> Document:
         count = rng.choices((1, rng.randint(2, 5)), (0.6, 0.4))[0]
@@ -207,10 +192,18 @@ class BroadBatches(LongBatches):
         return Document(text, (Question(question, key, (spans[number],), (sentences[number].removesuffix("."),)),))
 
 
+def _filled(rows: Iterator[Row], tokens: int) -> list[Row]:
+    """The first rows, as many as have so many padded tokens, and one at least."""
+    taken: list[Row] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, len(row[0]))
+        if taken and longest * (len(taken) + 1) > tokens:
+            break
+        taken.append(row)
+    return taken
+
+
 def _from_to(sentence: str, start: str, end: str) -> str:
     begin = sentence.index(start)
     return sentence[begin : sentence.index(end, begin + len(start)) + len(end)]
-
-
-def _word(rng: Random) -> str:
-    return draw_key(rng, held_out=False)

@@ -8,6 +8,7 @@ what the policy `bm25` copies for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -28,7 +29,7 @@ KINDS = {"answers": 0.3, "records": 0.28, "passages": 0.22, "facts": 0.2}
 """How often a batch is of each kind, see [`LongBatches`]."""
 PASSAGE_CHARS, PASSAGES = (100, 150, 200, 300, 300, 400), (1, 2, 3, 4, 4, 6)
 """What the policy is asked for."""
-WITHOUT_PAGES = ("passages", "several_text", "chains_text")
+WITHOUT_PAGES = ("passages", "chains_text")
 """Kinds whose documents are not shown as pages."""
 WITHOUT_PASSAGES = 0.3
 """How often a question on facts is asked of the pages alone."""
@@ -66,8 +67,7 @@ class LongBatches(AnswerBatches):
         return super().__getitem__(step) if kind == "answers" else self._long(rng, kind)
 
     def _long(self, rng: Random, kind: str) -> dict[str, Any]:
-        least, most = self._long_chars
-        num_chars = round(least * (most / least) ** rng.random() ** 1.3)
+        num_chars = drawn_length(rng, self._long_chars)
         while not (found := self._questions(rng, kind, num_chars))[1]:
             num_chars = round(num_chars * 0.8)
         return self._on_one_document(kind, *found)
@@ -94,7 +94,7 @@ class LongBatches(AnswerBatches):
                 continue
             passages = self._copied(policy, drawn, question.text)
             # else the pages alone would have to answer, which is another question
-            if all(any(a <= start and end <= b for a, b in passages) for start, end in question.places):
+            if are_copied(question.places, passages):
                 asked.append((one, passages))
         return drawn, asked
 
@@ -121,3 +121,14 @@ class LongBatches(AnswerBatches):
             row[: len(shares)] = torch.tensor(shares)
         batch |= {"shared_ids": torch.tensor([shared]), "kind": f"long_{kind}"}
         return batch | (self._reader.pixels(list(drawn.pages)) if tokens else {})
+
+
+def drawn_length(rng: Random, bounds: tuple[int, int]) -> int:
+    """A length between two, on a logarithmic scale; shorter ones are a little more likely."""
+    least, most = bounds
+    return round(least * (most / least) ** rng.random() ** 1.3)
+
+
+def are_copied(places: Iterable[tuple[int, int]], passages: list[tuple[int, int]]) -> bool:
+    """Whether each place [start, end) lies in one of the passages."""
+    return all(any(a <= start and end <= b for a, b in passages) for start, end in places)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,10 +10,9 @@ from transformers_hybridctx.evaluation.intervals import interval_95
 
 from .fields import folded_answer
 from .tasks import VALUES
+from .wordings import parts_of_lines
 
-PHRASES = [
-    tuple(line.split("|")) for line in Path(__file__).with_name("phrases.txt").read_text(encoding="utf-8").splitlines()
-]
+PHRASES = parts_of_lines("phrases.txt")
 """A hundred statements of a value and questions for it, none of them among the training's wordings."""
 
 

@@ -11,7 +11,6 @@ import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 from transformers_hybridctx.evaluation.needles import (
@@ -24,6 +23,8 @@ from transformers_hybridctx.evaluation.needles import (
     needle_question,
     needle_sentence,
 )
+
+from .wordings import parts_of_lines
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,7 @@ PLAIN_QUERIES = (
     "{What}?",
     "Which is the {what}?",
 )
-STATED: list[tuple[str, str]] = [
-    (statement, question)
-    for line in Path(__file__).with_name("statements.txt").read_text(encoding="utf-8").splitlines()
-    for statement, question in [line.split("|")]
-]
+STATED: list[tuple[str, str]] = [(statement, question) for statement, question in parts_of_lines("statements.txt")]
 FIELD_QUERIES = (
     "What is the {label} of {country}?",
     "What is the {label} for {country}?",
@@ -171,8 +168,8 @@ class TaskMixture:
             (
                 *[("numbers", draw_number)] * 5,
                 ("uuids", draw_uuid),
-                ("words", _draw_word_value),
-                ("words", _draw_word_value),
+                ("words", draw_word),
+                ("words", draw_word),
             )
         )
         keys = list(dict.fromkeys(draw_key(rng, held_out=False) for _ in range(num_facts)))
@@ -353,7 +350,8 @@ def draw_passages(rng: Random, document: Document, num_chars: int) -> list[tuple
     return [(start, start + len(text[start:end].rstrip())) for start, end in spans]
 
 
-def _draw_word_value(rng: Random) -> str:
+def draw_word(rng: Random) -> str:
+    """A word as a value, of the form that keys have."""
     return draw_key(rng, held_out=False)
 
 
@@ -390,7 +388,7 @@ def _draw_date(rng: Random) -> str:
 
 
 VALUES: tuple[Callable[[Random], str], ...] = (
-    draw_number, _draw_digits, _draw_code, draw_uuid, _draw_decimal, _draw_date, _draw_word_value,
+    draw_number, _draw_digits, _draw_code, draw_uuid, _draw_decimal, _draw_date, draw_word,
 )  # fmt: skip
 
 

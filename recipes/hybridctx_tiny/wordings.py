@@ -69,8 +69,13 @@ def _as_asked_of(word: str) -> str:
     return f"{_ASKED_OF[first]} {rest}".strip()
 
 
+def parts_of_lines(name: str) -> list[tuple[str, ...]]:
+    """The lines of a file of this folder, in their parts, between `|`."""
+    return [tuple(line.split("|")) for line in _text(name).splitlines()]
+
+
 def _text(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-CHAINS = [Chain(*line.split("|")) for line in _text("chains.txt").splitlines()]
+CHAINS = [Chain(*parts) for parts in parts_of_lines("chains.txt")]

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from rapidfuzz.distance import Levenshtein
 
+from recipes.hybridctx_tiny.corpus import load_prose
 from transformers_hybridctx import HybridCtxForCausalLM, HybridCtxProcessor
 from transformers_hybridctx.evaluation.intervals import interval_95
 
@@ -77,7 +78,7 @@ def report(
     before: Any = HybridCtxForCausalLM.from_pretrained(checkpoint)
     models = [load(folder) for folder in folders]
     processor = models[0][1] if models else HybridCtxProcessor.from_pretrained(checkpoint)
-    texts = tokenised(processor, corpus, held_out=True)
+    texts = tokenised(processor, load_prose(corpus, held_out=True))
     settings = [
         _read_off(*model, folder) if (folder / HEADS_FILE).is_file() else _latents(*model)
         for folder, model in zip(folders, models, strict=True)

@@ -69,9 +69,8 @@ def inputs_of(
     }
 
 
-def tokenised(processor: HybridCtxProcessor, corpus: Path, held_out: bool) -> list[list[int]]:
+def tokenised(processor: HybridCtxProcessor, prose: Mapping[str, str]) -> list[list[int]]:
     """The prose of a corpus as token ids, one list a text."""
-    prose = load_prose(corpus, held_out=held_out)
     return processor.encoder([prose[name] for name in sorted(prose)])
 
 
@@ -153,7 +152,7 @@ class _Batches:
         assert processor.latents is not None
         self._processor, self._size, self._tasks = processor, batch_size, tasks
         prose = load_prose(corpus, held_out=False)
-        self._texts = processor.encoder([prose[name] for name in sorted(prose)])
+        self._texts = tokenised(processor, prose)
         self._longest = processor.latents.chunk_tokens
         self._answers = LatentAnswers(processor, prose) if tasks.get("answer") else None
         self._keep = _kept(processor, prose, seed) if tasks.get("keep") else None
