@@ -138,10 +138,64 @@ def test_a_table_for_layout_is_no_table() -> None:
         "<noframes>x</noframes>",
         "<!-- x -->",
         "<style>.note, #n2 { margin: 0; display: none }</style><p class=note>x</p><p id=n2>x</p>",
+        "<style>p:is(.m, .n), .z::after { display: none }</style><p class=n>x",
+        "<style>#k .t { display: none } .t { display: block }</style><div id=k><p class=t>x</div>",
+        "<table style='visibility: hidden'><tr><td>x<td>x</table>",
+        "<h1 style='opacity: 0.0'>x</h1><img style='visibility: hidden' alt=x>",
     ],
 )
 def test_hidden_elements_are_left_out(hidden: str) -> None:
     assert html_text(f"<p>a</p>{hidden}<p>b") == "a\nb"
+
+
+@pytest.mark.parametrize(
+    ("how", "row"),
+    [
+        ("style='visibility: hidden'", "| 1 |  | 3 |"),
+        ("style='opacity: 0'", "| 1 |  | 3 |"),
+        ("style='font-size: 0px'", "| 1 |  | 3 |"),
+        ("class=blank", "| 1 |  | 3 |"),
+        ("style='display: none'", "| 1 | 3 |  |"),
+        ("hidden", "| 1 | 3 |  |"),
+    ],
+)
+def test_a_hidden_cell_that_takes_its_room_is_empty(how: str, row: str) -> None:
+    page = f"<style>.blank {{ visibility: hidden }}</style><table><tr><th>A<th>B<th>C<tr><td>1<td {how}>2<td>3</table>"
+    assert html_text(page) == f"| A | B | C |\n| --- | --- | --- |\n{row}"
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("<div style='visibility:hidden'>a<b style='visibility:visible'>b</b>c</div>", "b"),
+        ("<ol style='visibility:hidden'><li>a<li style='visibility:visible'>b</ol>", "2. b"),
+        (
+            "<div style='font-size:0'><i style='font-size:9px'>1</i> <i style='font:9px x'>2</i><i style='font-size:1em'>"
+            "3",
+            "1 2",
+        ),
+        ("<style>.p { display: none } .on { display: block }</style><p class=p>a<p class='p on'>b", "b"),
+        (
+            "<style>.no { display: none !important } @media (width > 9px) { .wide { display: block !important } }</style>"
+            "<p class=no>a<p class='no wide'>b",
+            "b",
+        ),
+        ("<p hidden style='display: block'>b", "b"),
+        ("<noscript><style>p { display: none }</style></noscript><p>b", "b"),
+        ("<p style='opacity:0; transition: opacity 1s'>b<p style='font-size:0.9em; opacity:.5'>c", "b\nc"),
+        ("12<b style='visibility:hidden'>,</b>13<b style='font-size:0'>,</b>14", "12 1314"),
+    ],
+)
+def test_what_is_shown_within_or_after_what_is_hidden_is_read(markup: str, text: str) -> None:
+    assert html_text(markup) == text
+
+
+def test_hidden_text_is_reported() -> None:
+    page = (
+        "<p hidden>one <script>x</script><b>two</b></p><p style='visibility:hidden'>three</p><template>x</template>4"
+    )
+    with pytest.warns(UserWarning, match=r"a\.html holds hidden text, which is not read: 'one two three'; show it"):
+        assert html_text(page, "a.html") == "4"
 
 
 def test_what_only_other_media_hide_is_seen() -> None:
@@ -163,6 +217,8 @@ def test_what_only_other_media_hide_is_seen() -> None:
         lambda n: "<select>" + "<option selected>1" * n,
         lambda n: "<style>" + ".a{display:none}" * n + "</style><p class=a>" * 9,
         lambda n: "<style>" + "a /*" * n + "</style>x",
+        lambda n: "<style>" + "a," * n + "b{display:none}" + "(" * n + "</style>x",
+        lambda n: f"<style>{'.a{font-size:0}b i{font-size:9px}' * 99}</style><p class=a>" + "<b>x" * (n // 40),
         lambda n: "<a name=x>1" * n,
         lambda n: "<table><tr><td>1<td>2<tr><td>3<td>" + "<table><tr><td>a<td>b</table>" * n,
         lambda n: "<table><tr><td>1<td>2<tr><td>3<td>" * (n // 40),

@@ -168,7 +168,7 @@ def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
     if suffix not in _MARKUP:
         return text
     try:
-        return html_text(text)
+        return html_text(text, name)
     except ValueError as error:
         raise ValueError(f"{name} cannot be read as HTML: {error}") from error
 

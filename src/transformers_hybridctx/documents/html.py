@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
+from .hidden_words import warn_of_hidden
+from .html_hiding import Appearance, Look
 from .html_nested_tables import NestedTables
 from .html_nesting import parsed_quickly
 from .html_tables import TableRows
@@ -36,9 +37,6 @@ _OPENINGS = {"q": "“", "rt": "(", "sup": "^", "del": "~~", "s": "~~", "strike"
     f"h{level}": "#" * level + " " for level in range(1, 7)
 }
 _CLOSINGS = {"q": "”", "rt": ")", "del": "~~", "s": "~~", "strike": "~~"}
-_HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0\s*(?:[a-z%]*)?\s*(?:;|$)", re.I)
-_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
-_MOST_HIDING_RULES = 200
 _BLANKS = re.compile(r"[ \t\n\f\r]+")
 _SILENT_TARGETS = ("#", "javascript:", "data:")
 
@@ -102,10 +100,16 @@ class _Text:
 
 
 class _Writer:
-    """Writes the elements of one page in the order of its source."""
+    """Writes the elements of one page in the order of its source.
 
-    def __init__(self, hidden: set[int]) -> None:
-        self._hidden = hidden
+    Attributes:
+        hidden: element -> what it says and does not show; "" for one that is gone and says nothing.
+    """
+
+    def __init__(self, appearance: Appearance) -> None:
+        self.hidden: dict[int, str] = {}
+        self._appearance = appearance
+        self._looks = [Look()]
         self._nested = NestedTables()
         self._texts = [_Text()]
         self._tables: list[TableRows | None] = []
@@ -126,26 +130,35 @@ class _Writer:
         return self._texts[-1]
 
     def is_seen(self, node: Any) -> bool:
-        if node.tag in _UNSEEN or node.mem_id in self._hidden:
+        if node.tag in _UNSEEN or node.mem_id in self.hidden:
             return False
-        attributes = node.attributes
-        if "hidden" in attributes or _HIDING.search(attributes.get("style") or ""):
+        if node.tag == "input" and (node.attributes.get("type") or "").lower() == "hidden":
             return False
-        if node.tag == "dialog" and "open" not in attributes:
-            return False
-        return not (node.tag == "input" and (attributes.get("type") or "").lower() == "hidden")
+        if not self._appearance.is_gone(node):
+            return True
+        words = (one.text_content or "" for one, _ in _walk(node, _is_content) if one.tag == "-text")
+        self.hidden[node.mem_id] = " ".join(" ".join(words).split())
+        return False
 
-    def line(self) -> None:
+    def line_of(self, text: str) -> None:
+        self._out.words(text)
         self._out.line()
 
-    def characters(self, text: str) -> None:
-        if self._verbatim:
+    def characters(self, node: Any) -> None:
+        text = node.text_content or ""
+        look = self._looks[-1]
+        if look.is_blank:
+            self.hidden[node.mem_id] = " ".join(text.split())
+            if not look.has_no_size or text != text.strip():  # what stands beside is apart
+                self._out.blank()
+        elif self._verbatim:
             self._out.write(text.replace("\r\n", "\n"))
         else:
             self._out.words(text)
 
     def start(self, node: Any) -> None:
         tag, out = node.tag, self._out
+        self._looks.append(self._appearance.within(node, self._looks[-1]))
         if tag in ("td", "th") and self._tables and self._tables[-1] is not None:
             self._texts.append(_Text())
             return
@@ -168,7 +181,7 @@ class _Writer:
         elif (mark := self._opening_of(node)) is not None:
             out.open_mark(mark)
             self._marked.append(node.mem_id)
-        else:
+        elif not self._looks[-1].is_blank:
             self._void(node)
 
     def _opening_of(self, node: Any) -> str | None:
@@ -205,6 +218,10 @@ class _Writer:
                 out.write(_one_line(attributes.get("value")))
 
     def end(self, node: Any) -> None:
+        self._end(node)
+        self._looks.pop()
+
+    def _end(self, node: Any) -> None:
         tag = node.tag
         if tag in ("td", "th") and self._tables and (rows := self._tables[-1]) is not None:
             content = str(self._texts.pop())
@@ -231,7 +248,7 @@ class _Writer:
     def _end_table(self, node: Any) -> None:
         """Write a table, or, where it stands in a cell and has columns, its number, and itself behind the outermost."""
         rows = self._tables.pop()
-        if rows is None:
+        if rows is None or (self._looks[-1].is_blank and not rows.says_something):
             return
         number = self._nested.number_of(node)
         outer = next((table for table in reversed(self._tables) if table is not None), None)
@@ -243,16 +260,23 @@ class _Writer:
             outer.inner += [f"{mark}\n{rows.text()}", *rows.inner]
 
 
-def html_text(markup: str) -> str:
+def html_text(markup: str, name: str | None = None) -> str:
     """What a reader sees of an HTML page, as Markdown: blocks on lines of their own, tables with all their columns.
 
     The title comes first, unless the first heading says the same. Links have their targets and pictures their
     alternative texts; preformatted text stays as it is; scripts and hidden elements are left out, as far as attributes
-    and plain rules of the page's own style sheets hide them. Cells that span columns or rows are repeated in each. A
-    table within a cell of another follows that one, under the mark that stands in the cell ("[table 1]").
+    and plain rules of the page's own style sheets hide them; a hidden cell that takes its room is an empty one. Cells
+    that span columns or rows are repeated in each. A table within a cell of another follows that one, under the mark that
+    stands in the cell ("[table 1]").
+
+    Args:
+        name: what a warning calls the page; without it, there is none.
 
     Raises:
         ValueError: elements are nested deeper than `html_nesting.MAX_DEPTH`.
+
+    Warns:
+        UserWarning: it has hidden text, which is not read.
     """
     try:
         from selectolax.lexbor import LexborHTMLParser
@@ -261,21 +285,26 @@ def html_text(markup: str) -> str:
     tree = LexborHTMLParser(parsed_quickly(markup).encode("utf-8", "replace"))
     if tree.body is None:
         return ""
-    writer = _Writer(_hidden_by_rules(tree))
+    writer = _Writer(Appearance(tree))
     writer.look_for_nested_tables(tree.body)
     title = tree.css_first("title")
     heading = tree.css_first("h1")
     if title is not None and (heading is None or title.text().split() != heading.text().split()):
-        writer.characters(title.text())
-        writer.line()
+        writer.line_of(title.text())
     for node, is_start in _walk(tree.body, writer.is_seen):
         if node.tag == "-text":
-            writer.characters(node.text_content or "")
+            writer.characters(node)
         elif is_start:
             writer.start(node)
         else:
             writer.end(node)
+    if name is not None:
+        warn_of_hidden(name, list(filter(None, writer.hidden.values())))
     return writer.text()
+
+
+def _is_content(node: Any) -> bool:
+    return node.tag not in _UNSEEN
 
 
 def _walk(root: Any, is_seen: Callable[[Any], bool]) -> Iterator[tuple[Any, bool]]:
@@ -299,24 +328,6 @@ def _walk(root: Any, is_seen: Callable[[Any], bool]) -> Iterator[tuple[Any, bool
             node = node.parent
             yield node, False
         node = node.next
-
-
-def _hidden_by_rules(tree: Any) -> set[int]:
-    """Elements that the page's own style sheets hide, by rules that stand outside of @media and the like."""
-    hidden: set[int] = set()
-    rules = 0
-    for sheet in tree.css("style"):
-        depth = 0
-        for part in _COMMENT.sub("", sheet.text()).split("}"):
-            selector, opens, declarations = part.rpartition("{")
-            if opens and depth == 0 and "{" not in selector and _HIDING.search(declarations):
-                rules += 1
-                if rules > _MOST_HIDING_RULES:
-                    return hidden
-                with suppress(ValueError, RuntimeError):  # a selector that Lexbor does not know
-                    hidden.update(node.mem_id for node in tree.css(selector.rpartition(";")[2].strip()))
-            depth = max(0, depth + part.count("{") - 1)
-    return hidden
 
 
 def _target(node: Any) -> str:

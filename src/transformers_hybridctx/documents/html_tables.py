@@ -30,6 +30,10 @@ class TableRows:
         self._rows[-1].append((" ".join(content.split()).replace("|", "\\|"), max(columns, 1), rows))
         self._has_header = self._has_header or (is_header and len(self._rows) == 1)
 
+    @property
+    def says_something(self) -> bool:
+        return any(text for row in self._rows for text, *_ in row)
+
     def text(self) -> str:
         """The table as Markdown, its first row a heading where it is marked as one; a single column as plain lines."""
         grid = self._grid()

@@ -65,7 +65,7 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
         raise ValueError(f"{name} cannot be read as {suffix}: {reason}") from RuntimeError(said)
     # A whole page, for titles and authors, which pandoc takes out of the text; its head always has one.
     page = "".join(done.stdout.decode("utf-8", "replace").partition("<body>")[1:])
-    body = html_text(with_tables(page))
+    body = html_text(with_tables(page), name)
     return "\n".join(filter(None, [body, *left_out(data, suffix, body, name)]))
 
 
@@ -107,7 +107,7 @@ def _message_text(message: EmailMessage, name: str) -> str:
             continue
         content = body.get_payload(decode=True)
         text = decode(content if isinstance(content, bytes) else b"", f"the text of {name}", _charset_of(body))
-        text = html_text(text) if kind == "html" else text.replace("\r\n", "\n").rstrip("\n")
+        text = html_text(text, name) if kind == "html" else text.replace("\r\n", "\n").rstrip("\n")
         if text.strip():
             lines += ["", text]
             break
