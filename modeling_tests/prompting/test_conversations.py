@@ -120,6 +120,18 @@ def test_the_assistant_mask_covers_what_the_model_is_to_write(processor: HybridC
     assert features["input_ids"][0, : len(prompt)].tolist() == prompt
 
 
+@pytest.mark.parametrize("with_document", [True, False])
+def test_a_mask_of_a_template_without_marks_is_refused(processor: HybridCtxProcessor, with_document: bool) -> None:
+    template = processor.chat_template.replace("{% generation %}", "").replace("{%- endgeneration %}", "")
+    content = [{"type": "document", "text": DOCUMENT}] * with_document + [{"type": "text", "text": QUESTION}]
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "4821930"}]
+    options: dict[str, Any] = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
+    with pytest.raises(ValueError, match=r"does not mark what the model writes.*\{% generation %\}"):
+        processor.apply_chat_template(messages, template, **options)
+    unmarked = processor.apply_chat_template(messages, template, tokenize=True)
+    assert unmarked == processor.apply_chat_template(messages, **options)["input_ids"]
+
+
 def test_chats_without_documents_go_the_way_of_transformers(processor: HybridCtxProcessor) -> None:
     messages = [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (56, 56))}]}]
     features = processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, pipeline
 
 import transformers_hybridctx  # noqa: F401 (registers)
+from recipes.hybridctx_tiny.reference import CHAT_TEMPLATE
 from transformers_hybridctx import evaluation
 from transformers_hybridctx.evaluation.needles import draw_haystack, make_example
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
@@ -46,6 +47,44 @@ def test_auto_classes_load_it() -> None:
     assert type(AutoModel.from_pretrained(BUNDLED_CHECKPOINT)).__name__ == "HybridCtxModel"
     assert type(AutoModelForCausalLM.from_pretrained(BUNDLED_CHECKPOINT)).__name__ == "HybridCtxForCausalLM"
     assert type(AutoProcessor.from_pretrained(BUNDLED_CHECKPOINT)).__name__ == "HybridCtxProcessor"
+
+
+CHATS = [
+    [("user", "Which code?"), ("assistant", "42")],
+    [("system", "Be brief."), ("user", "Which code?"), ("assistant", "42"), ("user", "And now?"), ("assistant", "43")],
+    [("user", "Which"), ("user", "code?"), ("assistant", "4"), ("assistant", "2"), ("system", "Hm."), ("user", "?")],
+]
+
+
+@pytest.mark.parametrize("chat", CHATS)
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_prompts_are_headers_and_words(pipe: Any, chat: list[tuple[str, str]], in_parts: bool) -> None:
+    """What the weights have been trained with, character for character."""
+    assert pipe.processor.chat_template == CHAT_TEMPLATE
+    said = [(role, [{"type": "text", "text": words}] if in_parts else words) for role, words in chat]
+    for count in range(1, len(chat) + 1):
+        messages = [{"role": role, "content": content} for role, content in said[:count]]
+        plain = "[gMASK]<sop>" + "".join(f"<|{role}|>\n{words}" for role, words in chat[:count])
+        prompt = pipe.processor.apply_chat_template(messages, add_generation_prompt=True)
+        assert prompt == f"{plain}<|assistant|>\n"
+        ends = "<|user|>" * (chat[count - 1][0] == "assistant")  # a whole chat ends as an answer does
+        assert pipe.processor.apply_chat_template(messages) == plain + ends
+        assert pipe.processor.apply_chat_template(messages, continue_final_message=True) == plain
+
+
+@pytest.mark.parametrize("with_document", [False, True])
+def test_an_answer_and_what_ends_it_are_marked(pipe: Any, with_document: bool) -> None:
+    messages = [{"role": role, "content": [{"type": "text", "text": words}]} for role, words in CHATS[1]]
+    if with_document:
+        messages[1]["content"].insert(0, {"type": "document", "text": "The code of room 7 is 42."})
+    row = pipe.processor.apply_chat_template(
+        messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
+    )
+    learned = row["input_ids"][row["assistant_masks"].bool()]
+    assert pipe.tokenizer.decode(learned) == "42<|user|>43<|user|>"
+    assert learned[-1].item() in pipe.model.generation_config.eos_token_id
+    prompt = pipe.processor.apply_chat_template(messages[:-1], tokenize=True, add_generation_prompt=True)
+    assert row["input_ids"][0, : len(prompt[0])].tolist() == list(prompt[0])
 
 
 def test_hybrids_find_held_out_needles_at_half_the_tokens(pipe: Any) -> None:

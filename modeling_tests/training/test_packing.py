@@ -389,6 +389,16 @@ def test_no_examples_and_no_length_are_refused():
         DataCollatorWithPacking(config, max_length=0)
 
 
+def test_a_batch_of_which_nothing_is_learned_is_refused():
+    config = HybridCtxConfig(**tower_configs())
+    examples = [{"input_ids": [4, 5], "labels": [-100, -100]}, {"input_ids": [4, 5], "labels": [4, -100]}]
+    with pytest.raises(ValueError, match=r"nothing is learned of a batch of 2 examples.*chat template"):
+        DataCollatorWithPacking(config, blank_page=True)(examples)
+    assert (DataCollatorWithPacking(config, needs_labels=False)(examples)["labels"] == -100).all()
+    examples.append({"input_ids": [4, 5], "labels": [-100, 5]})
+    assert DataCollatorWithPacking(config)(examples)["labels"].max() == 5
+
+
 # attention choices
 
 

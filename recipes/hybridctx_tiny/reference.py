@@ -59,9 +59,17 @@ CHAT_TEMPLATE = """{%- macro said(content) -%}
 {%- endmacro -%}
 [gMASK]<sop>
 {%- for message in messages -%}
+{%- if message.role != 'user' or loop.first or loop.previtem.role != 'assistant' -%}
 <|{{ message.role }}|>
-{% if message.role == 'assistant' -%}
-{%- generation -%}{{ said(message.content) }}{%- endgeneration -%}
+{%- endif -%}
+{{ '\\n' }}
+{%- if message.role == 'assistant' -%}
+{%- generation -%}
+{{ said(message.content) }}
+{%- if (loop.last and not add_generation_prompt) or (not loop.last and loop.nextitem.role == 'user') -%}
+<|user|>
+{%- endif -%}
+{%- endgeneration -%}
 {%- else -%}
 {{ said(message.content) }}
 {%- endif -%}
@@ -69,6 +77,10 @@ CHAT_TEMPLATE = """{%- macro said(content) -%}
 {%- if add_generation_prompt -%}
 <|assistant|>
 {% endif -%}"""
+"""
+GLM's: what a user says next ends an answer, so its `<|user|>` is marked as the model's to write, and stands behind an
+answer that comes last, too.
+"""
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -26,7 +26,7 @@ from .planning.policies.registry import resolve_text_policy
 from .prompting.conversations import Conversation, ConversationReader, batched, check_messages
 from .prompting.encoder import PlainEncoder
 from .prompting.features import check_document_options, latent_features, prompt_features
-from .prompting.frames import FUSION_ORDERS, FusionOrder, PromptRenderer, template_options
+from .prompting.frames import FUSION_ORDERS, FusionOrder, PromptRenderer, check_generation_marks, template_options
 from .prompting.pages import PageCutter, renderer_for
 from .prompting.writing import Prompt, PromptWriter
 from .remote_code import TravelsWithCode
@@ -446,6 +446,8 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _WritesPrompts, _Glm4vPr
         """
         conversations, is_batch = batched(conversation)
         with_documents = [check_messages(messages) for messages in conversations]
+        if return_assistant_tokens_mask:
+            check_generation_marks(self._resolve_chat_template(chat_template))
         if not any(with_documents):
             return super().apply_chat_template(
                 conversation,

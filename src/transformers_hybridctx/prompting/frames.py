@@ -30,6 +30,8 @@ FusionOrder = Literal["pages_first", "tokens_first", "tokens_last"]
 """A document's pages, then its spans; its spans, then its pages; its pages, the question, its spans, the question."""
 FUSION_ORDERS: tuple[str, ...] = get_args(FusionOrder)
 
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
 # transformers compiles a template once, and the compiled one notes in itself where the model's own words begin and end.
 _RENDERING = threading.Lock()
 
@@ -238,6 +240,21 @@ def _append_to_question(messages: list[dict[str, Any]], spans: list[Any]) -> Non
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
     again = [part for part in parts if part["type"] == "text" and part["text"].strip()]
     messages[last]["content"] = [*parts, {"type": "text", "text": "\n"}, *spans, *again]
+
+
+def check_generation_marks(chat_template: str) -> None:
+    """
+    Whether a template marks what the model is to write, as a mask of that needs.
+
+    Raises:
+        ValueError: it does not; transformers would give a mask of zeros, and a training on it would learn nothing.
+    """
+    if not _GENERATION.search(chat_template):
+        raise ValueError(
+            "return_assistant_tokens_mask: this chat template does not mark what the model writes, and the mask would "
+            "be zero everywhere: pass as chat_template= one with {% generation %} before an assistant's words and "
+            "{% endgeneration %} behind what ends them. `hybridctx train` needs no marks"
+        )
 
 
 def template_options(given: Any) -> dict[str, Any]:

@@ -41,16 +41,24 @@ class DataCollatorWithPacking:
             `per_device_train_batch_size` examples.
         blank_page: give a batch without pages a blank one; `None` does so in a run of several processes, as launchers
             such as torchrun and accelerate tell it by `WORLD_SIZE`.
+        needs_labels: refuse a batch of which nothing is learned.
 
     With an `IterableDataset`, pass `accelerator_config={"dispatch_batches": False}` to `TrainingArguments`: accelerate
     would cut the batch between its processes along first dimensions, which here are not examples.
     """
 
-    def __init__(self, config: HybridCtxConfig, max_length: int | None = None, blank_page: bool | None = None) -> None:
+    def __init__(
+        self,
+        config: HybridCtxConfig,
+        max_length: int | None = None,
+        blank_page: bool | None = None,
+        needs_labels: bool = True,
+    ) -> None:
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length is {max_length}: it must be at least 1 token, or None for no bound.")
         self.config = config
         self.max_length = max_length
+        self.needs_labels = needs_labels
         self.blank_page = int(os.environ.get("WORLD_SIZE", "1")) > 1 if blank_page is None else blank_page
 
     def __call__(self, features: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -75,7 +83,8 @@ class DataCollatorWithPacking:
               `max_length_q` and `max_length_k`
 
         Raises:
-            `ValueError`: an example that is empty, too long or does not fit its pages, by its number in the batch.
+            `ValueError`: an example that is empty, too long or does not fit its pages, by its number in the batch; or a
+                batch whose labels are all -100.
         """
         if not features:
             raise ValueError("there are no examples to pack: pass at least one.")
@@ -87,6 +96,12 @@ class DataCollatorWithPacking:
                 examples.append(self._read(feature))
             except ValueError as error:
                 raise ValueError(f"example {index} of {len(features)} cannot be packed: {error}") from error
+        if self.needs_labels and all((example["labels"] == _IGNORE).all() for example in examples):
+            raise ValueError(
+                f"nothing is learned of a batch of {len(examples)} examples: all their labels are {_IGNORE}, or on first "
+                "tokens, which nothing comes before. Leave such examples out, or see what makes the labels: a mask of "
+                "what the model writes is zero where the chat template marks nothing"
+            )
         if self.blank_page and not any("pixel_values" in example for example in examples):
             examples.append(self._read(self._blank_page()))
 

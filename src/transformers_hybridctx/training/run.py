@@ -109,7 +109,7 @@ def run_training(config: TrainingConfig) -> TrainingReport:
         config.objectives if config.rewards is None else {"quote" if "quote" in config.rewards else "answer": 1.0},
         config.evaluation_examples,
         config.seed + 1,
-        DataCollatorWithPacking(base_model(model).config, config.max_tokens),
+        DataCollatorWithPacking(base_model(model).config, config.max_tokens, needs_labels=False),
         config.chunk_tokens,
     )
     trainer = (_supervised if config.rewards is None else _reinforced)(
