@@ -178,6 +178,72 @@ def test_rich_text_loses_no_notes_headers_characters_and_cells(body: str, text: 
     assert read_document_file(rtf(body), name="a.rtf") == text
 
 
+def hexed(text: str, encoding: str) -> str:
+    return "".join(f"\\'{byte:02x}" for byte in text.encode(encoding))
+
+
+FONTS = r"{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Arial Cyr;}{\f2\fcharset128 Mincho;}{\f3\fcharset2 Symbol;}}"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "text"),
+    [
+        (r"\ansi\ansicpg1251", hexed("Сумма", "cp1251") + r" 5", "Сумма 5"),
+        (r"\ansi\ansicpg1251", "Сумма".encode("cp1251").decode("latin-1"), "Сумма"),
+        (r"\ansi\ansicpg1251" + FONTS, hexed("Сумма", "cp1251") + r" caf\'e9", "Сумма cafй"),
+        (r"\ansi\ansicpg1251" + FONTS, r"caf\'e9 \f1 " + hexed("Сумма", "cp1251"), "café Сумма"),
+        (r"\ansi\ansicpg1252" + FONTS, r"\'e9{\f1 \'e9}\'e9\f1\'e9\plain\'e9", "éйéйé"),
+        (r"\ansi\ansicpg1252" + FONTS, r"\f2 " + hexed("日表", "cp932") + r"\'83A\'95\\.", "日表ア表."),
+        (r"\ansi\ansicpg936", r"\uc2 \u20013" + hexed("中", "gbk") + r"\u25991" + hexed("文", "gbk") + "x", "中文x"),
+        (r"\mac", r"\'8e\'db", "é€"),
+        (r"\pc", r"\'82", "é"),
+        (r"\ansi" + FONTS, r"a {\f3\'b3} b {\f3 \u-3917\'b3}", "a ≥ b ≥"),
+        (r"\ansi", r"\uc1\u-10187?\u-9000? {\uc3\u8364EUR}5 \u8364?6 \uc0\u1055\u1088 x", "𝓘 €5 €6 Прx"),
+        (r"\ansi", r"\u8364 \par next", "€\nnext"),
+        (r"\ansi", "é日".encode().decode("latin-1"), "é日"),
+        (r"\ansi\ansicpg1251" + FONTS, r"{\header\f1 \'c0}x{\footnote\f1 \'c1}", "x^1\n[header: А]\n1. Б↩︎"),
+    ],
+)
+def test_bytes_of_rich_text_are_characters_of_its_code_pages(head: str, body: str, text: str) -> None:
+    data = "{\\rtf1" + head + "{\\*\\generator x;}\\pard " + body + "\\par}"
+    assert read_document_file(data.encode("latin-1"), name="a.rtf") == text
+
+
+def row(definition: str, *cells: str) -> str:
+    return rf"\trowd{definition}\pard\intbl " + "".join(rf"{one}\cell " for one in cells) + rf"\trowd{definition}\row"
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (
+            row(r"\cellx2000\cellx3000", "Both", "C") + row(r"\cellx1000\cellx1990\cellx3000", "1", "2", "3"),
+            "| Both | Both | C |\n| 1 | 2 | 3 |",
+        ),
+        (
+            row(r"\clmgf\cellx1000\clmrg\cellx2000\cellx3000", "Both", "", "C")
+            + row(r"\clvmgf\cellx1000\cellx2000\cellx3000", "r", "1", "2")
+            + row(r"\clvmrg\cellx1000\cellx3000", "", "wide")
+            + row(r"\clvmrg\cellx1000\cellx2000\cellx3000", "not empty", "3", ""),
+            "| Both | Both | C |\n| r | 1 | 2 |\n| r | wide | wide |\n| not empty | 3 |  |",
+        ),
+        (
+            row(r"\cellx1000\cellx2000", "1", "2", "3") + row(r"\cellx9\cellx5", "4", "5"),
+            "| 1 | 2 | 3 |\n| 4 | 5 |  |",
+        ),
+        (
+            r"\trowd\cellx2000\cellx4000\pard\intbl A\cell\pard\intbl\itap2 x\nestcell{\nonesttables\par}y\nestcell"
+            r"{\*\nesttableprops\trowd\cellx2500\cellx3000\nestrow}{\nonesttables\par}\pard\intbl\itap2 z\nestcell"
+            r"{\*\nesttableprops\trowd\cellx3000\nestrow}{\nonesttables\par}\pard\intbl\itap1\cell"
+            r"\trowd\cellx2000\cellx4000\row" + row(r"\cellx4000", "all"),
+            "| A | [table 1] |\n| all | all |\n[table 1]\n| x | y |\n| z | z |",
+        ),
+    ],
+)
+def test_merged_cells_of_rich_text_stand_in_all_columns_and_rows_that_they_cover(rows: str, text: str) -> None:
+    assert read_document_file(rtf(rf"{rows}\pard End"), name="a.rtf") == f"{text}\nEnd"
+
+
 def test_hidden_text_of_rich_text_is_reported() -> None:
     with pytest.warns(UserWarning, match=r"a\.rtf holds hidden text, which is not read: 'h\xe9 two'"):
         assert read_document_file(rtf(r"1{\v h\'e9}\v  two\v0 2"), name="a.rtf") == "12"

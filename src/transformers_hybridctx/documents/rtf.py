@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RTF before pandoc reads it: tables taken apart, footnotes, headers, footers and comments put where it reads them.
+"""RTF before pandoc reads it: characters as UTF-8, tables taken apart, footnotes, headers, footers and comments put where
+it reads them.
 
-pandoc drops headers, footers, comments, footnotes that are marked as optional, and rows of nested tables.
+pandoc drops headers, footers, comments, footnotes that are marked as optional, and rows of nested tables, and knows no
+code pages, and no characters above U+FFFF.
 Words follow the Rich Text Format Specification 1.9.1.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, replace
 
 from .hidden_words import warn_of_hidden
-from .marked_tables import mark
+from .rtf_characters import CodePages
+from .rtf_tables import RtfTables
 
 _TOKEN = re.compile(
     rb"\\(?P<word>[A-Za-z]{1,32})(?P<number>-?\d{1,10})? ?|\\'(?P<hex>[0-9A-Fa-f]{2})|\\[^A-Za-z]|[{}]|[^\\{}]+|\\",
@@ -26,12 +30,17 @@ _MOVED = {
 _ASIDE = frozenset(
     (b"footnote", b"shp", b"fonttbl", b"colortbl", b"stylesheet", b"info", b"pict", b"listtable", b"nonesttables")
 )
-_OF_TABLES = frozenset((b"trowd", b"cellx", b"intbl", b"itap", b"cell", b"row", b"nestcell", b"nestrow"))
+_OF_TABLES = frozenset(
+    (b"trowd", b"cellx", b"clmrg", b"clvmrg", b"intbl", b"itap", b"cell", b"row", b"nestcell", b"nestrow")
+)
 _BREAKS = frozenset((b"par", b"line", b"tab", b"cell", b"row", b"nestcell", b"sect", b"page"))
-_CHARACTERS = frozenset((b"u", b"bullet", b"emdash", b"endash", b"lquote", b"rquote", b"ldblquote", b"rdblquote"))
+_CHARACTERS = frozenset((b"bullet", b"emdash", b"endash", b"lquote", b"rquote", b"ldblquote", b"rdblquote"))
 # pandoc's own files have rows in the cells of rows, which the format says otherwise (`\nestcell`).
 _ROWS_NEST = re.compile(rb"\\trkeep\\intbl\s*\{")
-_CODE_PAGE = re.compile(rb"\\ansicpg(\d{3,5})")
+_SYMBOLS = frozenset((b"\\~", b"\\_", b"\\-"))
+_LINE_ENDS = dict.fromkeys(map(ord, "\r\n"))
+_LITERAL = frozenset((b"\\\\", b"\\{", b"\\}"))
+_ESCAPED = str.maketrans({one: f"\\{one}" for one in "\\{}"})
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,10 @@ class _Group:
     is_optional: bool = False
     is_hidden: bool = False
     is_in_table: bool = False
+    is_font_table: bool = False
     depth: int = 0
+    font: int | None = None
+    substitutes: int = 1
 
 
 def prepared_rtf(data: bytes, name: str) -> bytes:
@@ -52,25 +64,24 @@ def prepared_rtf(data: bytes, name: str) -> bytes:
     Warns:
         UserWarning: it has hidden text, which is not read.
     """
-    rewriter = _Rewriter(bool(_ROWS_NEST.search(data)), _codec_of(data))
+    rewriter = _Rewriter(bool(_ROWS_NEST.search(data)), _is_utf8(data))
     position = 0
     while match := _TOKEN.match(data, position):
         position = match.end()
-        if match["word"] == b"bin":  # so many bytes of anything
+        if match["word"] == b"bin":  # so many bytes of a picture
             position += max(0, int(match["number"] or 0))
-            rewriter.out.append(data[match.start() : position])
-            continue
-        rewriter.add(match)
+        else:
+            rewriter.add(match)
     warn_of_hidden(name, rewriter.hidden)
     return rewriter.whole()
 
 
-def _codec_of(data: bytes) -> str:
-    found = _CODE_PAGE.search(data[:4096])
+def _is_utf8(data: bytes) -> bool:
+    """Whether a file has characters of UTF-8 in it, which the format does not know, and some programs write."""
     try:
-        return "cp" + (found[1].decode() if found and "".encode(f"cp{found[1].decode()}") == b"" else "1252")
-    except LookupError:
-        return "cp1252"
+        return not data.isascii() and bool(data.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 class _Rewriter:
@@ -81,20 +92,84 @@ class _Rewriter:
         hidden: the words of hidden text.
     """
 
-    def __init__(self, rows_nest: bool, codec: str) -> None:
+    def __init__(self, rows_nest: bool, is_utf8: bool) -> None:
         self.out: list[bytes] = []
         self.hidden: list[str] = []
-        self._rows_nest, self._codec = rows_nest, codec
+        self._rows_nest, self._is_utf8 = rows_nest, is_utf8
         self._groups = [_Group()]
-        self._tables: list[list[bool]] = []  # of each open table, outer ones first: whether a row is open, and a cell
+        self._tables = RtfTables(self.out)
         self._in_row = 0  # rows whose definition has begun
         self._moved: dict[bytes, None] = {}
         self._moving: tuple[int, bytes, list[bytes]] | None = None  # groups that were open, what it is, its tokens
-        self._hidden_bytes = bytearray()
+        self._code_pages = CodePages()
+        self._run = bytearray()  # characters that are not yet written
+        self._to_skip = 0  # characters that stand in place of one of Unicode, for older programs
+        self._surrogate = 0
+        self._hidden_words = ""
 
     def add(self, match: re.Match[bytes]) -> None:
         """Take the next token."""
-        token, word = match[0], match["word"]
+        token, word, code = match[0], match["word"], match["hex"]
+        if code:
+            self._characters(bytes.fromhex(code.decode()))
+        elif token in _LITERAL or (token.startswith(b"\\") and not token.isascii()):
+            self._characters(token[1:])
+        elif token.startswith((b"\\", b"{", b"}")):
+            self._end_run()
+            if self._to_skip and (word in _CHARACTERS or token in _SYMBOLS):
+                self._to_skip -= 1
+                return
+            self._to_skip = 0
+            self._control(token, word, match["number"])
+        elif self._is_utf8 and not token.isascii():
+            self._end_run()
+            self._say(token.decode(errors="replace").translate(_LINE_ENDS)[self._to_skip :])
+            self._to_skip = 0
+        else:
+            self._characters(token.translate(None, b"\r\n"))
+
+    def whole(self) -> bytes:
+        self._end_run()
+        if self._moving is not None:
+            self._end_moving()
+        self._note_hidden()
+        return b"".join(self.out)
+
+    def _characters(self, data: bytes) -> None:
+        skipped = min(self._to_skip, len(data))
+        self._to_skip -= skipped
+        self._run += data[skipped:]
+
+    def _end_run(self) -> None:
+        if self._run:
+            self._say(self._code_pages.text_of(bytes(self._run), self._font))
+            self._run.clear()
+
+    @property
+    def _font(self) -> int:
+        font = self._groups[-1].font
+        return self._code_pages.default_font if font is None else font
+
+    def _say(self, text: str) -> None:
+        """Write characters, in the cell where they stand."""
+        group = self._groups[-1]
+        if group.is_font_table:
+            self._code_pages.note_name(text)
+        if text.strip() and not (group.is_aside or self._moving is not None):
+            if group.is_hidden:
+                self._hidden_words += text
+            else:
+                self._tables.open_cell(self._level())
+        self._write(text.translate(_ESCAPED).encode("utf-8", "replace"))
+
+    def _write(self, token: bytes) -> None:
+        out = self.out if self._moving is None else self._moving[2]
+        before = _TOKEN.fullmatch(out[-1]) if out else None
+        if before and before["word"] and not out[-1].endswith(b" ") and not token.startswith((b"\\", b"{", b"}")):
+            out.append(b" ")  # else the word before would go on with the text
+        out.append(token)
+
+    def _control(self, token: bytes, word: bytes | None, number: bytes | None) -> None:
         if token == b"{":
             self._groups.append(replace(self._groups[-1], is_optional=False))
         elif token == b"}":
@@ -107,25 +182,35 @@ class _Rewriter:
                 return
         elif token == b"\\*":
             self._groups[-1] = replace(self._groups[-1], is_optional=True)
-        elif word is None:
-            self._text(token, match["hex"])
-        elif self._word(word, match["number"]):
-            out = self.out if self._moving is None else self._moving[2]
-            if out and (before := _TOKEN.fullmatch(out[-1])) and before["word"] and not out[-1].endswith(b" "):
-                out.append(b" ")  # else the word before would go on with the text behind
+        elif word is not None and (self._of_characters(word, int(number or 0)) or self._word(word, number)):
             return
-        if word == b"u" and not token.endswith(b" "):
-            token += b" "  # else pandoc drops what follows the character's substitute, too
-        if self._moving is not None:
-            self._moving[2].append(b" " if word in _BREAKS else token)
-        else:
-            self.out.append(token)
+        self._write(b" " if self._moving is not None and word in _BREAKS else token)
 
-    def whole(self) -> bytes:
-        if self._moving is not None:
-            self._end_moving()
-        self._note_hidden()
-        return b"".join(self.out)
+    def _of_characters(self, word: bytes, number: int) -> bool:
+        """Take a control word that says which characters there are; whether it is not to be written."""
+        group = self._groups[-1]
+        self._code_pages.note(word, number, group.is_font_table)
+        if word == b"u":
+            self._unicode(number % 0x10000 if number < 0 else number)
+            self._to_skip = group.substitutes
+        elif word == b"uc":
+            self._groups[-1] = replace(group, substitutes=max(0, number))
+        elif word == b"fonttbl":
+            self._groups[-1] = replace(group, is_font_table=True)
+        elif word == b"f" and not group.is_font_table:
+            self._groups[-1] = replace(group, font=number)
+        elif word == b"plain":
+            self._groups[-1] = replace(group, font=None)
+        return word in (b"u", b"uc")
+
+    def _unicode(self, code: int) -> None:
+        if 0xD800 <= code < 0xDC00:
+            self._surrogate = code
+            return
+        if 0xDC00 <= code < 0xE000 and self._surrogate:
+            code += 0x10000 - 0xDC00 + (self._surrogate - 0xD800) * 0x400
+        self._surrogate = 0
+        self._say(self._code_pages.character(code, self._font) if code <= sys.maxunicode else "\ufffd")
 
     def _word(self, word: bytes, number: bytes | None) -> bool:
         """Take a control word; whether it is not to be written."""
@@ -147,7 +232,7 @@ class _Rewriter:
         elif word == b"plain":
             self._groups[-1] = replace(group, is_hidden=False)
         elif word in _CHARACTERS and not (group.is_aside or group.is_hidden):
-            self._open_cell(self._level())
+            self._tables.open_cell(self._level())
         return self._of_tables(word, int(number or 0))
 
     def _of_tables(self, word: bytes, number: int) -> bool:
@@ -158,12 +243,13 @@ class _Rewriter:
             self._groups[-1] = replace(group, is_in_table=True)
         elif word == b"itap":
             self._groups[-1] = replace(group, depth=number)
-        elif word == b"trowd" and not group.is_optional:
+        self._tables.define(word, number)
+        if word == b"trowd" and not group.is_optional:
             self._in_row = self._in_row + 1 if self._rows_nest else 1
-        elif word in (b"cell", b"nestcell"):
-            self._end_cell(self._level(is_inner=word == b"nestcell"))
+        elif word in (b"cell", b"nestcell") and not group.is_aside:
+            self._tables.end_cell(self._level(is_inner=word == b"nestcell"))
         elif word in (b"row", b"nestrow"):
-            self._end_row(self._level(is_inner=word == b"nestrow"))
+            self._tables.end_row(self._level(is_inner=word == b"nestrow"))
             if word == b"row":
                 self._in_row = max(0, self._in_row - 1)
         return word in _OF_TABLES
@@ -175,66 +261,12 @@ class _Rewriter:
         if is_inner is None:
             group = self._groups[-1]
             return max(group.depth, int(group.is_in_table), min(self._in_row, 1))
-        return max(2, self._groups[-1].depth, len(self._tables)) if is_inner else 1
-
-    def _text(self, token: bytes, code: bytes | None) -> None:
-        group = self._groups[-1]
-        if group.is_aside or self._moving is not None or not token.strip():
-            return
-        if group.is_hidden:
-            self._hidden_bytes += token if code is None else bytes.fromhex(code.decode())
-            return
-        self._open_cell(self._level())
-
-    def _open_cell(self, level: int) -> None:
-        """Begin the table, row and cell that what follows stands in, where they have not begun."""
-        while len(self._tables) > level:
-            self._close_table()
-        for number in range(level):
-            if number == len(self._tables):
-                self._write("table")
-                self._tables.append([False, False])
-            table = self._tables[number]
-            for part, tag in enumerate(("tr", "td")):
-                if not table[part]:
-                    self._write(tag)
-                    table[part] = True
-
-    def _end_cell(self, level: int) -> None:
-        if self._groups[-1].is_aside:
-            return
-        self._open_cell(level)
-        if self._tables:
-            self._write("/td")
-            self._tables[-1][1] = False
-
-    def _end_row(self, level: int) -> None:
-        while len(self._tables) > level:
-            self._close_table()
-        if self._tables and len(self._tables) == level:
-            self._close_row()
-
-    def _close_row(self) -> None:
-        row = self._tables[-1]
-        for part, tag in ((1, "/td"), (0, "/tr")):
-            if row[part]:
-                self._write(tag)
-                row[part] = False
-
-    def _close_table(self) -> None:
-        self._close_row()
-        self._write("/table")
-        self._tables.pop()
-
-    def _write(self, tag: str) -> None:
-        """A paragraph of its own that stands for a tag."""
-        codes = "".join(f"\\u{ord(one) - 0x10000} ?" if ord(one) > 0x7FFF else one for one in mark(tag))
-        self.out.append(b"\\par{\\pard\\plain\\uc1 " + codes.encode() + b"\\par}")
+        return max(2, self._groups[-1].depth, self._tables.depth) if is_inner else 1
 
     def _note_hidden(self) -> None:
-        if words := " ".join(self._hidden_bytes.decode(self._codec, "replace").split()):
+        if words := " ".join(self._hidden_words.split()):
             self.hidden.append(words)
-        self._hidden_bytes.clear()
+        self._hidden_words = ""
 
     def _end_moving(self) -> None:
         assert self._moving is not None
@@ -249,8 +281,7 @@ class _Rewriter:
 
     def _end(self) -> None:
         """Before the file's last brace: what is still open, and what was moved to its end."""
-        while self._tables:
-            self._close_table()
+        self._tables.close()
         if self._moved:
             self.out.append(b"\\par")
         self.out += self._moved
