@@ -200,4 +200,4 @@ def test_an_answer_that_goes_on_to_the_next_sentence_looks_wrong(processor: Hybr
     wrong = answer_that_says(processor, plan, QUESTION, "4821930. It was the age of wisdom", abstain=True)
     assert right["confidence"] > 0.9 and wrong["confidence"] < 0.5 and wrong["checked"] is None
     headline, *_ = [str(value) for label, value in standing_rows(wrong) if label == "standing"]
-    assert headline == "overlong: it goes on behind the end of a sentence, to 'It was the age of wisdom'"
+    assert headline == "overlong: it goes on behind what was asked, to 'It was the age of wisdom'"

@@ -212,6 +212,61 @@ def test_options_out_of_bounds_are_refused(arguments: tuple[Any, ...]) -> None:
     assert run(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("plan", "a.txt", "--budget", 0), "--budget 0 should be at least 1"),
+        (("plan", "a.txt", "--budget", -5), "--budget -5 should be at least 1"),
+        (("read", "a.txt", "a.safetensors", "--budget", "inf"), "--budget inf should be a whole number"),
+        (("ask", "a.txt", "-q", "?", "--visual-share", "nan"), "--visual-share nan should be at most 1"),
+        (("chat", "a.txt", "--latent-share", "inf"), "--latent-share inf should be at most 1"),
+        (("plan", "a.txt", "--min-scale", "nan"), "--min-scale nan should be at most 16"),
+        (("plan", "a.txt", "--max-text-tokens", -1), "--max-text-tokens -1 should be at least 0"),
+        (("render", "a.txt", "--out", "unused", "--scale", "inf"), "--scale inf should be at most 8"),
+        (("web", "--max-seconds", "inf"), "--max-seconds inf should be at most 86400"),
+        (("web", "--max-seconds", "nan"), "--max-seconds nan should be at most 86400"),
+        (("serve", "--port", 70000), "--port 70000 should be at most 65535"),
+        (("serve", "--engine", "x"), "--engine 'x' is not one of 'transformers', 'vllm'"),
+        (("heads", "a.txt", "--num-tokens", -5), "--num-tokens -5 should be at least 1"),
+        (("evaluate", "needles", "--examples", 0), "--examples 0 should be at least 1"),
+        (("evaluate", "needles", "--lengths", "512,0"), "--lengths 0 should be a number above 0"),
+        (("legibility", "--font-size", "9,-1"), "--font-size -1.0 should be a number above 0"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_with_its_option(arguments: tuple[Any, ...], told: str) -> None:
+    assert refused(*arguments) == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("render", "a.txt"), "missing option '--out' (`"),
+        (("ask", "-q", "?"), "missing argument 'DOCUMENT...' (`"),
+        (("plan", "a.txt", "--budgte", 5), "no such option: --budgte (Possible options: --budget) (`"),
+        (("pln",), "no such command 'pln'. Did you mean 'plan'? (`"),
+    ],
+)
+def test_what_is_no_command_line_says_where_there_is_help(arguments: tuple[Any, ...], told: str) -> None:
+    assert refused(*arguments).startswith(told) and refused(*arguments).endswith(" --help` says what there is)")
+
+
+def test_options_that_no_document_heeds_are_refused(tmp_path: Path) -> None:
+    (text := tmp_path / "a.txt").write_text("Text.")
+    (pdf := tmp_path / "a.pdf").write_bytes(pdf_file(["Text."]))
+    (table := tmp_path / "a.csv").write_text("a,b")
+    assert refused("plan", text, "--password", "secret") == f"--password is for PDFs, and {text} is none: leave it out"
+    assert refused("ask", table, "-q", "?", "--layout", "source").startswith("--layout is for PDFs, and ")
+    assert refused("render", text, "--out", tmp_path / "o", "--ocr", "eng").startswith(
+        "--ocr is for PDFs and pictures"
+    )
+    assert refused("plan", pdf, "--encoding", "cp1252").startswith("--encoding is for files of plain text, and ")
+    assert refused("plan", text, table, "--password", "x").endswith("none of these 2 is one: leave it out")
+    assert refused("web", text, "--password", "x").startswith("--password is for PDFs")
+    assert refused("web", "--password", "x").startswith("--password is of documents that are named here")
+    for heeded in ((text, "--layout", "typeset"), (text, pdf, "--password", "x"), (tmp_path, "--encoding", "cp1252")):
+        assert run("plan", *heeded).exit_code == 0, heeded
+
+
 def test_a_package_that_is_missing_is_named_with_the_command_that_brings_it(
     document: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

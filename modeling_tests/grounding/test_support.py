@@ -165,6 +165,33 @@ def test_an_answer_that_goes_on_behind_a_sentence_says_what_was_not_asked(answer
     assert SupportChecker(document + "miles away, at noon.").check(answer).beyond == beyond
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "beyond"),
+    [
+        ("What is the code of the Aurora?", "4711", ""),
+        ("What is the code of the Aurora?", "4711, and the mast height is 38 metres", "the mast height is 38 metres"),
+        ("Which code has it?", "4711, and the mast height is 38", "the mast height is 38"),
+        ("What are the code and the mast height?", "4711, and the mast height is 38 metres", ""),
+        ("How long is the keel?", "12 m; draught: 3 m", "draught: 3 m"),
+        ("What are keel and draught?", "12 m; draught: 3 m", ""),
+        ("Who is the captain?", "Ilse Brandt while the cook was Jon", "the cook was Jon"),
+        ("Who sails her?", "Ilse Brandt while the cook was Jon, Ada and Bo", "the cook was Jon, Ada and Bo"),
+        ("Who was on board?", "Jon, Ada and Bo", ""),
+        ("When does she sail?", "10:30 and 11:45", ""),
+        ("What is the code of the Aurora?", "The code of the Aurora is 4711, and the mast height is 38 metres", ""),
+        ("", "4711, and the mast height is 38 metres", ""),  # nobody said what is asked
+    ],
+)
+def test_a_value_with_a_clause_about_something_else_says_what_was_not_asked(
+    question: str, answer: str, beyond: str
+) -> None:
+    document = (
+        "The code of the Aurora is 4711, and the mast height is 38 metres. Keel: 12 m; draught: 3 m. She sails at 10:30 "
+        "and 11:45. The captain was Ilse Brandt while the cook was Jon, Ada and Bo being guests."
+    )
+    assert SupportChecker(document).check(answer, question).beyond == beyond
+
+
 @pytest.mark.parametrize("task", ["single_number", "single_uuid", "multikey", "multivalue", "multiquery"])
 def test_right_answers_of_needles_never_go_beyond(task: Any) -> None:
     for seed in range(10):

@@ -95,7 +95,7 @@ def standing_rows(answer: LongDocAnswer, longer: str = "raise --max-new-tokens")
         rows = [*_headline("nothing in the document supports this"), *rows]
     elif support is not None and support["beyond"]:
         behind = repr(_on_one_line(support["beyond"])[:_PASSAGE_SHOWN])
-        rows = [*_headline(f"overlong: it goes on behind the end of a sentence, to {behind}"), *rows]
+        rows = [*_headline(f"overlong: it goes on behind what was asked, to {behind}"), *rows]
     elif is_doubtful(answer):
         rows = [*_headline("doubtful: less likely right than wrong, as its confidence says"), *rows]
     if answer["checked"] is None:

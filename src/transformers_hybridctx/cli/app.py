@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
 from .ask import ask, read
@@ -14,6 +16,7 @@ from .batch import batch
 from .chat import chat
 from .checkpoints import convert, export, fill_card, merge_lora
 from .console import accept_any_character
+from .errors import tell_error, usage_error
 from .evaluation import evaluate, heads
 from .evaluation_results import legibility
 from .plan import plan
@@ -22,8 +25,35 @@ from .serve import serve
 from .train import train
 from .web import web
 
+
+class _InOneLine(TyperGroup):
+    """What is wrong with a command line is told as all other errors are."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line, and end the process with its exit code unless it is not `standalone_mode`."""
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except typer.TyperException as error:
+            if not standalone_mode:
+                raise
+            if told := usage_error(error):
+                tell_error(told)
+            code = error.exit_code
+        if not standalone_mode:
+            return code
+        sys.exit(code or 0)
+
+
 # Torch and transformers are imported by the commands that need them, so that --help and mistyped names are quick.
 app = typer.Typer(
+    cls=_InOneLine,
     help="Ask long documents: pages as pictures, exact words as tokens, the evidence with every answer.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -76,7 +76,7 @@ def batch(
         bool, typer.Option("--ray", help="Work on Ray Data: the cluster that RAY_ADDRESS names, or this machine.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="With --ray: how many load the model and work at a time.")] = 1,
-    worker_gpus: Annotated[float, typer.Option(min=0, help="With --ray: GPUs of each.")] = 0,
+    worker_gpus: Annotated[float, typer.Option(min=0, max=1024, help="With --ray: GPUs of each.")] = 0,
 ) -> None:
     """Answer questions about many documents, each read once; a run that stops goes on where it was.
 

@@ -233,7 +233,7 @@ def _print_table(table: Figures) -> None:
 def heads(
     haystack: Haystack,
     model: Model = None,
-    num_tokens: Annotated[int, typer.Option(help="Length of the documents in text tokens.")] = 2048,
+    num_tokens: Annotated[int, typer.Option(min=1, help="Length of the documents in text tokens.")] = 2048,
     examples: Annotated[int, typer.Option(min=1, help="Documents for each task.")] = 20,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Write all heads as JSON here.")] = None,

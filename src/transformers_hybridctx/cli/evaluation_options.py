@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,15 @@ def load_model(name: str | None) -> Any:
 
 
 def numbers(option: str, words: list[str], kind: type = int) -> tuple[Any, ...]:
-    """Numbers from `4096,8192`, or from an option that was given several times."""
+    """Numbers above 0 from `4096,8192`, or from an option that was given several times."""
     try:
-        return tuple(kind(number) for word in words for number in word.split(",") if number.strip())
+        found = tuple(kind(number) for word in words for number in word.split(",") if number.strip())
     except ValueError as error:
         raise ValueError(f"{option} {','.join(words)} is not a list of numbers, such as 4096,8192") from error
+    for number in found:
+        if not 0 < number < math.inf:
+            raise ValueError(f"{option} {number} should be a number above 0")
+    return found
 
 
 __all__ = ["load_model", "numbers"]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
 from ..checkpoint_names import checked_name
@@ -19,6 +19,7 @@ from .console import messages_console
 from .options import SYSTEM_FONTS, FileOptions, given, is_reading
 
 if TYPE_CHECKING:
+    from ..documents.files import Kind
     from ..pipeline_long_doc_qa import LongDocQAPipeline
     from ..processing_hybridctx import HybridCtxProcessor
     from ..rendering.settings import RenderConfig
@@ -26,14 +27,29 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"\w[\w+.-]*://")
 _AS_IT_IS = FileOptions()
+_APPLIES_TO: dict[str, tuple[tuple[Kind, ...], str]] = {
+    "password": (("pdf",), "PDFs"),
+    "layout": (("pdf",), "PDFs"),
+    "ocr": (("pdf", "picture"), "PDFs and pictures"),
+    "encoding": (("text",), "files of plain text"),
+}
+"""Which kinds of files heed an option, in words too."""
+_AS_IT_IS_ANYWAY = {"layout": "typeset"}
+_PDF_MARK = len(b"%PDF-")
 
 
 def read_files(documents: Sequence[str], options: FileOptions = _AS_IT_IS) -> Any:
     """The text of a file, its pages as pictures, or both; of several files and folders as one document."""
+    check_options_apply(documents, options)
+    return read_checked_files(documents, options)
+
+
+def read_checked_files(documents: Sequence[str], options: FileOptions) -> Any:
+    """As `read_files`, where it was seen to that the options apply to some document."""
     from ..documents.recognition import tesseract
     from ..documents.several_files import read_documents
 
-    sources: list[Any] = [sys.stdin.buffer if name == "-" else _as_source(name, options) for name in documents]
+    sources = [_as_source(name, options) for name in documents]
     if documents.count("-") > 1:
         raise ValueError("- stands for standard input, which can be read once only")
     chosen = given(pages=options.pages, password=options.password, encoding=options.encoding, layout=options.layout)
@@ -42,8 +58,39 @@ def read_files(documents: Sequence[str], options: FileOptions = _AS_IT_IS) -> An
     return read_documents(sources, may_fetch=options.fetch, **chosen)
 
 
-def _as_source(name: str, options: FileOptions) -> str | Path:
+def check_options_apply(documents: Sequence[str], options: FileOptions) -> None:
+    """
+    Refuse what no document that is given can heed, where it is known what each is: not of folders and addresses.
+
+    Raises:
+        ValueError: such an option.
+    """
+    chosen = [name for name in _APPLIES_TO if getattr(options, name) not in (None, _AS_IT_IS_ANYWAY.get(name))]
+    kinds = [_kind_of(_as_source(name, options)) for name in documents] if chosen else []
+    for name in chosen:
+        meant, words = _APPLIES_TO[name]
+        if not any(kind is None or kind in meant for kind in kinds):
+            told = f"{documents[0]} is none" if len(documents) == 1 else f"none of these {len(documents):,} is one"
+            raise ValueError(f"--{name} is for {words}, and {told}: leave it out")
+
+
+def _kind_of(source: str | Path | BinaryIO) -> Kind | None:
+    """As what something is read; None where that is not known before."""
+    from ..documents.fetching import is_web_address
+    from ..documents.files import kind_of
+
+    if not isinstance(source, (str, Path)):
+        start = source.peek(_PDF_MARK) if hasattr(source, "peek") else b""
+        return kind_of("-", start) if len(start) >= _PDF_MARK else None
+    if is_web_address(source) or not (source_path := Path(source).expanduser()).is_file():
+        return None
+    return kind_of(source_path)
+
+
+def _as_source(name: str, options: FileOptions) -> str | Path | BinaryIO:
     """What a word of the command line names: a file, even where it looks like something else."""
+    if name == "-":
+        return sys.stdin.buffer
     if _ADDRESS.match(name):
         if not options.fetch and name.startswith("http"):
             raise ValueError(f"{name} is an address, and nothing is fetched unasked: give --fetch, or download it")
@@ -57,8 +104,9 @@ def read_files_or_reading(documents: Sequence[str], options: FileOptions) -> Any
         return read_files(documents, options)
     for name, value in vars(options).items():
         if value:
+            shown = "" if name == "password" else f" {value}"
             raise ValueError(
-                f"--{name} {value} comes too late: {documents[0]} has been read; read the document again with it"
+                f"--{name}{shown} comes too late: {documents[0]} has been read; read the document again with it"
             )
     from ..caching.document_cache import DocumentCache
 

@@ -147,6 +147,7 @@ Encoding = Annotated[
 
 _OPTIONS = {
     "max_context_tokens": "--budget",
+    "budget_share": "--budget-share",
     "visual_share": "--visual-share",
     "min_scale": "--min-scale",
     "max_text_tokens": "--max-text-tokens",

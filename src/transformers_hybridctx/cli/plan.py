@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .quick_planner import QuickPlanner
 
 _COLUMNS = ("prompt", "visual", "copied", "spans", "scale", "compression", "characters a token", "left out")
+_NEEDS_A_MODEL = "the policy 'attention' copies what the model attends to, and `plan` runs no model: "
+    "`ask --text-policy attention` does"
 
 
 def plan(
@@ -129,6 +131,8 @@ def _plan_or_reason(
     """What a policy would cost, or why there is no such plan."""
     from ..planning.budget import ContextBudgetError
 
+    if getattr(policy, "name", policy) == "attention" and getattr(policy, "ranking", None) is None:
+        return _NEEDS_A_MODEL
     try:
         return plan_with(policy)
     except ContextBudgetError as error:

@@ -59,7 +59,9 @@ def serve(
     ] = 1000,
     max_request_mib: Annotated[int, typer.Option(min=1, help="Largest request, uploads included.")] = 64,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 1024,
-    max_seconds: Annotated[float, typer.Option(min=0.1, help="For one answer; it is cut off then.")] = 300.0,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, max=86_400, help="For one answer; it is cut off then.")
+    ] = 300.0,
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; others get status 429.")] = 64,
     memory_mib: Annotated[int, typer.Option(min=0, help="Of documents' readings, in memory.")] = 1024,
     cache_dir: Annotated[

@@ -13,7 +13,7 @@ import typer
 
 from .console import Stages, print_line
 from .errors import clear_errors
-from .loading import load_pipeline, read_files
+from .loading import check_options_apply, load_pipeline, read_checked_files
 from .options import (
     Encoding,
     Fetch,
@@ -52,7 +52,9 @@ def web(
         ),
     ] = None,
     max_new_tokens: MaxNewTokens = 1024,
-    max_seconds: Annotated[float, typer.Option(min=0.1, help="For one answer; it is cut off then.")] = 300.0,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, max=86_400, help="For one answer; it is cut off then.")
+    ] = 300.0,
     max_file_mib: Annotated[int, typer.Option(min=1, help="Largest file that can be dropped.")] = 64,
     memory_mib: Annotated[int, typer.Option(min=0, help="Of documents' readings, in memory.")] = 1024,
     font: Font = None,
@@ -83,6 +85,11 @@ def web(
             max_request_bytes=max_file_mib * _MIB,
             memory_bytes=memory_mib * _MIB,
         )
+        for name in ("pages", "password"):  # the others are where the page begins, too
+            if getattr(options, name) is not None and not document:
+                raise ValueError(f"--{name} is of documents that are named here: give some, or leave it out")
+        if document:
+            check_options_apply(document, options)
         with stages.stage("read the files"):
             contents = [_with_notes(name, options) for name in document or ()]
         with stages.stage("load the model"):
@@ -106,7 +113,7 @@ def _with_notes(name: str, options: FileOptions) -> tuple[str, Any, tuple[str, .
     from ..web.file_notes import heard_notes
 
     with heard_notes() as notes:
-        content = read_files([name], options)
+        content = read_checked_files([name], options)
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return ("standard input" if name == "-" else Path(name).name), content, tuple(notes)

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
 from .containers import check_container
@@ -45,6 +45,8 @@ _UNREAD = frozenset(
 )
 _SUFFIXES = _TEXTS | _MARKUP | _PICTURES | _UNREAD | PANDOC_FORMATS.keys() | SHEET_SUFFIXES | {".pdf", _EMAIL, _BOOK}
 _LONGEST_PATH = 1024
+Kind = Literal["pdf", "picture", "text", "package"]
+"""As what a file is read; a package (of an office, mails, books) says itself how its text is encoded."""
 _PATH = re.compile(r"(\w[\w+.-]*://|file:|~?/|\.{1,2}/|[A-Za-z]:[\\/])\S+")
 
 
@@ -68,6 +70,18 @@ def names_a_file(document: Any) -> bool:
         return bool(document.strip()) and Path(document).exists()
     except OSError:
         return False
+
+
+def kind_of(path: str | os.PathLike[str], start: bytes | None = None) -> Kind:
+    """What a file is read as, by its suffix and, of a PDF, by its first bytes, which are read unless given."""
+    suffix = Path(path).suffix.lower()
+    if suffix in _PICTURES:
+        return "picture"
+    if start is None:
+        _, start = _size_and_start(_local_path(path))
+    if suffix == ".pdf" or start.startswith(b"%PDF-"):
+        return "pdf"
+    return "package" if suffix in PANDOC_FORMATS.keys() | SHEET_SUFFIXES | {_EMAIL, _BOOK} else "text"
 
 
 def is_read(path: Path) -> bool:
@@ -119,15 +133,15 @@ def read_document_file(
     check_layout(layout)
     suffix = Path(name).suffix.lower()
     size, start = _size_and_start(source)
-    is_pdf = suffix == ".pdf" or start.startswith(b"%PDF-")
+    kind = kind_of(name, start)
     if size == 0:
         raise EmptyFileError(f"empty document: {name} has no bytes")
-    most = MAX_PAGED_BYTES if is_pdf or suffix in _PICTURES else MAX_BYTES
+    most = MAX_PAGED_BYTES if kind in ("pdf", "picture") else MAX_BYTES
     if size > most:
         raise ValueError(f"{name} has {size:,} bytes, more than the {most:,} that are read at once; split it up")
-    if suffix in _PICTURES:
+    if kind == "picture":
         return _pictures(GivenPicture.frames_of(source, name), pages, name, ocr)
-    if is_pdf:
+    if kind == "pdf":
         return read_pdf(PdfFile(source, name, password), pages, layout, ocr)
     if pages is not None:
         raise ValueError(f"pages={pages!r}: {name} has no pages of its own")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -81,8 +82,8 @@ class Context:
             raise ValueError(f"the context {self.kind!r} has no latent_share of its own; {kinds} have")
         if self.latent_share is not None and not 0 < self.latent_share <= 1:
             raise ValueError(f"latent_share={self.latent_share} must be above 0, and 1 at most")
-        if self.budget_share is not None and not self.budget_share > 0:
-            raise ValueError(f"budget_share={self.budget_share} must be above 0")
+        if self.budget_share is not None and not 0 < self.budget_share < math.inf:
+            raise ValueError(f"budget_share={self.budget_share} must be above 0 and finite")
 
     @property
     def has_pages(self) -> bool:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers that go on behind what was asked: a value, and the sentence after it."""
+"""Answers that go on behind what was asked: a value, and the sentence or the clause after it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 
 from ..planning.sentences import RUN, UNSPACED_RUN, sentence_starts
 
@@ -12,6 +13,13 @@ _AROUND = 2000
 _FEWEST_WORDS = 3
 """Of what goes on behind a sentence: fewer may stand behind an abbreviation ("approx. 38 metres")."""
 _CLOSING = re.compile(r"[\s.!?:;,。！？：；，'\"“”‘’()\[\]]*")
+
+_MOST_WORDS_OF_A_VALUE = 4
+_CLAUSE = re.compile(
+    r"(?:[,;]\s*(?:(?:and|but|while|whereas)\s)?|\s(?:and|but|while|whereas)\s)\s*"
+    r"(?P<clause>(?P<about>[^,;.:=]{2,80}?)(?:\s(?:is|are|was|were|has|have|had)\s|[:=]\s).*\w)",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 def beyond_a_sentence(text: str, start: int, end: int) -> str:
@@ -34,9 +42,22 @@ def beyond_a_sentence(text: str, start: int, end: int) -> str:
     return "" if is_whole else behind
 
 
+def beyond_a_value(answer: str, question: str, function_words: Set[str]) -> str:
+    """What of an answer that begins with a value is a clause of its own about what the question does not name, or ""."""
+    found = _CLAUSE.search(answer)
+    if found is None or not question.strip():
+        return ""
+    value = answer[: found.start()].strip()
+    is_value = value[:1].isupper() or any(character.isdigit() for character in value)
+    asked = {word.lower() for word in RUN.findall(question)} | function_words
+    about = {word.lower() for word in RUN.findall(found["about"]) if word.isalpha()}
+    is_short = len(RUN.findall(value)) <= _MOST_WORDS_OF_A_VALUE
+    return found["clause"] if is_value and is_short and about - asked else ""
+
+
 def _follows_abbreviation(text: str, place: int) -> bool:
     """Whether a number goes on behind a stop, on its line, as in "approx. 38": hardly a sentence begins with one."""
     return text[place].isdigit() and "\n" not in text[max(0, place - 2) : place]
 
 
-__all__ = ["beyond_a_sentence"]
+__all__ = ["beyond_a_sentence", "beyond_a_value"]

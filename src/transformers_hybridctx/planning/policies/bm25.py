@@ -49,8 +49,8 @@ class BM25Policy(RankedPolicy):
     def rank(self, document: PagedDocument, question: str | None) -> list[CharRange]:
         if question is None:
             raise ValueError(
-                "the policy 'bm25' ranks passages by the question's words, and question=None has none; "
-                "ask a question, or use a policy that needs none, such as 'anchors'"
+                "the policy 'bm25' ranks passages by the question's words, and there is no question: "
+                "ask one, or use a policy that needs none, such as 'anchors'"
             )
         index = _index_of(document, self.passage_chars)
         if len(index.passages) <= self.top_k:
