@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     from .quick_planner import QuickPlanner
 
 _COLUMNS = ("prompt", "visual", "copied", "spans", "scale", "compression", "characters a token", "left out")
-_NEEDS_A_MODEL = "the policy 'attention' copies what the model attends to, and `plan` runs no model: "
+_NEEDS_A_MODEL = (
+    "the policy 'attention' copies what the model attends to, and `plan` runs no model: "
     "`ask --text-policy attention` does"
+)
 
 
 def plan(
