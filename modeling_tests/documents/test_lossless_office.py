@@ -85,6 +85,41 @@ def test_cells_of_opendocument_hold_headings_lists_and_what_they_span() -> None:
     )
 
 
+def repeated(times: int, of: str = "columns") -> str:
+    return f'table:number-{of}-repeated="{times}"'
+
+
+def table_of(*rows: str) -> str:
+    return f"<table:table>{''.join(rows)}</table:table>"
+
+
+def test_cells_and_rows_of_opendocument_stand_as_often_as_they_say() -> None:
+    one, two, end = (cell(f"<text:p>{word}</text:p>") for word in ("x", "y", "end"))
+    rows = f"<table:table-row {repeated(100, 'rows')}>{one}{two}</table:table-row><table:table-row>{end}{two}"
+    assert (
+        read_document_file(odt(table_of(rows + "</table:table-row>")), name="a.odt")
+        == "| x | y |\n" * 100 + "| end | y |"
+    )
+    cells = cell("<text:p>1</text:p>", repeated(100)) + cell("", repeated(3)) + end + cell("", repeated(16_000))
+    text = read_document_file(odt(table_of(f"<table:table-row>{cells}</table:table-row>")), name="a.odt")
+    assert text == "| 1 " * 100 + "|  " * 3 + "| end |  |"
+    inner = table_of(f"<table:table-row>{cell('<text:p>i</text:p>', repeated(2))}</table:table-row>")
+    nested = table_of(
+        f"<table:table-row>{cell(inner, repeated(2))}</table:table-row><table:table-row>{two}{end}</table:table-row>"
+    )
+    text = read_document_file(odt(nested), name="a.odt")
+    assert text == "| [table 1] | [table 2] |\n| y | end |\n[table 1]\n| i | i |\n[table 2]\n| i | i |"
+
+
+def test_repetitions_of_opendocument_are_bounded_and_what_is_left_out_is_said() -> None:
+    body = cell(f"<text:p>{'x' * 1000}</text:p>", repeated(999_999_999))
+    with pytest.warns(
+        UserWarning, match=r"a\.odt: 999,999,869 repetitions of rows and cells of its tables are left out"
+    ):
+        text = read_document_file(odt(table_of(f"<table:table-row>{body}</table:table-row>")), name="a.odt")
+    assert str(text).count("x" * 1000) == 130
+
+
 def test_boxes_comments_and_headers_of_opendocument_are_not_lost() -> None:
     table = f"<table:table><table:table-row>{cell('<text:p>Boxed</text:p>')}</table:table-row></table:table>"
     box = f"<draw:frame><draw:text-box>{table}</draw:text-box></draw:frame>"

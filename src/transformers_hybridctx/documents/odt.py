@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ _SPACE = "{urn:oasis:names:tc:opendocument:xmlns:"
 OFFICE, TEXT, TABLE, STYLE = (f"{_SPACE}{name}:1.0}}" for name in ("office", "text", "table", "style"))
 _ROW_GROUPS = (f"{TABLE}table-rows", f"{TABLE}table-row-group", f"{TABLE}table-header-rows")
 _HIDDEN = (f"{TEXT}hidden-text", f"{TEXT}hidden-paragraph")
+_COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _STYLES, _CONTENT = "styles.xml", "content.xml"
-# Cells and rows that say how often they stand there, which those with tables in them are not believed.
-_MOST_REPEATED = 64
+_MOST_REPEATED = 2**17
+"""Elements and characters that cells and rows make which say how often they stand there."""
 
 
 def prepared_odt(data: bytes, name: str) -> bytes:
@@ -34,8 +36,9 @@ def prepared_odt(data: bytes, name: str) -> bytes:
             content = parsed_part(archive, _CONTENT)
             styles = parsed_part(archive, _STYLES) if _STYLES in archive.namelist() else None
         hidden = _without_hidden(content, styles)
+        tables = _Tables()
         for parent in list(content.iter()):
-            _take_tables_apart(parent)
+            tables.take_apart(parent)
         changed = with_parts(data, {_CONTENT: ElementTree.tostring(content, "utf-8", xml_declaration=True)})
     except KeyError:
         return data  # no text of this kind: pandoc says so
@@ -43,6 +46,12 @@ def prepared_odt(data: bytes, name: str) -> bytes:
         warnings.warn(f"{name}: tables in its tables are not looked through: {error}", stacklevel=6)
         return data
     warn_of_hidden(name, hidden)
+    if tables.left_out:
+        warnings.warn(
+            f"{name}: {tables.left_out:,} repetitions of rows and cells of its tables are left out: all of them would make "
+            f"more than {_MOST_REPEATED:,} characters",
+            stacklevel=6,
+        )
     return changed
 
 
@@ -66,31 +75,51 @@ def _without_hidden(content: ElementTree.Element, styles: ElementTree.Element | 
     return found
 
 
-def _take_tables_apart(parent: ElementTree.Element) -> None:
-    if all(child.tag != f"{TABLE}table" for child in parent):
-        return
-    flat: list[ElementTree.Element] = []
-    for child in parent:
-        flat += _paragraphs_of(child) if child.tag == f"{TABLE}table" else [child]
-    parent[:] = flat
+class _Tables:
+    """Takes tables apart, into what stands in their cells between paragraphs that mark their borders.
 
+    Attributes:
+        left_out: how many rows and cells were not repeated as often as they say, as the document would grow too large.
+    """
 
-def _paragraphs_of(table: ElementTree.Element) -> Iterator[ElementTree.Element]:
-    """A table as what stands in its cells, between paragraphs that mark its borders."""
-    yield _paragraph(mark("table"))
-    for row, is_heading in _rows_of(table, False):
-        yield _paragraph(mark("tr"))
-        for cell in row:
-            if cell.tag != f"{TABLE}table-cell":  # one that another covers
-                continue
+    def __init__(self) -> None:
+        self.left_out = 0
+        self._left = _MOST_REPEATED
+
+    def take_apart(self, parent: ElementTree.Element) -> None:
+        """Put paragraphs in the places of the tables among an element's children."""
+        if all(child.tag != f"{TABLE}table" for child in parent):
+            return
+        flat: list[ElementTree.Element] = []
+        for child in parent:
+            flat += self._paragraphs_of(child) if child.tag == f"{TABLE}table" else [child]
+        parent[:] = flat
+
+    def _paragraphs_of(self, table: ElementTree.Element) -> Iterator[ElementTree.Element]:
+        yield _paragraph(mark("table"))
+        for row, is_heading in _rows_of(table, False):
+            yield from self._repeated(self._row(row, is_heading), _count(row, "number-rows-repeated"))
+        yield _paragraph(mark("/table"))
+
+    def _row(self, row: ElementTree.Element, is_heading: bool) -> list[ElementTree.Element]:
+        cells = [cell for cell in row if cell.tag == f"{TABLE}table-cell"]  # not those that others cover
+        paragraphs = [_paragraph(mark("tr"))]
+        for cell in cells:
+            self.take_apart(cell)
             spans = _count(cell, "number-columns-spanned"), _count(cell, "number-rows-spanned")
-            for _ in range(_count(cell, "number-columns-repeated")):
-                yield _paragraph(cell_mark(*spans, is_heading))
-                _take_tables_apart(cell)
-                yield from cell
-                yield _paragraph(mark("/td"))
-        yield _paragraph(mark("/tr"))
-    yield _paragraph(mark("/table"))
+            once = [_paragraph(cell_mark(*spans, is_heading)), *cell, _paragraph(mark("/td"))]
+            is_blank_end = cell is cells[-1] and len(cell) == 0
+            paragraphs += self._repeated(once, 1 if is_blank_end else _count(cell, "number-columns-repeated"))
+        return [*paragraphs, _paragraph(mark("/tr"))]
+
+    def _repeated(self, once: list[ElementTree.Element], count: int) -> list[ElementTree.Element]:
+        if count < 2:
+            return once
+        size = sum(1 + len(part.text or "") + len(part.tail or "") for element in once for part in element.iter())
+        more = min(count - 1, self._left // size)
+        self._left -= more * size
+        self.left_out += count - 1 - more
+        return once * (1 + more)
 
 
 def _rows_of(element: ElementTree.Element, is_heading: bool) -> Iterator[tuple[ElementTree.Element, bool]]:
@@ -98,8 +127,7 @@ def _rows_of(element: ElementTree.Element, is_heading: bool) -> Iterator[tuple[E
         if child.tag in _ROW_GROUPS:
             yield from _rows_of(child, is_heading or child.tag.endswith("header-rows"))
         elif child.tag == f"{TABLE}table-row":
-            for _ in range(_count(child, "number-rows-repeated")):
-                yield child, is_heading
+            yield child, is_heading
 
 
 def _paragraph(text: str) -> ElementTree.Element:
@@ -110,9 +138,7 @@ def _paragraph(text: str) -> ElementTree.Element:
 
 def _count(element: ElementTree.Element, attribute: str) -> int:
     count = element.get(f"{TABLE}{attribute}", "1")
-    if not count.isdecimal() or (attribute.endswith("repeated") and element.find(f".//{TABLE}table") is not None):
-        return 1
-    return min(int(count), _MOST_REPEATED)
+    return int(count) if _COUNT.fullmatch(count) else 1
 
 
 __all__ = ["prepared_odt"]
