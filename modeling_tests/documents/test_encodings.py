@@ -82,6 +82,15 @@ def test_binaries_are_named_for_what_they_are(data: bytes, kind: str) -> None:
         decode(data, "a.txt")
 
 
+@pytest.mark.parametrize("data", [b"\0\1\2" * 100, bytes(9), b"text\x02\x00" * 50, bytes(range(32)) * 9])
+def test_what_is_control_characters_is_no_text(data: bytes) -> None:
+    with pytest.raises(
+        ValueError, match=r"a\.txt is a binary file: \d+% of its bytes are control characters; encoding= "
+    ):
+        decode(data, "a.txt")
+    assert decode(data, "a.txt", "latin-1") == data.decode("latin-1")
+
+
 @pytest.mark.parametrize("text", ["MZ is a name", "Rar! cried he", "RIFF and raff", "GIF89a is a format", "PAR1 ID3"])
 def test_a_text_may_begin_like_a_binary(text: str) -> None:
     assert decode(text.encode(), "a.txt") == text

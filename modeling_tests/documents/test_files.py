@@ -49,7 +49,8 @@ def test_markdown_stays_as_it_is_written(tmp_path: Path) -> None:
 
 
 def test_control_characters_are_text(tmp_path: Path) -> None:
-    assert read_document_file(write(tmp_path, "a.txt", "\x00\x01\x02")) == "\x00\x01\x02"
+    text = "log\x00 \x1b[31mred\x1b[0m\nb\x08bo\x08ol\x08ld\na\x1fb\x1fc\x1e"
+    assert read_document_file(write(tmp_path, "a.txt", text)) == text
 
 
 @pytest.mark.parametrize("name", ["a.html", "a.HTM", "a.xhtml"])

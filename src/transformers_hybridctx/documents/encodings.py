@@ -17,6 +17,9 @@ _BOMS = {  # UTF-32 before UTF-16, whose mark is the beginning of the other's
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# Such as no text has but by accident: not bells, escapes and backspaces of terminals, nor separators of fields.
+_OF_BINARIES = re.compile(rb"[\x00-\x06\x0e-\x1a\x7f]")
+_MOST_OF_BINARIES = 0.1
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _DECLARED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 # What a page that declares these is decoded with, by the Encoding Standard (https://encoding.spec.whatwg.org).
@@ -71,6 +74,7 @@ def decode(data: bytes, name: str, encoding: str | None = None, is_markup: bool 
     else:
         _known(encoding, name)
     if encoding is None:
+        _refuse_controls(data, name)
         encoding = "utf-8" if _is_mostly_utf8(data) else _recognised(data, name)
     try:
         return data.decode(encoding)
@@ -90,6 +94,15 @@ def _refuse_binary(data: bytes, name: str) -> None:
     for mark, kind in _BINARIES.items():
         if data.startswith(mark) and (len(mark) > 4 or not _is_text_so_far(data)):
             raise ValueError(f"{name} is {kind}, and no text")
+
+
+def _refuse_controls(data: bytes, name: str) -> None:
+    sample = data[:_SAMPLE]
+    share = len(_OF_BINARIES.findall(sample)) / max(1, len(sample))
+    if share > _MOST_OF_BINARIES:
+        raise ValueError(
+            f"{name} is a binary file: {share:.0%} of its bytes are control characters; encoding= reads it as text"
+        )
 
 
 def _is_text_so_far(data: bytes) -> bool:

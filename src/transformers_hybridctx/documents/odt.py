@@ -48,8 +48,8 @@ def prepared_odt(data: bytes, name: str) -> bytes:
     warn_of_hidden(name, hidden)
     if tables.left_out:
         warnings.warn(
-            f"{name}: {tables.left_out:,} repetitions of rows and cells of its tables are left out: all of them would make "
-            f"more than {_MOST_REPEATED:,} characters",
+            f"{name}: {tables.left_out:,} repetitions of rows and cells of its tables are left out: all of them would "
+            f"make more than {_MOST_REPEATED:,} characters",
             stacklevel=6,
         )
     return changed
