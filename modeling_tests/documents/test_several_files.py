@@ -71,6 +71,30 @@ def test_a_file_alone_is_itself(folder: Path) -> None:
     assert read_documents([BytesIO(b"from a pipe")]) == "from a pipe"
 
 
+def test_a_file_that_is_given_twice_is_read_once_and_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = folder / "a.pdf"
+    both = "# a.pdf\n\nOne.\fTwo is 4471.\f# sub/b.txt\n\nThe code is 4821."
+    with pytest.warns(UserWarning, match=rf"these files are given more than once, and read once: {file}$"):
+        assert read_documents([folder, file]) == both
+    monkeypatch.chdir(folder)
+    (folder / "sub" / "up").symlink_to(folder)
+    for spelling in ("./a.pdf", "sub/../a.pdf", file.as_uri(), "sub/up/a.pdf"):
+        with pytest.warns(UserWarning, match="given more than once, and read once"):
+            assert read_documents(["a.pdf", spelling], pages="2") == "Two is 4471."
+    opened = BytesIO(b"once")
+    with pytest.warns(UserWarning, match="and read once: standard input"):
+        assert read_documents([opened, opened]) == "once"
+
+
+def test_files_of_one_name_are_called_by_their_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "b.txt").write_text("Another.")
+    monkeypatch.chdir(folder)
+    text = read_documents(["b.txt", Path("sub/b.txt"), "a.pdf"], encoding="utf-8")
+    assert str(text).startswith("# b.txt\n\nAnother.\f# sub/b.txt\n\nThe code is 4821.\f# a.pdf\n\nOne.")
+    assert source_page(text, text.index("4821")) == SourcePage(1, "", "sub/b.txt")
+    assert str(read_documents([(folder / "sub").as_uri()])) == "# b.txt\n\nThe code is 4821."
+
+
 def test_kinds_that_are_not_read_are_named(folder: Path, tmp_path: Path) -> None:
     (folder / "sub" / "x.zip").write_bytes(b"PK")
     with pytest.warns(UserWarning, match=r"of no kind that is read: sub/x\.zip"):

@@ -78,7 +78,7 @@ def kind_of(path: str | os.PathLike[str], start: bytes | None = None) -> Kind:
     if suffix in _PICTURES:
         return "picture"
     if start is None:
-        _, start = _size_and_start(_local_path(path))
+        _, start = _size_and_start(local_path(path))
     if suffix == ".pdf" or start.startswith(b"%PDF-"):
         return "pdf"
     return "package" if suffix in PANDOC_FORMATS.keys() | SHEET_SUFFIXES | {_EMAIL, _BOOK} else "text"
@@ -196,7 +196,7 @@ def _source_of(given: str | os.PathLike[str] | bytes | BinaryIO, name: str | Non
                 f"a file object of bytes is read, not one of {type(data).__name__}; open it with mode 'rb'"
             )
         return data, name or name_of_open_file(given, "the given bytes")
-    path = _local_path(given)
+    path = local_path(given)
     if path.is_dir():
         raise IsADirectoryError(
             f"{path} is a folder; name one file in it, or read it as one document with `read_documents`"
@@ -222,7 +222,8 @@ def _size_and_start(source: Path | bytes) -> tuple[int, bytes]:
         return source.stat().st_size, file.read(1024)
 
 
-def _local_path(path: str | os.PathLike[str]) -> Path:
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The path that a path or a `file:` address names; a ValueError for what is on another machine."""
     if isinstance(path, str) and path.startswith("file:"):
         address = urlsplit(path)
         if address.netloc not in ("", "localhost"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from .emptiness import EmptyFileError
 from .fetching import fetch, is_web_address
-from .files import MAX_PAGED_BYTES, is_read, name_of_open_file, names_a_file, read_document_file
+from .files import MAX_PAGED_BYTES, is_read, local_path, name_of_open_file, names_a_file, read_document_file
 from .joined_document import DocumentParts
 from .page_numbers import PagedText, SourcePage
 from .pdf_layouts import note_of
@@ -44,14 +45,13 @@ def read_documents(sources: Sequence[Any], *, may_fetch: bool = False, **options
             `MAX_FILES` files; options for the pages of one file where there are several.
 
     Warns:
-        UserWarning: files of a folder that are empty, or of no kind that is read; links to nothing, and folders that may
-            not be looked into.
+        UserWarning: files that are given more than once; files of a folder that are empty, or of no kind that is read;
+            links to nothing, and folders that may not be looked into.
     """
-    found = [item for source in sources for item in _files_of(source)]
+    found = _distinct([item for source in sources for item in _files_of(source)])
     if len(found) > MAX_FILES:
         raise ValueError(f"{len(found):,} files are more than the {MAX_FILES:,} that are read as one document")
-    is_one = len(found) == 1 and len(sources) == 1 and found[0][0] is sources[0]
-    if is_one:
+    if len(found) == 1 and any(found[0][0] is source for source in sources):
         return _read(found[0][0], may_fetch, options)
     for name in ("pages", "name"):
         if options.get(name) is not None:
@@ -92,8 +92,11 @@ def _files_of(source: Any) -> Iterator[tuple[Any, str]]:
     if not isinstance(source, (str, os.PathLike)):
         yield source, name_of_open_file(source, "standard input")
         return
-    path = Path(source).expanduser()
-    if is_web_address(source) or not path.is_dir():
+    if is_web_address(source):
+        yield source, Path(source).name
+        return
+    path = local_path(source)
+    if not path.is_dir():
         yield source, path.name
         return
     left_out: dict[str, list[str]] = {}
@@ -114,6 +117,34 @@ def _files_of(source: Any) -> Iterator[tuple[Any, str]]:
         )
     for one in said:
         warnings.warn(f"{path}: {one}", stacklevel=4)
+
+
+def _distinct(found: Sequence[tuple[Any, str]]) -> list[tuple[Any, str]]:
+    """Each file once, those of one name by their paths."""
+    once: dict[Any, tuple[Any, str]] = {}
+    again = []
+    for source, name in found:
+        file = _identity(source)
+        if file in once:
+            again.append(str(source) if isinstance(source, (str, os.PathLike)) else name)
+        once.setdefault(file, (source, name))
+    if again:
+        warnings.warn(f"these files are given more than once, and read once: {_listed(again)}", stacklevel=4)
+    named = Counter(name for _, name in once.values())
+    return [
+        (source, str(source) if named[name] > 1 and isinstance(source, (str, os.PathLike)) else name)
+        for source, name in once.values()
+    ]
+
+
+def _identity(source: Any) -> Any:
+    """What two spellings of one file's name have in common; a link to a file is another, with a name of its own."""
+    if not isinstance(source, (str, os.PathLike)):
+        return id(source)
+    if is_web_address(source):
+        return source
+    path = Path(os.path.normpath(local_path(source)))
+    return Path(os.path.realpath(path.parent), path.name)
 
 
 def _walked(folder: Path) -> Iterator[tuple[Path, str]]:
