@@ -7,6 +7,7 @@ import io
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import transformers_hybridctx
 from transformers_hybridctx import HybridCtxProcessor
 from transformers_hybridctx.cli import evaluation
 from transformers_hybridctx.cli.app import main
+from transformers_hybridctx.cli.errors import EXTRAS_OF
 from transformers_hybridctx.cli.options import in_options
 
 
@@ -285,6 +287,44 @@ def test_a_package_that_two_commands_need_is_named_with_the_extra_of_the_one_tha
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert refused(command) == f"this needs the package uvicorn: pip install 'transformers-hybridctx[{command}]'"
+
+
+def test_packages_are_named_with_the_extras_that_list_them() -> None:
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    of_another = {"pyarrow"}  # datasets needs it
+    for package, names in EXTRAS_OF.items():
+        for name in names:
+            listed = {re.split(r"[\[><]", one)[0].replace("-", "_") for one in extras[name]}
+            assert package in listed | of_another, (package, name)
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "says"),
+    [
+        ("ray", ("batch", "jobs.jsonl", "--out", "out.jsonl", "--ray"), "pip install 'transformers-hybridctx[ray]'"),
+        ("selectolax", ("ask", "a.html", "-q", "Why?"), "pip install selectolax"),
+        ("charset_normalizer", ("ask", "latin.txt", "-q", "Why?"), "pip install charset-normalizer"),
+        ("datasets", ("train", "run.yaml"), "pip install 'transformers-hybridctx[train]'"),
+        ("python_multipart", ("serve",), "pip install 'transformers-hybridctx[serve]'"),
+    ],
+)
+def test_what_a_command_lacks_is_told_in_one_line(
+    package: str, command: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "jobs.jsonl": b'{"custom_id": "a", "document": "d.txt", "question": "Why?"}',
+        "a.html": b"<html><p>Hello</p></html>",
+        "latin.txt": "Déjà vu".encode("latin-1"),
+        "run.yaml": b"{output_dir: run, data: [{reader: texts, path: a.html}], trainer: {max_steps: 1, use_cpu: true}}",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert says in refused(*command)
 
 
 # Consoles

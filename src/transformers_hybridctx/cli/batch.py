@@ -83,7 +83,7 @@ def batch(
     Exit code 1: some failed, as their lines say.
     """
     stages = Stages()
-    with clear_errors():
+    with clear_errors("serve"):
         from ..serving.batches import AnswerFile, answer_jobs, read_jobs
 
         options = {

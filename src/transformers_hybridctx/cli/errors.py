@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import typer
@@ -13,12 +13,19 @@ from rich.markup import escape
 from .console import messages_console
 from .options import in_options
 
-_EXTRA_OF = {
-    **dict.fromkeys(("wonderwords", "rouge", "jieba", "pyarrow", "matplotlib", "lm_eval"), "evaluate"),
-    **dict.fromkeys(("accelerate", "datasets", "peft", "trl"), "train"),
-    **dict.fromkeys(("cachetools", "fastapi", "multipart", "openai", "prometheus_client", "uvicorn"), "serve"),
+EXTRAS_OF: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("datasets", "matplotlib", "wonderwords"), ("evaluate", "train")),
+    **dict.fromkeys(("jieba", "lm_eval", "rouge"), ("evaluate",)),
+    **dict.fromkeys(("peft", "pydantic", "trl"), ("train",)),
+    **dict.fromkeys(("filelock", "prometheus_client", "python_multipart"), ("serve",)),
+    **dict.fromkeys(("cachetools", "fastapi", "uvicorn"), ("serve", "web")),
+    "accelerate": ("quantize", "train"),
+    "bitsandbytes": ("quantize",),
+    "openai": ("serve", "evaluate"),
+    "pyarrow": ("evaluate", "train"),  # of datasets
+    "ray": ("ray",),
 }
-"""Packages that a command may lack, and the extra of this package that brings them."""
+"""Packages that a command may lack, as they are imported, and the extras of this package that bring them."""
 _RULES = {"greater than or equal to": "at least", "less than or equal to": "at most", "valid integer": "whole number"}
 """Of values, in the words of pydantic and in ours."""
 
@@ -28,11 +35,11 @@ def clear_errors(extra: str | None = None, in_words: Callable[[str], str] = in_o
     """What a user can put right is told in one line, on stderr; anything else keeps its traceback.
 
     Args:
-        extra: the one that brings what the command needs, where that is not the same for all commands.
+        extra: the command's own, where another brings the package, too.
         in_words: what messages of the library are said in; those of a config keep its own names.
 
     Raises:
-        typer.Exit: with code 2, in place of a ValueError, an OSError, or the lack of an optional package.
+        typer.Exit: with code 2, in place of a ValueError, an OSError, or the lack of a package that can be installed.
     """
     errors = messages_console()
     try:
@@ -41,11 +48,8 @@ def clear_errors(extra: str | None = None, in_words: Callable[[str], str] = in_o
                 f"[yellow]warning: {escape(in_words(str(message)))}[/]"
             )
             yield
-    except ModuleNotFoundError as error:
-        if error.name not in _EXTRA_OF:
-            raise
-        command = f"pip install 'transformers-hybridctx[{extra or _EXTRA_OF[error.name]}]'"
-        tell_error(f"this needs the package {error.name}: {command}")
+    except ImportError as error:
+        tell_error(_lacking(error, extra))
         raise typer.Exit(2) from error
     except (ValueError, OSError) as error:
         tell_error(in_words(_told(error)))
@@ -86,6 +90,26 @@ def _invalid_value(error: typer.TyperException) -> str | None:
     for theirs, ours in _RULES.items():
         rule = rule.replace(theirs, ours)
     return f"{name} {first['input']} {rule}"
+
+
+def _lacking(error: ImportError, extra: str | None) -> str:
+    """
+    What to install.
+
+    Raises:
+        ImportError: a module that is part of no extra, which is a fault of the installation or of this package.
+    """
+    if not isinstance(error, ModuleNotFoundError) and error.name is None:
+        return str(error)  # a library's own words on what it needs
+    first: BaseException = error
+    while isinstance(first, ModuleNotFoundError) and first.name is None and first.__cause__ is not None:
+        first = first.__cause__  # transformers tells of its own module that could not be imported
+    package = (first.name or "").partition(".")[0] if isinstance(first, ModuleNotFoundError) else ""
+    if package not in EXTRAS_OF:
+        raise error
+    brings = EXTRAS_OF[package]
+    named = extra if extra in brings else brings[0]
+    return f"this needs the package {package}: pip install 'transformers-hybridctx[{named}]'"
 
 
 def _told(error: ValueError | OSError) -> str:

@@ -158,7 +158,7 @@ def evaluate_suite(
     ] = None,
 ) -> None:
     """A benchmark: pages only, tokens only and hybrids side by side, with cost and 95% intervals."""
-    with clear_errors():
+    with clear_errors("evaluate"):
         from ..conversion.model_cards import fill_benchmark_card
         from ..evaluation.contexts import make_contexts
         from ..evaluation.runner import run
@@ -239,7 +239,7 @@ def heads(
     out: Annotated[Path | None, typer.Option(help="Write all heads as JSON here.")] = None,
 ) -> None:
     """Which attention heads find a needle's passage: what the policy `attention` can listen to (`retrieval_heads`)."""
-    with clear_errors():
+    with clear_errors("evaluate"):
         from ..evaluation.retrieval_heads import measure_retrieval_heads
 
         if out:

@@ -45,7 +45,7 @@ def tradeoff(
     ] = Path("tradeoff"),
 ) -> None:
     """Accuracy against context tokens: pages at each density, tokens, passages and hybrids, free and held."""
-    with clear_errors():
+    with clear_errors("evaluate"):
         from ..evaluation.contexts import HYBRID_POLICIES
         from ..evaluation.plots import plot_costs
         from ..evaluation.suites.chains import TradeOffTasks
@@ -76,7 +76,7 @@ def tradeoff(
 
 def report(run: Run) -> None:
     """Write what a run says: a page with its table, pictures, and the metadata of a model card."""
-    with clear_errors():
+    with clear_errors("evaluate"):
         from ..evaluation.report import write_report
 
         for file in write_report(run):
@@ -93,7 +93,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Write the table as JSON here.", show_default=False)] = None,
 ) -> None:
     """Whether two runs differ, sample by sample: of every context that both have, or of one of each."""
-    with clear_errors():
+    with clear_errors("evaluate"):
         from ..evaluation.report import compare_runs
 
         if out:
@@ -119,7 +119,7 @@ def compare(
 
 def harness(context: typer.Context) -> None:
     """lm-evaluation-harness, which then knows the model `hybridctx`: its own command line comes after this word."""
-    with clear_errors():
+    with clear_errors("evaluate"):
         from lm_eval.__main__ import cli_evaluate
 
         from ..evaluation import harness as registered  # noqa: F401
@@ -147,7 +147,7 @@ def legibility(
     out: Annotated[Path | None, typer.Option(help="NAME.json, and the curve as NAME.png.", show_default=False)] = None,
 ) -> None:
     """Which print a checkpoint reads: random text in several sizes and resolutions, and the errors of reading it back."""
-    with clear_errors():
+    with clear_errors("evaluate"):
         from ..evaluation.legibility import QUESTION, measure_legibility
         from ..evaluation.plots import plot_legibility
 

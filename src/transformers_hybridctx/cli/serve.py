@@ -72,7 +72,8 @@ def serve(
     font: Font = None,
 ) -> None:
     """Serve questions about documents in OpenAI's protocol; each document is read once for all who ask about it."""
-    with clear_errors():
+    with clear_errors("serve"):
+        import python_multipart  # noqa: F401  (fastapi tells of it when the model is loaded, in words of its own)
         import uvicorn
 
         from ..serving.app import create_app

@@ -25,7 +25,7 @@ def train(
 ) -> None:
     """Train a checkpoint on long documents; the same command goes on with a training that stopped."""
     stages = Stages()
-    with clear_errors(in_words=str):  # the config's names, which no options have
+    with clear_errors("train", in_words=str):  # the config's names, which no options have
         from ..training.config import TrainingConfig
 
         if memory:

@@ -46,7 +46,9 @@ def merge_lora(
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
-        raise CheckpointError("merging an adapter needs the package peft: pip install peft") from error
+        raise CheckpointError(
+            "merging an adapter needs the package peft: pip install 'transformers-hybridctx[train]'"
+        ) from error
 
     check_target(target, overwrite)
     weights = adapter / "adapter_model.safetensors"
