@@ -216,9 +216,20 @@ def test_a_damaged_source_is_refused_before_anything_is_written(
     assert leftovers(tmp_path) == []
 
 
-def test_something_that_is_neither_a_folder_nor_a_hub_id(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="neither a folder on this machine nor a Hub id"):
-        convert_checkpoint(str(tmp_path / "nowhere"), tmp_path / "target")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("{folder}/nowhere", "there is no such folder here"),
+        ("nowhere", "checkpoint nowhere: there is no such folder here; an id on the Hub is owner/name"),
+        ("./no/where", "there is no such folder here"),
+        ("{folder}/config.json", "is a file: name the folder"),
+        ("odd/name with spaces", "neither a folder on this machine nor a Hub id"),
+    ],
+)
+def test_something_that_is_neither_a_folder_nor_a_hub_id(name: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=says):
+        convert_checkpoint(name.format(folder=tmp_path), tmp_path / "target")
 
 
 def test_code_in_the_sources_folder_is_not_run(source: Path, tmp_path: Path) -> None:

@@ -70,6 +70,18 @@ def test_the_configs_fit_the_devices_that_they_name(
     assert result.exit_code == 0, result.output
     assert f"in all       {told:.2f} GB in each process" in result.stdout  # as docs/training.md has it
     assert told < 0.9 * room
+    missing = [source["path"] for source in yaml.safe_load((RECIPES / f"{name}.yaml").read_text())["data"]]
+    for path in missing:  # of this machine, for the Hub is not asked
+        is_here = path.startswith("./") or path.endswith(".jsonl")
+        assert (f"warning: data: there is no file or folder {path}" in result.stderr) == is_here
+
+
+def test_what_the_configs_name_is_not_sought_on_the_hub() -> None:
+    """A missing `runs/x` would be."""
+    for file in RECIPES.glob("*.yaml"):
+        given = yaml.safe_load(file.read_text())
+        assert given["output_dir"].startswith("./")
+        assert given.get("model", "./").startswith("./") or "/" not in given["model"]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from transformers_hybridctx.training.readers.prolong import documents_of
 from transformers_hybridctx.training.readers.registry import DataSource
 from transformers_hybridctx.training.records import ReadCount, TrainingRecord, TrainingTurn, UnusableRow
+from transformers_hybridctx.training.tables import record_tables
 
 DOCUMENT = "The code of room 7 is 42. It was the best of times.\n" * 60
 
@@ -341,6 +343,42 @@ def test_rows_of_another_schema_and_files_that_are_not_there(tmp_path: Path) -> 
         list(DataSource("squad", str(tmp_path / "a.exe")).records(ReadCount()))
     with pytest.raises(ValueError, match="split="):
         list(DataSource("squad", "rajpurkar/squad").records(ReadCount()))
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ({"reader": "json_lines", "path": "./no/where.jsonl"}, "no file or folder ./no/where.jsonl"),
+        ({"reader": "json_lines", "path": "here/nowhere"}, "no file or folder here/nowhere"),  # here is a folder
+        ({"reader": "texts", "path": "owner/name"}, "no file or folder owner/name"),
+        ({"reader": "rel_cot", "path": "here"}, "no train_72dpi.json"),
+        ({"reader": "squad", "path": "here"}, "no files of one kind"),
+        ({"reader": "prolong", "path": "here/shards", "tokenizer": "owner/name"}, "no file or folder"),
+    ],
+)
+def test_all_sources_are_looked_for_before_the_first_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, Any], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    Path("rows.jsonl").write_text('{"text": "It was May."}\n')
+    sources = [DataSource("json_lines", "rows.jsonl"), DataSource(**source)]
+    with pytest.raises((FileNotFoundError, ValueError), match=says):
+        record_tables(sources, tmp_path / "data")
+    assert not Path("data").exists()
+    record_tables(sources[:1], tmp_path / "data")
+    Path("rows.jsonl").unlink()  # what has been read is not looked for
+    ((table, counts),) = record_tables(sources[:1], tmp_path / "data")
+    assert (len(table), counts["used"]) == (1, 1)
+
+
+def test_scans_are_counted(tmp_path: Path) -> None:
+    Image.new("L", (64, 64), 255).save(tmp_path / "scan.png")
+    (tmp_path / "text.txt").write_text("It was May.")
+    count = ReadCount()
+    (record,) = DataSource("texts", str(tmp_path)).records(count)
+    assert record.context == "It was May."
+    assert dict(count.unused) == {"pictures of pages, whose text is not known": 1}
 
 
 def test_reasons_have_no_particulars() -> None:

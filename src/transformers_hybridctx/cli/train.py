@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,13 @@ def train(
         if memory:
             from ..training.memory import memory_of_training
 
-            found = memory_of_training(TrainingConfig.read(config, with_devices=False), processes)
+            settings = TrainingConfig.read(config, with_devices=False)
+            found = memory_of_training(settings, processes)
+            for given in settings.data:
+                try:
+                    given.located()
+                except FileNotFoundError as error:
+                    warnings.warn(f"{error}, where a training would stop", stacklevel=2)
             print_rows(answers_console(), found.rows())
             return
         from ..training.curves import save_curves

@@ -15,6 +15,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 
+from ..checkpoint_names import checked_name
 from .carried_files import check_file
 from .tensor_files import CheckpointError, Tensor, read_header
 
@@ -79,6 +80,10 @@ def open_checkpoint(source: str, revision: str | None = None, token: str | None 
 
 
 def _folder(source: str, revision: str | None, token: str | None) -> tuple[Path, str | None]:
+    try:
+        source = checked_name(source, "checkpoint")
+    except FileNotFoundError as error:
+        raise CheckpointError(str(error)) from error
     if Path(source).is_dir():
         if revision is not None:
             raise CheckpointError(f"revision={revision!r} is for the Hub, but {source} is a folder on this machine")
@@ -88,7 +93,7 @@ def _folder(source: str, revision: str | None, token: str | None) -> tuple[Path,
     try:
         folder = Path(snapshot_download(source, revision=revision, token=token, allow_patterns=_FETCHED))
     except HFValidationError as error:
-        raise CheckpointError(f"{source!r} is neither a folder on this machine nor a Hub id (org/name)") from error
+        raise CheckpointError(f"{source!r} is neither a folder on this machine nor a Hub id (owner/name)") from error
     return folder, folder.name
 
 

@@ -21,7 +21,6 @@ from .held_out import HeldOutRecords
 from .kept_config import check_goes_on, keep_config
 from .objectives import ExampleMaker
 from .packing import DataCollatorWithPacking
-from .readers.registry import DataSource
 from .starting_point import (
     checkpoint_of,
     example_maker,
@@ -30,7 +29,7 @@ from .starting_point import (
     model_config_of,
     processor_of,
 )
-from .tables import record_table, split_by_document
+from .tables import record_tables, split_by_document
 from .trainer import HybridCtxTrainer
 from .weighting import LongContextWeights, WeightedPacking
 
@@ -98,7 +97,8 @@ def run_training(config: TrainingConfig) -> TrainingReport:
         keep_config(config, _examples_per_step(arguments))
     report = TrainingReport()
     with arguments.main_process_first(desc="reading the data"):
-        tables = [_counted(source, folder / "data" / f"{number}", report) for number, source in enumerate(config.data)]
+        read = record_tables(config.data, folder / "data")
+    tables, report.data = [table for table, _ in read], [counts for _, counts in read]
     parts = split_by_document(tables, config.held_out)
     set_seed(config.seed)
     model = _model(config)
@@ -189,12 +189,6 @@ class _MeasuresBefore(TrainerCallback):
         self._report.loss_before, self._report.perplexity_before = dict(before.losses), before.perplexity
         if state.is_world_process_zero:
             self._report.write(self._folder)
-
-
-def _counted(source: DataSource, path: Path, report: TrainingReport) -> Any:
-    table, counts = record_table(source, path)
-    report.data.append(counts)
-    return table
 
 
 def _model(config: TrainingConfig) -> Any:

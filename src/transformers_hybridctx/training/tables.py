@@ -15,6 +15,18 @@ from .readers.registry import DataSource
 from .records import ReadCount, TrainingRecord
 
 
+def record_tables(sources: Sequence[DataSource], folder: Path) -> list[tuple[Any, dict[str, Any]]]:
+    """
+    What [`record_table`] makes of each source. Whether there is anything to read is seen of all of them before the first
+    is read, which may take hours.
+    """
+    paths = [folder / str(number) for number in range(len(sources))]
+    for source, path in zip(sources, paths, strict=True):
+        if not _counts_of(path).exists():
+            source.rows()
+    return [record_table(source, path) for source, path in zip(sources, paths, strict=True)]
+
+
 def record_table(source: DataSource, path: Path) -> tuple[Any, dict[str, Any]]:
     """
     The records of a source, a row each as [`TrainingRecord.as_row`] makes it, and what was counted: `source`, `records`,
@@ -28,7 +40,7 @@ def record_table(source: DataSource, path: Path) -> tuple[Any, dict[str, Any]]:
     """
     from datasets import Dataset
 
-    counts, table = path.with_suffix(".json"), path.with_suffix(".arrow")
+    counts, table = _counts_of(path), path.with_suffix(".arrow")
     if not counts.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _read_into(source, table, counts)
@@ -38,6 +50,10 @@ def record_table(source: DataSource, path: Path) -> tuple[Any, dict[str, Any]]:
             f"{table} holds the records of {found['source']}, not of {asdict(source)}: name another output_dir"
         )
     return Dataset.from_file(str(table)), found
+
+
+def _counts_of(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
 def _read_into(source: DataSource, table: Path, counts: Path) -> None:
@@ -97,4 +113,4 @@ def _document_of(row: dict[str, Any]) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-__all__ = ["record_table", "split_by_document"]
+__all__ = ["record_table", "record_tables", "split_by_document"]

@@ -2,17 +2,18 @@
 """ProLong (https://huggingface.co/datasets/princeton-nlp/prolong-data-64K): long texts of books, code and the web.
 
 Rows hold Llama-3 tokens: a page shows words, so they are turned back into text by a tokenizer that the user names. A
-packed row's documents are told apart by `indices`.
+packed row's documents are told apart by `indices`. NExtLong's shards for training are of this form, too: its own code
+reads them so (https://github.com/caskcsg/longcontext, `NExtLong/training/dataset.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ..records import TrainingRecord, UnusableRow
 
+COLUMNS = ("input_ids", "indices", "domain")
 _LEAST_TOKENS = 64
 
 
@@ -27,19 +28,9 @@ def documents_of(row: dict[str, Any], tokenizer: Any) -> Iterator[str]:
             f"a row of ProLong has the token {max(ids)}, and the tokenizer {tokenizer.name_or_path!r} knows "
             f"{len(tokenizer)}: name the one that the data were made with, Llama-3's"
         )
-    borders = [tuple(map(int, pair)) for pair in row.get("indices") or [(0, len(ids))]]
-    for start, end in borders:
+    borders = row.get("indices")
+    for start, end in [(0, len(ids))] if borders is None else borders:
         yield tokenizer.decode(ids[start:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
-def mds_rows(path: str) -> Iterator[dict[str, Any]]:
-    """Rows of a folder of MDS shards, by mosaicml-streaming."""
-    try:
-        from streaming import StreamingDataset
-    except ImportError as error:
-        raise ValueError(f"{path} holds MDS shards: pip install mosaicml-streaming reads them") from error
-    for folder in sorted(file.parent for file in Path(path).rglob("index.json")):
-        yield from StreamingDataset(local=str(folder), shuffle=False, batch_size=1)
 
 
 def rows_of_documents(rows: Iterator[dict[str, Any]], tokenizer: Any) -> Iterator[dict[str, str]]:

@@ -5,15 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from ..fields import check_fields
-from ..records import ReadCount, TrainingRecord, joined, usable
+from ..records import ReadCount, TrainingRecord, UnusableRow, joined, usable
 from . import extractive_qa, json_lines, longalign, papers, prolong, rel_cot, ultrachat
 from .lengthening import Lengthening
-from .sources import rows_of
+from .mds import mds_folders, mds_rows
+from .sources import located, rows_of
+
+
+def _text_record(row: dict[str, Any]) -> TrainingRecord:
+    if row["text"] is None:
+        raise UnusableRow("pictures of pages, whose text is not known")
+    return json_lines.record_of(row)
+
 
 READERS: dict[str, Callable[[Any], TrainingRecord]] = {
     "json_lines": json_lines.record_of,
@@ -24,8 +32,9 @@ READERS: dict[str, Callable[[Any], TrainingRecord]] = {
     "qasper": papers.record_of,
     "rel_cot": rel_cot.record_of,
     "prolong": prolong.record_of,
-    "texts": json_lines.record_of,
+    "texts": _text_record,
 }
+_ON_THIS_MACHINE = ("texts", "rel_cot")
 
 
 @dataclass(frozen=True)
@@ -66,9 +75,20 @@ class DataSource:
         if (self.reader == "prolong") != (self.tokenizer is not None):
             raise ValueError("data: tokenizer= is for the reader prolong, which needs it: name Llama-3's")
 
+    def located(self) -> Path | None:
+        """
+        The file or folder; None: a data set on the Hub, which is not asked for.
+
+        Raises:
+            FileNotFoundError: a path to nowhere.
+        """
+        if self.reader in _ON_THIS_MACHINE and not Path(self.path).expanduser().exists():
+            raise FileNotFoundError(f"data: there is no file or folder {self.path}")
+        return located(self.path)
+
     def records(self, count: ReadCount) -> Iterator[TrainingRecord]:
         """The records, counted."""
-        found = joined(usable(self._rows(), READERS[self.reader], self.path, count))
+        found = joined(usable(self.rows(), READERS[self.reader], self.path, count))
         if self.lengthen is not None:
             found = Lengthening(**self.lengthen).apply(list(islice(found, self.limit)), count)
         for number, record in enumerate(found):
@@ -76,33 +96,42 @@ class DataSource:
                 return
             yield record if record.source else replace(record, source=f"{self.path}, record {number + 1}")
 
-    def _rows(self) -> Iterator[Any]:
-        if self.reader == "texts":
-            return _texts_in(Path(self.path).expanduser())
-        if self.reader == "rel_cot":
-            return rel_cot.rows_of_folder(self.path)
-        if self.reader == "prolong":
-            from transformers import AutoTokenizer
+    def rows(self) -> Iterator[Any]:
+        """
+        The rows of the data set, as its reader takes them. They are read as they are asked for.
 
-            is_local = Path(self.path).exists()
-            is_mds = is_local and any(Path(self.path).rglob("index.json"))
-            rows = (
-                prolong.mds_rows(self.path) if is_mds else rows_of(self.path, self.split, self.revision, self.config)
-            )
-            return prolong.rows_of_documents(rows, AutoTokenizer.from_pretrained(self.tokenizer))
-        return rows_of(self.path, self.split, self.revision, self.config)
+        Raises:
+            FileNotFoundError, ValueError, OSError: nothing that can be read is there; told by the call.
+        """
+        local = self.located()
+        if local is not None and self.reader == "texts":
+            return _texts_in(local)
+        if local is not None and self.reader == "rel_cot":
+            return rel_cot.rows_of_folder(local)
+        if self.reader != "prolong":
+            return rows_of(self.path, self.split, self.revision, self.config)
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self.tokenizer)
+        if local is not None and (folders := mds_folders(local)):
+            shards = (mds_rows(folder, prolong.COLUMNS) for folder in folders)
+            return prolong.rows_of_documents(chain.from_iterable(shards), tokenizer)
+        rows = rows_of(self.path, self.split, self.revision, self.config)
+        return prolong.rows_of_documents(rows, tokenizer)
 
 
 def _texts_in(folder: Path) -> Iterator[dict[str, str]]:
-    from ...documents.files import read_document_file
-
     files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
         raise FileNotFoundError(f"data: there are no files in {folder}")
-    for path in files:
-        content = read_document_file(path)
-        if isinstance(content, str):
-            yield {"text": str(content)}
+    return map(_text_in, files)
+
+
+def _text_in(file: Path) -> dict[str, Any]:
+    from ...documents.files import read_document_file
+
+    content = read_document_file(file)
+    return {"text": str(content) if isinstance(content, str) else None}
 
 
 __all__ = ["READERS", "DataSource"]

@@ -21,7 +21,7 @@ _SAID = re.compile(r"(?:<think>(?P<reasoning>.*?)</think>)?\s*<answer>(?P<answer
 _MANIFESTS = ("train_72dpi.json", "train.jsonl")
 
 
-def rows_of_folder(path: str) -> Iterator[dict[str, Any]]:
+def rows_of_folder(given: Path) -> Iterator[dict[str, Any]]:
     """
     Rows of the unpacked data set, each with its document as `text` and its `conversations` as a list.
 
@@ -30,21 +30,27 @@ def rows_of_folder(path: str) -> Iterator[dict[str, Any]]:
     stands behind `text/` and `conversations/`.
 
     Args:
-        path: the folder, or a manifest in it.
+        given: the folder, or a manifest in it.
+
+    Raises:
+        FileNotFoundError: a folder without a manifest; told by the call.
     """
-    given = Path(path).expanduser()
     found = [given] if given.is_file() else [given / name for name in _MANIFESTS if (given / name).is_file()]
     if not found:
-        raise FileNotFoundError(f"data: there is no {' or '.join(_MANIFESTS)} in {path}")
-    with found[0].open(encoding="utf-8") as lines:
+        raise FileNotFoundError(f"data: there is no {' or '.join(_MANIFESTS)} in {given}")
+    return _rows_of_manifest(found[0])
+
+
+def _rows_of_manifest(manifest: Path) -> Iterator[dict[str, Any]]:
+    with manifest.open(encoding="utf-8") as lines:
         for line in lines:
             if not line.strip():
                 continue
             row = json.loads(line)
-            text = _file(found[0].parent, row["text_path"], "text")
+            text = _file(manifest.parent, row["text_path"], "text")
             said = row["conversations"]
             if isinstance(said, str):
-                named = _file(found[0].parent, said, "conversations")
+                named = _file(manifest.parent, said, "conversations")
                 said = json.loads(named.read_text(encoding="utf-8")) if named.is_file() else None
             read = text.read_text(encoding="utf-8") if text.is_file() else None
             yield {"id": row["id"], "text": read, "conversations": said}

@@ -10,11 +10,27 @@ from typing import Any
 _FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
 
 
+def located(path: str) -> Path | None:
+    """
+    The file or folder that a path names; None: it is the id of a data set on the Hub.
+
+    Raises:
+        FileNotFoundError: a path to nowhere.
+    """
+    local = Path(path).expanduser()
+    if local.exists():
+        return local
+    parts = path.split("/")
+    if len(parts) != 2 or parts[0] in ("", ".", "..", "~") or Path(parts[0]).is_dir():
+        raise FileNotFoundError(f"data: there is no file or folder {path}; a data set on the Hub is named owner/name")
+    return None
+
+
 def rows_of(
     path: str, split: str | None = None, revision: str | None = None, config: str | None = None
 ) -> Iterator[Any]:
     """
-    The rows, in order.
+    The rows, in order. That there are any to read is told by the call; they are read as they are asked for.
 
     Args:
         path: a file (JSON lines, parquet, CSV, Arrow), a folder of such files, or the id of a data set on the Hub, which
@@ -26,20 +42,17 @@ def rows_of(
     """
     from datasets import load_dataset
 
-    local = Path(path).expanduser()
-    if local.exists():
+    local = located(path)
+    if local is not None:
         files = [local] if local.is_file() else sorted(file for file in local.rglob("*") if file.suffix in _FORMATS)
         kinds = {_FORMATS.get(file.suffix) for file in files}
         if len(kinds) != 1 or None in kinds:
-            raise ValueError(f"{path} holds no files of one kind among {', '.join(_FORMATS)}")
+            raise ValueError(f"data: {path} holds no files of one kind among {', '.join(_FORMATS)}")
         kind = kinds.pop()
-        yield from load_dataset(kind, data_files=[str(file) for file in files], split="train", streaming=True)
-        return
-    if path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise FileNotFoundError(f"there is no file or folder {path}; a data set on the Hub is named owner/name")
+        return iter(load_dataset(kind, data_files=[str(file) for file in files], split="train", streaming=True))
     if split is None:
-        raise ValueError(f"{path} is read from the Hub: say which split= of it")
-    yield from load_dataset(path, config, split=split, revision=revision, streaming=True)
+        raise ValueError(f"data: {path} is read from the Hub: say which split= of it")
+    return iter(load_dataset(path, config, split=split, revision=revision, streaming=True))
 
 
-__all__ = ["rows_of"]
+__all__ = ["located", "rows_of"]
