@@ -12,8 +12,8 @@ OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 
 
-def workbook(sheets: Mapping[str, Sequence[Sequence[str]] | str], more: str = "") -> bytes:
-    """A small .xlsx file."""
+def workbook(sheets: Mapping[str, Sequence[Sequence[str]] | str], more: str = "", columns: str = "") -> bytes:
+    """A small .xlsx file; `columns` stand before the cells of each sheet, and `more` behind them."""
     numbers = range(1, len(sheets) + 1)
     kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
     overrides = "".join(
@@ -36,7 +36,7 @@ def workbook(sheets: Mapping[str, Sequence[Sequence[str]] | str], more: str = ""
     }
     for n, rows in zip(numbers, sheets.values(), strict=True):
         files[f"xl/worksheets/s{n}.xml"] = (
-            f'<worksheet xmlns="{MAIN}"><sheetData>{cells(rows)}</sheetData>{more}</worksheet>'
+            f'<worksheet xmlns="{MAIN}">{columns}<sheetData>{cells(rows)}</sheetData>{more}</worksheet>'
         )
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

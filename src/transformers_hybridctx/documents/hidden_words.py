@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import Any
 from xml.parsers import expat
 
-from .archives import DAMAGE, parsed_part, part_of, with_parts
+from .archives import DAMAGE, parsed_part, part_of, with_parts, without_ranges
 
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _PARTS = re.compile(r"word/(?:document|header|footer|footnotes|endnotes|comments)\d*\.xml")
@@ -53,7 +53,7 @@ def without_hidden_runs(data: bytes, name: str) -> bytes:
                     continue
                 runs = _Runs(content, hiding)
                 if runs.hidden:
-                    changed[part] = runs.without_hidden()
+                    changed[part] = without_ranges(content, runs.hidden)
                     hidden += runs.words
         changed_data = with_parts(data, changed)
     except (*DAMAGE, expat.ExpatError):
@@ -107,13 +107,6 @@ class _Runs:
         parser.CharacterDataHandler = self._characters
         self._parser = parser
         parser.Parse(content, True)
-
-    def without_hidden(self) -> bytes:
-        kept, last = [], 0
-        for start, end in sorted(self.hidden):
-            kept.append(self._content[last:start])
-            last = max(last, end)
-        return b"".join((*kept, self._content[last:]))
 
     def _start(self, name: str, attributes: dict[str, Any]) -> None:
         tag = name.removeprefix(f"{_WORD} ")

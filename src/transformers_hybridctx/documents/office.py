@@ -8,6 +8,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
 
 from .encodings import decode
+from .hidden_slides import without_hidden_slides
 from .hidden_words import without_hidden_runs
 from .html import html_text
 from .marked_tables import with_tables
@@ -73,6 +74,8 @@ def _prepared(data: bytes, suffix: str, name: str) -> bytes:
     """A file as pandoc reads it without loss."""
     if suffix in (".docx", ".docm"):
         return without_hidden_runs(data, name)
+    if suffix == ".pptx":
+        return without_hidden_slides(data, name)
     if suffix == ".rtf":
         return prepared_rtf(data, name)
     return prepared_odt(data, name) if suffix == ".odt" else data

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 
+from .hidden_cells import HiddenCells, hidden_cells
 from .html_tables import TableRows
 
 SHEET_SUFFIXES = frozenset((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"))
@@ -71,7 +72,7 @@ def workbook_text(data: bytes, name: str) -> str:
         ValueError: calamine is not installed, or cannot read the file within `SHEET_SECONDS` and `SHEET_BYTES`.
 
     Warns:
-        UserWarning: hidden sheets, sheets without cells (charts) and damaged sheets are left out.
+        UserWarning: hidden sheets, rows and columns, sheets without cells (charts) and damaged sheets are left out.
     """
     try:
         import python_calamine  # noqa: F401
@@ -95,8 +96,19 @@ def workbook_text(data: bytes, name: str) -> str:
     for what, titles in (("hidden", hidden), ("damaged", damaged), ("cell-less", without_cells)):
         if titles:
             warnings.warn(f"{name}: the {what} sheets {', '.join(titles)} are left out", stacklevel=4)
-    shown = (_sheet_text(title, rows, merged, start) for title, seen, rows, merged, start in sheets if seen)
-    return "\n\n".join(text for text in shown if text)
+    hides = hidden_cells(data)
+    texts = []
+    for title, is_visible, rows, merged, start in sheets:
+        if is_visible:
+            cells, left_out = _seen_cells(rows, merged, start, hides.get(title, HiddenCells()))
+            texts.append(_sheet_text(title, cells))
+            if left_out:
+                warnings.warn(
+                    f"{name}: of the sheet {title}, {left_out} left out; show them in the program that made the file, "
+                    "where they are meant",
+                    stacklevel=4,
+                )
+    return "\n\n".join(filter(None, texts))
 
 
 def _reason(exit_code: int) -> str:
@@ -110,25 +122,52 @@ def _reason(exit_code: int) -> str:
     return "it is damaged, or of another kind; save it again, or as CSV"
 
 
-def _sheet_text(title: str, rows: list[list[str]], merged: list[list[tuple[int, int]]], start: tuple[int, int]) -> str:
-    """A sheet under its name; what a merged cell says stands in all the cells that it covers."""
-    table = TableRows()
+def _seen_cells(
+    rows: list[list[str]], merged: list[list[tuple[int, int]]], start: tuple[int, int], hidden: HiddenCells
+) -> tuple[list[list[str]], str]:
+    """
+    (the cells of the rows and columns that are seen, what of others says something: "2 hidden rows").
+
+    What a merged cell says stands in all the cells that it covers.
+    """
     top, left = start
-    spans: dict[tuple[int, int], tuple[int, int]] = {}
-    covered: set[tuple[int, int]] = set()
     for (first_row, first_column), (last_row, last_column) in merged:
         row, column = first_row - top, first_column - left
         if 0 <= row < len(rows) and 0 <= column < len(rows[row]):
-            down = min(last_row - top, len(rows) - 1) - row + 1
-            across = min(last_column - left, len(rows[row]) - 1) - column + 1
-            spans[row, column] = (across, down)
-            inside = ((row + y, column + x) for y in range(down) for x in range(across))
-            covered.update(place for place in inside if place != (row, column))
-    for y, row_texts in enumerate(rows):
+            for covered in rows[row : last_row - top + 1]:
+                width = len(covered[column : last_column - left + 1])
+                covered[column : column + width] = [rows[row][column]] * width
+    gone_rows = _places(hidden.rows, top, len(rows))
+    gone_columns = _places(hidden.columns, left, max(map(len, rows), default=0))
+    counts = {
+        "row": sum(any(rows[y]) for y in gone_rows),
+        "column": sum(any(row[x] for row in rows if x < len(row)) for x in gone_columns),
+    }
+    seen = [
+        [text for x, text in enumerate(row) if x not in gone_columns]
+        for y, row in enumerate(rows)
+        if y not in gone_rows
+    ]
+    return seen, " and ".join(f"{count:,} hidden {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
+
+
+def _places(ranges: list[tuple[int, int]], start: int, size: int) -> set[int]:
+    """The places in [0, size) that ranges cover, counted from `start`."""
+    found: set[int] = set()
+    reached = 0
+    for first, last in sorted(ranges):
+        end = min(last - start + 1, size)
+        found.update(range(max(first - start, reached), end))
+        reached = max(reached, end)
+    return found
+
+
+def _sheet_text(title: str, rows: list[list[str]]) -> str:
+    """A sheet under its name."""
+    table = TableRows()
+    for row in rows:
         table.start_row()
-        for x, text in enumerate(row_texts):
-            if (y, x) not in covered:
-                across, down = spans.get((y, x), (1, 1))
-                table.add_cell(text, across, down, is_header=False)
+        for text in row:
+            table.add_cell(text, 1, 1, is_header=False)
     text = table.text()
     return f"# {title}\n{text}" if text.strip("| \n") else ""

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows, columns, slides and shapes that office files hide: counted or named, and not read."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from io import BytesIO
+
+import pytest
+from office_samples import cells, workbook
+
+from transformers_hybridctx.documents.files import read_document_file
+
+
+def test_hidden_rows_and_columns_of_sheets_are_counted() -> None:
+    rows = cells([["h1", "h2", "h3"], ["a", "b", "c"], ["d", "e", "f"], ["", "", ""]])
+    rows = rows.replace('<row r="2"', '<row hidden="1" r="2"').replace('<row r="4"', '<row hidden="1" r="4"')
+    columns = (
+        '<col min="2" max="2" hidden="true"/><col min="1" max="1" hidden="0"/><col min="4" max="16384" hidden="1"/>'
+    )
+    merged = '<mergeCells count="1"><mergeCell ref="A2:A3"/></mergeCells>'
+    data = workbook({"S": rows}, merged, f"<cols>{columns}</cols>")
+    with pytest.warns(
+        UserWarning, match=r"a\.xlsx: of the sheet S, 1 hidden row and 1 hidden column left out; show them"
+    ):
+        assert read_document_file(data, name="a.xlsx") == "# S\n| h1 | h3 |\n| a | f |"
+
+
+def test_hidden_rows_and_columns_of_opendocument_are_counted() -> None:
+    space = "urn:oasis:names:tc:opendocument:xmlns:"
+    spaces = " ".join(f'xmlns:{name}="{space}{name}:1.0"' for name in ("office", "text", "table"))
+
+    def row(attributes: str, *texts: str) -> str:
+        inner = "".join(
+            f"<table:table-cell office:value-type='string'><text:p>{text}</text:p></table:table-cell>"
+            for text in texts
+        )
+        return f"<table:table-row {attributes}>{inner}</table:table-row>"
+
+    columns = (
+        "<table:table-column table:number-columns-repeated='2'/><table:table-column table:visibility='collapse'/>"
+    )
+    rows = row("", "a", "b") + row("table:number-rows-repeated='2' table:visibility='filter'", "c", "d")
+    body = f"<table:table table:name='S'>{columns}{rows}{row('', 'e', 'f', 'g')}</table:table>"
+    written = BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", f"<m:manifest xmlns:m='{space}manifest:1.0'/>")
+        archive.writestr(
+            "content.xml",
+            f"<office:document-content {spaces}><office:body><office:spreadsheet>{body}</office:spreadsheet>"
+            "</office:body></office:document-content>",
+        )
+    with pytest.warns(UserWarning, match=r"a\.ods: of the sheet S, 2 hidden rows and 1 hidden column left out"):
+        assert read_document_file(written.getvalue(), name="a.ods") == "# S\n| a | b |\n| e | f |"
+
+
+def slides(old: str, new: str) -> bytes:
+    """Two slides, a text of the first one's replaced."""
+    program = pytest.importorskip("pypandoc").get_pandoc_path()
+    text = "# One\n\nfirst\n\n::: notes\nSay 7.\n:::\n\n# Two\n\nsecond\n"
+    command = [program, "-f", "markdown", "-t", "pptx", "-o", "-"]
+    made = subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout
+    written = BytesIO()
+    with zipfile.ZipFile(BytesIO(made)) as before, zipfile.ZipFile(written, "w") as after:
+        for part in before.namelist():
+            content = before.read(part)
+            after.writestr(part, content.replace(old.encode(), new.encode()) if "slide1.xml" in part else content)
+    return written.getvalue()
+
+
+def shape(text: str, hidden: str) -> str:
+    named = f"<p:nvSpPr><p:cNvPr id='9' hidden='{hidden}'/></p:nvSpPr>"
+    return f"<p:sp>{named}<p:txBody><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:txBody></p:sp>"
+
+
+def test_hidden_slides_are_reported_with_their_notes() -> None:
+    with pytest.warns(UserWarning, match=r"a\.pptx holds hidden text, which is not read: 'slide 1: One first Say 7\."):
+        assert read_document_file(slides("<p:sld ", '<p:sld show="0" '), name="a.pptx") == "## Slide 1\n## Two\nsecond"
+
+
+def test_hidden_shapes_of_slides_are_reported() -> None:
+    group = f"<p:grpSp><p:nvGrpSpPr><p:cNvPr id='8' hidden='1'/></p:nvGrpSpPr>{shape('deep', '1')}</p:grpSp>"
+    shapes = group + shape("seen", "0") + shape("unseen", "true")
+    with pytest.warns(UserWarning, match=r"not read: 'slide 1: deep slide 1: unseen'; show it"):
+        text = read_document_file(slides("</p:spTree>", f"{shapes}</p:spTree>"), name="a.pptx")
+    assert text == "## One\nfirst\nseen\n## Two\nsecond\n[notes of slide 1: Say 7.]"
