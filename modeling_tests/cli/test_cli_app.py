@@ -9,11 +9,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from command_line import refused, run, run_alone
 from document_samples import pdf_file
+from huggingface_hub import HfApi
+from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
 import transformers_hybridctx
 from transformers_hybridctx import HybridCtxProcessor
@@ -21,6 +24,8 @@ from transformers_hybridctx.cli import evaluation
 from transformers_hybridctx.cli.app import main
 from transformers_hybridctx.cli.errors import EXTRAS_OF
 from transformers_hybridctx.cli.options import in_options
+
+_NOT_FOUND: Any = SimpleNamespace(headers={}, request=None)
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("ask", "--help"), ("pln",), ("--version",), ()])
@@ -237,6 +242,37 @@ def test_options_out_of_bounds_are_refused(arguments: tuple[Any, ...]) -> None:
 )
 def test_a_value_that_cannot_be_is_told_with_its_option(arguments: tuple[Any, ...], told: str) -> None:
     assert refused(*arguments) == told
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (ConnectionError("no route"), "cannot be asked (no route)"),
+        (RepositoryNotFoundError("404", response=_NOT_FOUND), "has none of that name; a private one needs a login"),
+        (OfflineModeIsEnabled("offline"), "may not be asked (HF_HUB_OFFLINE)"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_told_after_one_request(
+    answer: Exception, told: str, document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(self: HfApi, name: str, **_: Any) -> None:
+        asked.append(name)
+        raise answer
+
+    monkeypatch.setattr(HfApi, "model_info", refuse)
+    commands: list[tuple[Any, ...]] = [
+        ("ask", document, "-q", "?", "--model", "nowhere/nix"),
+        ("plan", document, "--model", "nowhere/nix"),
+        ("evaluate", document, "--model", "nowhere/nix"),
+    ]
+    for command in commands:
+        assert refused(*command).startswith(f"--model nowhere/nix: there is no such folder here, and the Hub {told}")
+    assert refused("convert", "nowhere/nix", tmp_path / "out").startswith(
+        "SOURCE nowhere/nix: there is no such folder"
+    )
+    assert asked == ["nowhere/nix"] * 4
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _OWNER_AND_NAME = 2
+_PATIENCE = 10.0
+"""Seconds that the Hub has for an answer."""
 
 
 def checked_name(name: str, said_as: str) -> str:
@@ -33,4 +35,45 @@ def checked_name(name: str, said_as: str) -> str:
     return name
 
 
-__all__ = ["checked_name"]
+def check_can_be_had(name: str, said_as: str, revision: str | None = None) -> None:
+    """
+    Ask the Hub once whether it has a checkpoint that is neither here nor kept: loading tries for half a minute.
+
+    Args:
+        name, said_as: as [`checked_name`] takes and gives them.
+        revision: a branch, tag or commit.
+
+    Raises:
+        FileNotFoundError: the Hub has no such checkpoint, or cannot be asked.
+    """
+    if Path(name).is_dir():
+        return
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        return
+    try:
+        HfApi().model_info(name, revision=revision, timeout=_PATIENCE)
+    except (HFValidationError, RevisionNotFoundError):
+        return  # which loading tells at once
+    except Exception as error:  # of whichever client the Hub's library uses
+        match error:
+            case GatedRepoError():
+                why = "asks you to accept its conditions there, and to log in (`hf auth login`)"
+            case RepositoryNotFoundError():
+                why = "has none of that name; a private one needs a login (`hf auth login`)"
+            case OfflineModeIsEnabled():
+                why = "may not be asked (HF_HUB_OFFLINE)"
+            case _:
+                why = f"cannot be asked ({error})"
+        raise FileNotFoundError(f"{said_as} {name}: there is no such folder here, and the Hub {why}") from error
+
+
+__all__ = ["check_can_be_had", "checked_name"]

@@ -7,11 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .loading import load_pipeline
+from .loading import checked_model, load_pipeline
 
 
 def load_model(name: str | None) -> Any:
     """A pipeline, or any other language model by its name."""
+    name = checked_model(name)
     from transformers import AutoConfig
 
     from ..configuration_hybridctx import HybridCtxConfig

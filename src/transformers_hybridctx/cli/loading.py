@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
-from ..checkpoint_names import checked_name
+from ..checkpoint_names import check_can_be_had, checked_name
 from .console import messages_console
 from .options import SYSTEM_FONTS, FileOptions, given, is_reading
 
@@ -123,13 +123,14 @@ def read_prose(path: Path) -> str:
 
 def load_pipeline(model: str | None, font: str | None = None, content: Any = None) -> LongDocQAPipeline:
     """The pipeline of a checkpoint; of a font and a document, see `with_font`."""
+    name = checked_model(model)
     from transformers import pipeline
     from transformers.utils import logging
 
     from .. import modeling_hybridctx, pipeline_long_doc_qa  # noqa: F401  (each registers its classes)
 
     logging.disable_progress_bar()  # of the weights
-    pipe = pipeline("long-doc-qa", model=_checked(model))
+    pipe = pipeline("long-doc-qa", model=name)
     if sys.stderr.isatty():
         logging.enable_progress_bar()
     pipe.processor.render_config = with_font(pipe.processor.render_config, font, content)
@@ -140,7 +141,7 @@ def load_planner(model: str | None, font: str | None = None, content: Any = None
     """What lays out and plans: of a folder without torch; what is on the Hub needs a processor, which fetches it."""
     from .quick_planner import QuickPlanner
 
-    folder = Path(_checked(model) or BUNDLED_CHECKPOINT)
+    folder = Path(checked_model(model) or BUNDLED_CHECKPOINT)
     if not QuickPlanner.fits(folder):
         return load_processor(model, font, content)
     planner = QuickPlanner.from_folder(folder)
@@ -152,13 +153,18 @@ def load_processor(model: str | None, font: str | None = None, content: Any = No
     """The processor of a checkpoint, without its model."""
     from ..processing_hybridctx import HybridCtxProcessor
 
-    processor = HybridCtxProcessor.from_pretrained(_checked(model) or BUNDLED_CHECKPOINT)
+    processor = HybridCtxProcessor.from_pretrained(checked_model(model) or BUNDLED_CHECKPOINT)
     processor.render_config = with_font(processor.render_config, font, content)
     return processor
 
 
-def _checked(model: str | None) -> str | None:
-    return None if model is None else checked_name(model, "--model")
+def checked_model(model: str | None) -> str | None:
+    """What `--model` names, where that can be had: a folder, or an id that the Hub knows."""
+    if model is None:
+        return None
+    name = checked_name(model, "--model")
+    check_can_be_had(name, "--model")
+    return name
 
 
 def with_font(config: RenderConfig, font: str | None, content: Any) -> RenderConfig:
