@@ -470,7 +470,7 @@ class HybridCtxProcessor(TravelsWithCode, _BringsFonts, _WritesPrompts, _Glm4vPr
         read = [reader.read(messages) for messages in conversations]
         prompts = writer.write_all(read)
         if not tokenize:
-            texts = [writer.as_text(one, prompt.plans) for one, prompt in zip(read, prompts, strict=True)]
+            texts = [prompt.text for prompt in prompts]
             return texts if is_batch else texts[0]
         wished = dict(processor_kwargs or {})
         tensors = wished.pop("return_tensors", None) if return_tensors == "auto" else return_tensors

@@ -61,6 +61,25 @@ class InPrompt(NamedTuple):
     first_page: int | None = None
 
 
+class Written(NamedTuple):
+    """What stands in a prompt's holes: users' texts, and the copied spans and the latents of each document."""
+
+    text: Sequence[str]
+    spans: Sequence[str]
+    latents: Sequence[str]
+
+    def in_place_of_marks(self, marked: Any, nonce: str) -> Any:
+        """A string with the texts in place of their marks, or messages that hold such strings."""
+        if isinstance(marked, str):
+            mark = f"<{nonce}:(text|spans|latents):(\\d+)>"
+            return re.sub(mark, lambda match: getattr(self, match[1])[int(match[2])], marked)
+        if isinstance(marked, list):
+            return [self.in_place_of_marks(one, nonce) for one in marked]
+        if isinstance(marked, dict):
+            return {key: self.in_place_of_marks(one, nonce) for key, one in marked.items()}
+        return marked
+
+
 @dataclass(frozen=True)
 class PromptRenderer:
     """Renders conversations to segments.
@@ -108,32 +127,24 @@ class PromptRenderer:
         self._check_complete(conversation, in_prompt, images, segments)
         return segments
 
-    def text(
-        self, conversation: Conversation, in_prompt: Sequence[InPrompt], spans: Sequence[str], latents: Sequence[str]
-    ) -> str:
+    def text(self, conversation: Conversation, in_prompt: Sequence[InPrompt], written: Written) -> str:
         """The prompt as one string, with one unexpanded image token for each page and picture."""
         nonce = secrets.token_hex(8)
-        rendered, _, _ = self._render(conversation, in_prompt, nonce)
-        pieces = {"text": conversation.texts, "spans": spans, "latents": latents}
-        return re.sub(
-            f"<{nonce}:(text|spans|latents):(\\d+)>", lambda match: pieces[match[1]][int(match[2])], rendered
-        )
+        return written.in_place_of_marks(self._render(conversation, in_prompt, nonce)[0], nonce)
+
+    def messages(
+        self, conversation: Conversation, in_prompt: Sequence[InPrompt], written: Written
+    ) -> list[dict[str, Any]]:
+        """What the chat template is given, with one part `{"type": "image"}` for each page and picture."""
+        nonce = secrets.token_hex(8)
+        return written.in_place_of_marks(self._filled(conversation, in_prompt, nonce, []), nonce)
 
     def _render(
         self, conversation: Conversation, in_prompt: Sequence[InPrompt], nonce: str
     ) -> tuple[str, list[tuple[int, int]], list[Segment]]:
         """(rendered string, character ranges of it that the model is to write, its pictures in order)."""
         images: list[Segment] = []
-        last_spans: list[Any] = []
-        messages = [
-            {
-                key: self._fill(value, conversation, in_prompt, nonce, images, last_spans)
-                for key, value in message.items()
-            }
-            for message in conversation.messages
-        ]
-        if last_spans:
-            _append_to_question(messages, last_spans)
+        messages = self._filled(conversation, in_prompt, nonce, images)
         try:
             with _RENDERING:
                 prompts, generated = render_jinja_template(
@@ -148,6 +159,22 @@ class PromptRenderer:
                 f"{shown(self.template_kwargs)}"
             ) from error
         return prompts[0], list(generated[0]) if generated else [], images
+
+    def _filled(
+        self, conversation: Conversation, in_prompt: Sequence[InPrompt], nonce: str, images: list[Segment]
+    ) -> list[dict[str, Any]]:
+        """The messages as the template sees them, with a mark for each text; pictures are noted in `images`."""
+        last_spans: list[Any] = []
+        messages = [
+            {
+                key: self._fill(value, conversation, in_prompt, nonce, images, last_spans)
+                for key, value in message.items()
+            }
+            for message in conversation.messages
+        ]
+        if last_spans:
+            _append_to_question(messages, last_spans)
+        return messages
 
     def _fill(
         self,

@@ -12,16 +12,18 @@ from ..planning.plan import ContextPlan, span_block
 from ..planning.planner import ContextPlanner, TemplateTokens
 from .conversations import Conversation
 from .encoder import PlainEncoder
-from .frames import InPrompt, PromptRenderer, Segment
+from .frames import InPrompt, PromptRenderer, Segment, Written
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A finished prompt: its segments, the ids of each, and the plan of each document in it."""
+    """A finished prompt: its segments, the ids of each, the plan of each document in it, and what it was written from."""
 
     segments: list[Segment]
     ids: list[list[int]]
     plans: list[ContextPlan]
+    conversation: Conversation
+    renderer: PromptRenderer
 
     @property
     def input_ids(self) -> list[int]:
@@ -31,6 +33,22 @@ class Prompt:
     def generated(self) -> list[int]:
         """1 for each token that the template marks as the model's own words."""
         return [int(part.generated) for part, ids in zip(self.segments, self.ids, strict=True) for _ in ids]
+
+    @property
+    def text(self) -> str:
+        """The prompt as one string, with one image token for each page and picture."""
+        return self.renderer.text(self.conversation, [_in_prompt(plan) for plan in self.plans], self._written)
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages of which a chat template of the family writes it; pages and pictures are `{"type": "image"}`."""
+        return self.renderer.messages(self.conversation, [_in_prompt(plan) for plan in self.plans], self._written)
+
+    @property
+    def _written(self) -> Written:
+        spans = ["".join(span_block(span.page, span.text) for span in plan.spans) for plan in self.plans]
+        latents = [self.renderer.tokenizer.decode(plan.latent_ids) for plan in self.plans]
+        return Written(self.conversation.texts, spans, latents)
 
 
 @dataclass(frozen=True)
@@ -86,13 +104,7 @@ class PromptWriter:
             in_prompt[index] = _in_prompt(plans[-1])
         segments = segments_of(in_prompt)
         ids = [self._ids(segment, texts, plans, conversation) for segment in segments]
-        return Prompt(segments, ids, _with_totals(plans, segments, ids))
-
-    def as_text(self, conversation: Conversation, plans: list[ContextPlan]) -> str:
-        """The prompt as one string, with one image token for each page and picture."""
-        spans = ["".join(span_block(span.page, span.text) for span in plan.spans) for plan in plans]
-        latents = [self.renderer.tokenizer.decode(plan.latent_ids) for plan in plans]
-        return self.renderer.text(conversation, [_in_prompt(plan) for plan in plans], spans, latents)
+        return Prompt(segments, ids, _with_totals(plans, segments, ids), conversation, self.renderer)
 
     def _plan(
         self,
