@@ -24,6 +24,7 @@ from transformers import (
 from typer.testing import CliRunner
 
 from transformers_hybridctx import HybridCtxForCausalLM, HybridCtxProcessor
+from transformers_hybridctx.bundled_checkpoint import BUNDLED_CHECKPOINT
 from transformers_hybridctx.cli.app import app
 from transformers_hybridctx.conversion.convert import convert_checkpoint
 from transformers_hybridctx.conversion.export import export_checkpoint
@@ -81,6 +82,70 @@ def test_the_exported_checkpoint_gives_the_same_logits(checkpoint: Path, tmp_pat
         features |= dict(cut(images=[np.repeat(page[:, :, None], 3, 2)], return_tensors="pt"))
         theirs = AutoModelForImageTextToText.from_pretrained(tmp_path / "back")(**features).logits
     assert (ours - theirs).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_exported_config_has_what_engines_ask_for(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, family: str
+) -> None:
+    """
+    SGLang's model and processor of the family, and vLLM's, read these fields by name. They look up how positions are
+    counted by model_type, know one activation and one base of the tower's rotary embedding, and give q, k and v biases.
+    """
+    save_source(tmp_path / "source", tokenizer, family)
+    convert_checkpoint(str(tmp_path / "source"), tmp_path / "checkpoint")
+    for name, source in (("back", tmp_path / "checkpoint"), ("bundled", BUNDLED_CHECKPOINT)):
+        export_checkpoint(str(source), tmp_path / name)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert config["model_type"] == (family if name == "back" else "glm4v")
+        assert config["architectures"] == [FAMILIES[config["model_type"]][1].__name__]
+        for place in ("image", "image_start", "image_end", "video", "video_start", "video_end"):
+            assert isinstance(config[f"{place}_token_id"], int)
+        text, vision = config["text_config"], config["vision_config"]
+        rope = text["rope_parameters"]
+        head_size = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
+        assert rope["rope_type"] == "default" and rope["rope_theta"] and len(rope["mrope_section"]) == 3
+        assert sum(rope["mrope_section"]) == head_size * rope["partial_rotary_factor"] / 2
+        assert (text["hidden_act"], vision["hidden_act"]) == ("silu", "silu")
+        assert vision["rope_parameters"]["rope_theta"] == 10000.0 and vision["spatial_merge_size"] == 2
+        biased = {key.split(".")[-2] for key in all_tensors(tmp_path / name) if key.endswith("_proj.bias")}
+        assert family == "glm_ocr" or biased == {"q_proj", "k_proj", "v_proj"}
+        settings = json.loads((tmp_path / name / "preprocessor_config.json").read_text())
+        shape = [settings[field] for field in ("patch_size", "temporal_patch_size", "merge_size")]
+        assert shape == [vision[field] for field in ("patch_size", "temporal_patch_size", "spatial_merge_size")]
+        assert "image" in (tmp_path / name / "chat_template.jinja").read_text()
+
+
+@pytest.mark.parametrize("sections", [[1] * 6, [2, 2, 1], [2, 4]])
+def test_positions_that_engines_count_otherwise_are_not_exported(
+    checkpoint: Path, tmp_path: Path, sections: list[int]
+) -> None:
+    text = json.loads((checkpoint / "config.json").read_text())["text_config"]
+    text["rope_parameters"]["mrope_section"] = sections
+    edit_json(checkpoint / "config.json", text_config=text)
+    with pytest.raises(CheckpointError, match=rf"mrope_section=\[{sections[0]}.* three sections that sum to 6"):
+        export_checkpoint(str(checkpoint), tmp_path / "no")
+
+
+def test_a_tower_of_one_frame_is_exported_as_one_of_two(tmp_path: Path) -> None:
+    """VLLM's own class counts a picture as two frames; the bundled checkpoint's tower takes it for one."""
+    export_checkpoint(str(BUNDLED_CHECKPOINT), tmp_path / "back")
+    ours = HybridCtxForCausalLM.from_pretrained(BUNDLED_CHECKPOINT, dtype=torch.float32)
+    theirs = AutoModelForImageTextToText.from_pretrained(tmp_path / "back", dtype=torch.float32)
+    frames = [model.config.vision_config.temporal_patch_size for model in (ours, theirs)]
+    assert frames == [1, 2]
+    processor = HybridCtxProcessor.from_pretrained(BUNDLED_CHECKPOINT)
+    cut = Glm4vImageProcessorPil.from_pretrained(tmp_path / "back")
+    # pages at both bounds of the size, which is one of pixels times frames
+    for sides in ((48, 48), (960, 12_000)):
+        page = np.random.default_rng(0).integers(0, 256, sides, dtype=np.uint8)
+        features = dict(processor(document=[page], question="What?", text_policy="none", return_tensors="pt"))
+        cut_there = dict(cut(images=[np.repeat(page[:, :, None], 3, 2)], return_tensors="pt"))
+        assert torch.equal(features["image_grid_thw"], cut_there["image_grid_thw"])
+        if sides[0] == sides[1]:
+            with torch.no_grad():
+                difference = ours(**features).logits - theirs(**{**features, **cut_there}).logits
+            assert difference.abs().max() < 1e-4
 
 
 def test_phi_that_was_not_trained_is_dropped_and_one_that_was_is_refused(checkpoint: Path, tmp_path: Path) -> None:
