@@ -102,14 +102,17 @@ def test_an_exported_config_has_what_engines_ask_for(
         for place in ("image", "image_start", "image_end", "video", "video_start", "video_end"):
             assert isinstance(config[f"{place}_token_id"], int)
         text, vision = config["text_config"], config["vision_config"]
+        assert text.get("tie_word_embeddings", False) == config["tie_word_embeddings"] == (name == "bundled")
         rope = text["rope_parameters"]
         head_size = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
         assert rope["rope_type"] == "default" and rope["rope_theta"] and len(rope["mrope_section"]) == 3
         assert sum(rope["mrope_section"]) == head_size * rope["partial_rotary_factor"] / 2
         assert (text["hidden_act"], vision["hidden_act"]) == ("silu", "silu")
         assert vision["rope_parameters"]["rope_theta"] == 10000.0 and vision["spatial_merge_size"] == 2
-        biased = {key.split(".")[-2] for key in all_tensors(tmp_path / name) if key.endswith("_proj.bias")}
-        assert family == "glm_ocr" or biased == {"q_proj", "k_proj", "v_proj"}
+        keys = [key for key in all_tensors(tmp_path / name) if "language_model" in key and key.endswith("_proj.bias")]
+        biased = {key.split(".")[-2] for key in keys}
+        assert text.get("attention_bias", False) == bool(biased)
+        assert biased == (set() if config["model_type"] == "glm_ocr" else {"q_proj", "k_proj", "v_proj"})
         settings = json.loads((tmp_path / name / "preprocessor_config.json").read_text())
         shape = [settings[field] for field in ("patch_size", "temporal_patch_size", "merge_size")]
         assert shape == [vision[field] for field in ("patch_size", "temporal_patch_size", "spatial_merge_size")]

@@ -71,6 +71,8 @@ def tiny_config(
     """A config of the family: two decoder layers, two vision layers, patches of 14 x 14 pixels."""
     config_class, _, towers = FAMILIES[family]
     text = {"model_type": f"{towers}_text", "vocab_size": 512, "pad_token_id": 0, **TEXT_TOWER, **(text_fields or {})}
+    if towers == "glm4v":
+        text["attention_bias"] = True  # published configs say so, and transformers' class takes it for granted
     vision = {
         **VISION_TOWER,
         "model_type": f"{towers}_vision",

@@ -79,7 +79,7 @@ def export_checkpoint(
     fates = without_fusion(fates, checkpoint.tensors, same_answers="serve the HybridCtx checkpoint")
     shards = plan_shards(checkpoint, fates, None if dtype is None else DTYPES[dtype])
     fingerprint = shard_fingerprint(checkpoint, shards)
-    their_config = _their_config(config, family)
+    their_config = _their_config(checkpoint, config, family)
     # vLLM's own class counts a picture as two frames, whatever the config says
     is_spread = config.vision_config.temporal_patch_size == 1
     if is_spread:
@@ -150,7 +150,7 @@ def _check_sections(checkpoint: Checkpoint, config: HybridCtxConfig) -> None:
         )
 
 
-def _their_config(config: HybridCtxConfig, family: str) -> PreTrainedConfig:
+def _their_config(checkpoint: Checkpoint, config: HybridCtxConfig, family: str) -> PreTrainedConfig:
     fields = {name: getattr(config, name) for name in TOKEN_IDS if getattr(config, name, None) is not None}
     theirs = AutoConfig.for_model(
         family,
@@ -159,6 +159,11 @@ def _their_config(config: HybridCtxConfig, family: str) -> PreTrainedConfig:
         tie_word_embeddings=config.tie_word_embeddings,
         **fields,
     )
+    # what transformers' class takes for granted and vLLM's own looks for in the decoder's config
+    if config.tie_word_embeddings:
+        theirs.text_config.tie_word_embeddings = True
+    if any(key.endswith(".q_proj.bias") for key in checkpoint.tensors):
+        theirs.text_config.attention_bias = True
     theirs.architectures = [MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[family]]
     return theirs
 
