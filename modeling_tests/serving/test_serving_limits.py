@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -19,9 +20,11 @@ from hypothesis import HealthCheck, assume, given, settings, strategies
 from live_server import served
 
 from transformers_hybridctx import LongDocQAPipeline
+from transformers_hybridctx.answering.engine import AnsweringEngine
 from transformers_hybridctx.grounding.evidence import split_reasoning
 from transformers_hybridctx.serving.settings import ServerSettings
 from transformers_hybridctx.serving.streaming import ReasoningSplitter
+from transformers_hybridctx.serving.uploads import UploadedDocument
 
 TALE = "It was the best of times, it was the worst of times. The code of room 7 is 4821930. " * 6
 
@@ -40,6 +43,14 @@ def post(address: str, body: bytes, path: str = "/v1/chat/completions", **header
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+
+
+def answer_to(address: str, *lines: bytes) -> str:
+    """What comes back for the head of a request whose body never comes."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(b"\r\n".join([*lines, b"Host: " + host.encode(), b"Connection: close", b"", b""]))
+        return b"".join(iter(lambda: client.recv(10_000), b"")).decode()
 
 
 def asks(question: str = "Which code?", **fields: Any) -> bytes:
@@ -124,6 +135,120 @@ def test_a_client_that_hangs_up_frees_the_model(fresh_pipe: LongDocQAPipeline) -
             client.chat.completions.create(model="tiny", messages=json.loads(asks())["messages"], timeout=0.5)
         status, answer = post(address, asks(max_tokens=3))  # neither goes on for its 100,000 tokens
         assert status == 200 and answer["usage"]["completion_tokens"] == 3
+
+
+def test_who_hangs_up_before_the_turn_comes_costs_nothing(
+    fresh_pipe: LongDocQAPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh_pipe.model.generation_config.eos_token_id = None
+    read: list[str] = []
+    whole = AnsweringEngine.read
+
+    def noted(self: AnsweringEngine, document: Any, **more: Any) -> Any:
+        read.append(document.text)
+        return whole(self, document, **more)
+
+    monkeypatch.setattr(AnsweringEngine, "read", noted)
+    limits = {"concurrency": 1, "max_new_tokens": 100_000, "max_seconds": 3}
+    with served(fresh_pipe, **limits) as address, ThreadPoolExecutor() as pool:
+        first = pool.submit(post, address, asks(max_tokens=100_000))
+        while not read:
+            time.sleep(0.01)
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        content = [{"type": "document", "text": "Another tale. " * 20}, {"type": "text", "text": "Which?"}]
+        for stream in (False, True):
+            with pytest.raises(openai.APITimeoutError):
+                client.chat.completions.create(
+                    model="tiny",
+                    messages=[{"role": "user", "content": content}],  # type: ignore[list-item]
+                    stream=stream,
+                    timeout=0.5,
+                )
+        assert first.result()[0] == 200 and post(address, asks(max_tokens=3))[0] == 200
+    assert read == [TALE]
+
+
+def test_a_key_is_asked_for_before_a_body_is_taken(pipe: LongDocQAPipeline) -> None:
+    with served(pipe, api_key="secret") as address:
+        assert answer_to(address, b"POST /v1/files HTTP/1.1", b"Content-Length: 60000000").startswith("HTTP/1.1 401")
+        assert answer_to(address, b"GET /nothing HTTP/1.1").startswith("HTTP/1.1 401")
+        assert answer_to(address, b"GET /health HTTP/1.1").startswith("HTTP/1.1 200")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(pipe: LongDocQAPipeline) -> None:
+    with served(pipe, max_request_seconds=0.2) as address:
+        for kind in (b"application/json", b"multipart/form-data; boundary=B"):
+            path = b"chat/completions" if kind.endswith(b"json") else b"files"
+            answer = answer_to(
+                *(address, b"POST /v1/" + path + b" HTTP/1.1", b"Content-Type: " + kind, b"Content-Length: 90")
+            )
+            assert answer.startswith("HTTP/1.1 408") and "0.2 seconds" in answer
+        assert post(address, asks())[0] == 200
+
+
+def test_pages_of_other_sites_may_not_ask_a_server_without_a_key(pipe: LongDocQAPipeline) -> None:
+    with served(pipe, hosts=frozenset(("127.0.0.1",))) as address:
+        own = {"Origin": address}
+        assert post(address, asks(), **own)[0] == post(address, asks())[0] == 200
+        for other in ({"Origin": "http://elsewhere.example"}, {"Origin": "null"}, {"Host": "elsewhere.example"}):
+            status, answer = post(address, asks(), **other)
+            assert status == 403 and next(iter(other.values())).removeprefix("http://") in answer["error"]["message"]
+    with served(pipe, api_key="secret", hosts=frozenset(("127.0.0.1",))) as address:
+        bearer = {"Authorization": "Bearer secret", "Host": "name.of.a.proxy", "Origin": "http://elsewhere.example"}
+        assert post(address, asks(), **bearer)[0] == 200
+
+
+@pytest.mark.parametrize("has_document", [False, True])
+def test_options_of_the_template_are_the_templates_alone(address: str, has_document: bool) -> None:
+    """Not another template, which would be a stranger's program, nor lengths that a tokenizer fills up to."""
+
+    def asked(**options: Any) -> tuple[int, Any]:
+        fields = {"hybridctx": {"chat_template_kwargs": options}}
+        if has_document:
+            return post(address, asks(**fields))
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "Hm?"}], "max_tokens": 2, **fields}
+        return post(address, json.dumps(body).encode())
+
+    status, answer = asked(
+        chat_template="{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    )
+    assert status == 400 and "chat_template" in answer["error"]["message"]
+    plain = asked()[1]["usage"]["prompt_tokens"]
+    for option in (
+        {"padding": "max_length"},
+        {"enable_thinking": False},
+        {"tokenize": False},
+        {"return_tensors": "np"},
+    ):
+        status, answer = asked(**option)
+        assert status == 200 and answer["usage"]["prompt_tokens"] == plain
+
+
+def test_words_of_a_chat_without_a_document_are_text(address: str, pipe: LongDocQAPipeline) -> None:
+    for token in ("<|image|>", "<|user|>"):
+        body = {"model": "tiny", "messages": [{"role": "user", "content": f"Hm {token}?"}], "max_tokens": 2}
+        status, answer = post(address, json.dumps(body).encode())
+        body["messages"][0]["content"] = "Hm ?"
+        without = post(address, json.dumps(body).encode())[1]["usage"]["prompt_tokens"]
+        assert status == 200 and answer["usage"]["prompt_tokens"] > without + 1
+
+
+def test_half_characters_are_answered(address: str) -> None:
+    """JSON can write them; UTF-8 cannot."""
+    text = {"type": "document", "text": "The code \ud800 of room 7 is 42. " * 9, "name": "\udfff"}
+    messages = [{"role": "user", "content": [text, {"type": "text", "text": "Which \ud800 code?"}]}]
+    for policy in ("none", "full"):
+        fields = {"hybridctx": {"text_policy": policy, "budget": {"visual_share": 0 if policy == "full" else 1}}}
+        body = {"model": "tiny", "messages": messages, "max_tokens": 4, **fields}
+        assert post(address, json.dumps(body).encode())[0] == 200
+
+
+def test_documents_of_other_kinds_are_other_documents() -> None:
+    """Whatever name a client gives: the digest decides whose reading is shared."""
+    named = [("a.txt", b"x\0y"), ("a.txt\0x", b"y"), ("a.md", b"x\0y"), ("a.text", b"x\0y")]
+    found = {UploadedDocument.of_bytes(data, name).digest for name, data in named}
+    found.add(UploadedDocument.of_text("x\0y").digest)
+    assert len(found) == 5
 
 
 def test_time_is_up(fresh_pipe: LongDocQAPipeline) -> None:

@@ -189,6 +189,11 @@ class _WritesPrompts(ProcessorMixin):
         options = {"add_generation_prompt": True, **template_options(chat_template_kwargs)}
         return self._writer(None, fusion_order, options).write(conversations[0])
 
+    def write_chat(self, messages: list[dict[str, Any]], chat_template_kwargs: dict[str, Any] | None = None) -> Prompt:
+        """The prompt of a conversation: what users say in it is text, and the options are for the template alone."""
+        options = {"add_generation_prompt": True, **template_options(chat_template_kwargs)}
+        return self._writer(None, None, options).write(self._reader(None, None).read(messages))
+
     def _features(
         self,
         conversations: list[Conversation],

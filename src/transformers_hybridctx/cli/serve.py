@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MIB = 2**20
 _KEY = "HYBRIDCTX_API_KEY"
+_THIS_MACHINE = frozenset(("127.0.0.1", "::1", "localhost"))
 
 
 class Engine(StrEnum):
@@ -82,6 +83,7 @@ def serve(
         settings = ServerSettings(
             model_name=name or Path(model or "hybridctx-tiny").name,
             api_key=api_key,
+            hosts=_THIS_MACHINE if host in _THIS_MACHINE else None,
             draw_over=draw_over,
             max_request_bytes=max_request_mib * _MIB,
             max_new_tokens=max_new_tokens,
@@ -94,7 +96,7 @@ def serve(
         with Stages().stage("load the model"):
             answering = _loaded(engine, model, font, settings, _given(engine, engine_option or []))
         os.environ.pop(_KEY, None)
-        if api_key is None and host not in ("127.0.0.1", "::1", "localhost"):
+        if api_key is None and host not in _THIS_MACHINE:
             messages_console().print(f"[yellow]warning: everybody who reaches {host} may ask: give --api-key[/]")
         uvicorn.run(create_app(answering, settings), host=host, port=port, timeout_graceful_shutdown=10)
 

@@ -142,15 +142,8 @@ class ChatAnswerer(ABC):
                 )
         turns = [part for question, answer in asked.history for part in (("user", question), ("assistant", answer))]
         turns = [*([("system", asked.system)] if asked.system else []), *turns, ("user", asked.question)]
-        features = self.processor.apply_chat_template(
-            [{"role": role, "content": [{"type": "text", "text": said}]} for role, said in turns],
-            tokenize=True,
-            return_dict=True,
-            add_generation_prompt=True,
-            return_tensors="pt",
-            **options.chat_template_kwargs,
-        )
-        token_ids: list[int] = features["input_ids"][0].tolist()
+        messages = [{"role": role, "content": said} for role, said in turns]
+        token_ids = self.processor.write_chat(messages, options.chat_template_kwargs).input_ids
         most = self.budget(options).max_context_tokens
         if most is not None and len(token_ids) > most:
             raise ContextBudgetError(

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from threading import Event
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import Depends, FastAPI, Form, Request, UploadFile
+from fastapi import FastAPI, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from openai.types import FileDeleted, Model
@@ -22,8 +21,9 @@ from ..pipeline_long_doc_qa import LongDocQAPipeline
 from .answerers import ChatAnswerer
 from .body_limit import BodyLimit
 from .chats import PipelineAnswerer
+from .door import Door
 from .file_store import FileStore
-from .limits import BusyError, WorkQueue, error_response
+from .limits import BusyError, HungUpError, WorkQueue, error_response
 from .messages import MessageReader
 from .metrics import CountedResponses, Metrics
 from .settings import ServerSettings
@@ -46,24 +46,22 @@ def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSett
     """
     # without pages about itself, which would load scripts from elsewhere
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, refusal=partial(error_response, 413))
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_request_bytes,
+        max_seconds=settings.max_request_seconds,
+        refusal=error_response,
+    )
     answerer = answering if isinstance(answering, ChatAnswerer) else PipelineAnswerer(answering, settings)
     files = FileStore(settings.max_stored_bytes, settings.max_files)
     metrics, queue = Metrics(), WorkQueue(settings.concurrency, settings.max_waiting)
     metrics.watch(waiting=lambda: queue.size, reading_bytes=lambda: answerer.kept_bytes)
     reader = MessageReader(files.document, UploadedDocument.of_address, answerer.num_tokens, settings.draw_over)
+    app.add_middleware(Door, api_key=settings.api_key, hosts=settings.hosts, refusal=error_response)
     app.add_middleware(CountedResponses, metrics=metrics)
     _add_errors(app)
 
-    async def allowed(request: Request) -> None:
-        if settings.api_key is not None:
-            given = request.headers.get("authorization", "")
-            if not secrets.compare_digest(given.encode(), f"Bearer {settings.api_key}".encode()):
-                raise HTTPException(401, "the API key is missing or wrong: send it as `Authorization: Bearer KEY`")
-
-    guarded = [Depends(allowed)]
-
-    @app.post("/v1/chat/completions", dependencies=guarded)
+    @app.post("/v1/chat/completions")
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         if body.model != settings.model_name:
             raise HTTPException(404, f"there is no model {body.model!r:.80} here; there is {settings.model_name!r}")
@@ -72,6 +70,8 @@ def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSett
         completion = Completion(settings.model_name)
 
         def work(streamer: Any = None) -> dict[str, Any]:
+            if cancelled.is_set():
+                raise HungUpError
             answer = answerer.answer(reader.read(body.messages), body.hybridctx, generation, cancelled, streamer)
             metrics.answered(answer)
             return answer
@@ -83,7 +83,7 @@ def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSett
             queue, work, answerer.processor.tokenizer, cancelled, completion, body.stream_options.include_usage
         )
         # what is wrong with a request shows before anything is sent
-        first = await _unless_hung_up(request, cancelled, anext(events))
+        first = await _unless_hung_up(request, cancelled, anext(events, ""))
 
         async def all_events() -> AsyncIterator[str]:
             try:
@@ -96,17 +96,17 @@ def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSett
 
         return StreamingResponse(all_events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
 
-    @app.get("/v1/models", dependencies=guarded)
+    @app.get("/v1/models")
     async def models() -> Response:
         return JSONResponse({"object": "list", "data": [_model(settings.model_name)]})
 
-    @app.get("/v1/models/{name:path}", dependencies=guarded)
+    @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
         if name != settings.model_name:
             raise HTTPException(404, f"there is no model {name!r:.80} here; there is {settings.model_name!r}")
         return JSONResponse(_model(name))
 
-    @app.post("/v1/files", dependencies=guarded)
+    @app.post("/v1/files")
     async def upload(file: UploadFile, purpose: Annotated[str, Form(max_length=64)] = "user_data") -> Response:
         data = await file.read()
 
@@ -116,17 +116,17 @@ def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSett
         stored = await _in_turn(queue, work)
         return JSONResponse(stored.model_dump(mode="json"))
 
-    @app.get("/v1/files", dependencies=guarded)
+    @app.get("/v1/files")
     async def list_files() -> Response:
         return JSONResponse(
             {"object": "list", "data": [one.model_dump(mode="json") for one in files.all()], "has_more": False}
         )
 
-    @app.get("/v1/files/{file_id}", dependencies=guarded)
+    @app.get("/v1/files/{file_id}")
     async def file(file_id: str) -> Response:
         return JSONResponse(files.listed(file_id).model_dump(mode="json"))
 
-    @app.delete("/v1/files/{file_id}", dependencies=guarded)
+    @app.delete("/v1/files/{file_id}")
     async def delete_file(file_id: str) -> Response:
         files.delete(file_id)
         return JSONResponse(FileDeleted(id=file_id, deleted=True, object="file").model_dump(mode="json"))
@@ -135,7 +135,7 @@ def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSett
     async def health() -> Response:
         return PlainTextResponse("ok")
 
-    @app.get("/metrics", dependencies=guarded)
+    @app.get("/metrics")
     async def all_metrics() -> Response:
         return metrics.response()
 
@@ -194,7 +194,10 @@ async def _events(
             for kind, said in splitter.feed(text):
                 yield completion.chunk(delta | {kind: said})
                 delta = {}
-        answer = await task
+        try:
+            answer = await task
+        except HungUpError:
+            return
         for kind, said in splitter.finish():
             yield completion.chunk(delta | {kind: said})
             delta = {}
@@ -234,6 +237,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> Response:
         return error_response(429, str(error), "rate_limit_error", retry_after="1")
+
+    @app.exception_handler(HungUpError)
+    async def hung_up(request: Request, error: HungUpError) -> Response:
+        return error_response(499, "nobody waits for the answer any more")
 
     @app.exception_handler(StorageFullError)
     async def full(request: Request, error: StorageFullError) -> Response:

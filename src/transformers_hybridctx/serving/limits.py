@@ -14,6 +14,10 @@ class BusyError(Exception):
     """So many requests wait already that another one has to come again."""
 
 
+class HungUpError(Exception):
+    """A client has gone before its turn came."""
+
+
 class WorkQueue:
     """
     Turns for work in threads.
@@ -50,4 +54,4 @@ def error_response(status: int, message: str, kind: str = "invalid_request_error
     return JSONResponse(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-__all__ = ["BusyError", "WorkQueue", "error_response"]
+__all__ = ["BusyError", "HungUpError", "WorkQueue", "error_response"]

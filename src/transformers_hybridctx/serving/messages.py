@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..planning.plan import encodable
 from .uploads import UploadedDocument
 
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
@@ -114,6 +115,7 @@ class MessageReader:
                 text = part.get("text")
                 if not isinstance(text, str):
                     raise ValueError(f"message {number}: a text part needs text, not {text!r:.80}")
+                text = encodable(text)
                 if is_user and self._is_long(text):
                     document, text = self._document_and_question(text, is_alone=len(texts) == 1)
                     documents += [UploadedDocument.of_text(document)] if document else []
@@ -137,7 +139,7 @@ class MessageReader:
             case {"file_data": str(data)}:
                 return self._inline(data, str(inner.get("filename") or "document.pdf"))
             case {"text": str(text)} if text.strip():
-                return UploadedDocument.of_text(text, str(inner.get("name") or ""))
+                return UploadedDocument.of_text(encodable(text), encodable(str(inner.get("name") or "")))
         raise ValueError(
             f"message {number}: a document part needs text or file_id (upload it to /v1/files first), a file part "
             "file_id or file_data; paths and addresses are not read"

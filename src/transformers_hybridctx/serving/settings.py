@@ -15,8 +15,9 @@ class ServerSettings:
     Attributes:
         model_name: what clients call the model.
         api_key: what clients have to send as a bearer token; None: nothing.
+        hosts: names that clients may call the server by where it has no key; None: any.
         draw_over: a text of a message with more tokens than this is a document.
-        max_request_bytes: of one request, uploads included.
+        max_request_bytes, max_request_seconds: of one request, uploads included, until it has come.
         max_stored_bytes: of all uploaded files together.
         max_files: how many of them.
         max_document_characters, max_pages: of all documents of one conversation.
@@ -32,8 +33,10 @@ class ServerSettings:
 
     model_name: str = "hybridctx-tiny"
     api_key: str | None = None
+    hosts: frozenset[str] | None = None
     draw_over: int = 1000
     max_request_bytes: int = 64 * MIB
+    max_request_seconds: float = 120.0
     max_stored_bytes: int = 1024 * MIB
     max_files: int = 10_000
     max_document_characters: int = 20_000_000
@@ -48,7 +51,14 @@ class ServerSettings:
     cache_dir_bytes: int = 16_384 * MIB
 
     def __post_init__(self) -> None:
-        least = {"max_seconds": 0.01, "max_waiting": 0, "memory_bytes": 0, "cache_dir_bytes": 0, "draw_over": 0}
+        least = {
+            "max_seconds": 0.01,
+            "max_request_seconds": 0.01,
+            "max_waiting": 0,
+            "memory_bytes": 0,
+            "cache_dir_bytes": 0,
+            "draw_over": 0,
+        }
         for name, value in vars(self).items():
             smallest = least.get(name, 1)
             if isinstance(value, (int, float)) and not isinstance(value, bool) and value < smallest:

@@ -98,7 +98,12 @@ def create_desk(
         file_options: `layout`, `encoding` and `ocr` of the files that are opened, unless the reader says otherwise.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes, refusal=partial(_error, 413))
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_request_bytes,
+        max_seconds=settings.max_request_seconds,
+        refusal=_error,
+    )
     # a name that somebody else's server resolves to this machine is not this page's
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.add_middleware(OwnPageOnly)
