@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows, columns, slides and shapes that office files hide: counted or named, and not read."""
+"""Rows, columns, slides and shapes that office files hide: counted or named, and not read; alternatives on slides."""
 
 from __future__ import annotations
 
@@ -86,3 +86,12 @@ def test_hidden_shapes_of_slides_are_reported() -> None:
     with pytest.warns(UserWarning, match=r"not read: 'slide 1: deep slide 1: unseen'; show it"):
         text = read_document_file(slides("</p:spTree>", f"{shapes}</p:spTree>"), name="a.pptx")
     assert text == "## One\nfirst\nseen\n## Two\nsecond\n[notes of slide 1: Say 7.]"
+
+
+def test_a_shape_that_has_an_alternative_for_older_programs_is_read() -> None:
+    space = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+    new = shape("x &lt; 5", "0").replace("<p:sp>", "<p:sp q:a='>'>")
+    choice = f'<mc:Choice xmlns:q="urn:q" Requires="q">{new}</mc:Choice>'
+    both = f"<mc:AlternateContent {space}>{choice}<mc:Fallback>{shape('old', '0')}</mc:Fallback></mc:AlternateContent>"
+    data = slides("</p:spTree>", f"{both}</p:spTree>")
+    assert "first\nx < 5\n" in str(read_document_file(data, name="a.pptx"))

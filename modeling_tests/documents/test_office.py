@@ -120,6 +120,15 @@ def test_sheets_keep_their_names_and_cells() -> None:
     assert text.index("Income") < text.index("| Sales | 9 |") < text.index("Costs") < text.index("| Rent | 4 |")
 
 
+def test_numbers_have_the_digits_that_a_spreadsheet_shows() -> None:
+    row = "".join(
+        f'<c r="{letter}1"><v>{value}</v></c>'
+        for letter, value in zip("ABCD", ("0.30000000000000004", "1469.1263999999999", "1E-7", "-12.50"), strict=True)
+    )
+    text = read_document_file(workbook({"S": f'<row r="1">{row}</row>'}), name="a.xlsx")
+    assert text == "# S\n| 0.3 | 1469.1264 | 1E-07 | -12.5 |"
+
+
 def test_merged_cells_stand_in_all_that_they_cover() -> None:
     rows = [["Region", "North", ""], ["", "2023", "2024"], ["Sales", "1", "2"]]
     merged = '<mergeCells count="2"><mergeCell ref="B1:C1"/><mergeCell ref="A1:A2"/></mergeCells>'
@@ -284,6 +293,46 @@ def test_forwarded_messages_are_read() -> None:
     message.add_attachment(inner)
     assert read_document_file(bytes(message), name="a.eml") == (
         "Subject: outer\n\nSee below.\n[attached: message/rfc822]\n\nSubject: inner\n\nThe code is 4821."
+    )
+
+
+def message(kind: str, *parts: str, border: str = "x") -> str:
+    inner = "".join(f"--{border}\n{part}\n" for part in parts)
+    return f"Content-Type: multipart/{kind}; boundary={border}\n\n{inner}--{border}--\n"
+
+
+PLAIN, MARKED = "Content-Type: text/plain\n\n", "Content-Type: text/html\n\n<p>"
+PICTURE = "Content-Type: image/png; name=l.png\n\nzz"
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        (
+            message("mixed", f"{PLAIN}one", PICTURE, f"{PLAIN}two", f"{MARKED}three"),
+            "\none\n[attached: l.png]\n\ntwo\n\nthree",
+        ),
+        (
+            message("mixed", message("alternative", f"{PLAIN}a", f"{MARKED}b", border="y"), PICTURE, f"{PLAIN}foot"),
+            "\na\n[attached: l.png]\n\nfoot",
+        ),
+        (message("mixed", f"{PLAIN}one", message("alternative", f"{PLAIN}a", f"{MARKED}b", border="y")), "\none\n\na"),
+        (message("alternative", f"{PLAIN}See the page.", f"{MARKED}{'word ' * 20}"), f"\n{'word ' * 20}".rstrip()),
+        ("Content-Type: text/calendar\n\nSUMMARY:Meet 42\n", "\nSUMMARY:Meet 42"),
+        (f"{PLAIN}as a file", "\nas a file"),
+    ],
+)
+def test_all_texts_of_a_message_are_read(parts: str, text: str) -> None:
+    assert (
+        read_document_file(f"Subject: s\nMIME-Version: 1.0\n{parts}".encode(), name="a.eml") == f"Subject: s\n{text}"
+    )
+
+
+def test_a_saved_page_is_its_page() -> None:
+    page = "Content-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n<h1>Gr=C3=B6=C3=9Fe"
+    data = message("related", page, PICTURE, "Content-Type: text/css\n\np{}", f"{MARKED}frame")
+    assert (
+        read_document_file(f"Subject: Saved\n{data}".encode(), name="a.mhtml") == "Subject: Saved\n\n# Größe\n\nframe"
     )
 
 

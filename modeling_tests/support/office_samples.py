@@ -54,3 +54,25 @@ def cells(rows: Sequence[Sequence[str]] | str) -> str:
         inner = "".join(f'<c r="{chr(x)}{y}" t="inlineStr"><is><t>{cell}</t></is></c>' for x, cell in filled)
         written += f'<row r="{y}">{inner}</row>'
     return written
+
+
+WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+
+
+def word_file(body: str, more: Mapping[str, str | bytes] | None = None, chunk: str = "") -> bytes:
+    """A small .docx file of a body, with more parts; `chunk` is one that the body may name as r:id="r1"."""
+    relation = f'<Relationship Id="r1" Type="{OFFICE}/aFChunk" Target="{chunk}"/>' if chunk else ""
+    compatible = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+    files: dict[str, str | bytes] = {
+        "_rels/.rels": f'<Relationships xmlns="{PACKAGE}/relationships"><Relationship Id="r1" '
+        f'Type="{OFFICE}/officeDocument" Target="word/document.xml"/></Relationships>',
+        "word/_rels/document.xml.rels": f'<Relationships xmlns="{PACKAGE}/relationships">{relation}</Relationships>',
+        "word/document.xml": f'<w:document xmlns:w="{WORD}" xmlns:r="{OFFICE}" xmlns:mc="{compatible}"><w:body>{body}'
+        "</w:body></w:document>",
+        **(more or {}),
+    }
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()

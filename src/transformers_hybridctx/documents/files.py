@@ -35,7 +35,7 @@ MAX_PAGED_BYTES = 2**30
 _TEXTS = frozenset((".txt", ".md", ".markdown", ".rst", ".log", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml"))
 _MARKUP = frozenset((".html", ".htm", ".xhtml"))
 _PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
-_EMAIL = ".eml"
+_MESSAGES = frozenset((".eml", ".mht", ".mhtml"))
 _BOOK = ".fb2"
 _UNREAD = frozenset(
     (
@@ -43,7 +43,9 @@ _UNREAD = frozenset(
         *(".zip", ".gz", ".tar", ".7z", ".rar"),
     )
 )
-_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | _UNREAD | PANDOC_FORMATS.keys() | SHEET_SUFFIXES | {".pdf", _EMAIL, _BOOK}
+_SUFFIXES = (
+    _TEXTS | _MARKUP | _PICTURES | _UNREAD | PANDOC_FORMATS.keys() | SHEET_SUFFIXES | _MESSAGES | {".pdf", _BOOK}
+)
 _LONGEST_PATH = 1024
 Kind = Literal["pdf", "picture", "text", "package"]
 """As what a file is read; a package (of an office, mails, books) says itself how its text is encoded."""
@@ -81,7 +83,7 @@ def kind_of(path: str | os.PathLike[str], start: bytes | None = None) -> Kind:
         _, start = _size_and_start(local_path(path))
     if suffix == ".pdf" or start.startswith(b"%PDF-"):
         return "pdf"
-    return "package" if suffix in PANDOC_FORMATS.keys() | SHEET_SUFFIXES | {_EMAIL, _BOOK} else "text"
+    return "package" if suffix in PANDOC_FORMATS.keys() | SHEET_SUFFIXES | _MESSAGES | {_BOOK} else "text"
 
 
 def is_read(path: Path) -> bool:
@@ -174,7 +176,7 @@ def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
         return office_text(data, suffix, name)
     if suffix in SHEET_SUFFIXES:
         return workbook_text(data, name)
-    if suffix == _EMAIL:
+    if suffix in _MESSAGES:
         return email_text(data, name)
     if suffix == _BOOK:
         return fictionbook_text(data, name)

@@ -17,9 +17,11 @@ from xml.parsers import expat
 from .archives import DAMAGE, parsed_part, part_of, with_parts, without_ranges
 
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
-_PARTS = re.compile(r"word/(?:document|header|footer|footnotes|endnotes|comments)\d*\.xml")
+WORD_PARTS = re.compile(r"word/(?:document|header|footer|footnotes|endnotes|comments)\d*\.xml")
+"""The parts of a Word file that hold its text."""
 _STYLES = "word/styles.xml"
-_OFF = ("0", "false", "off", "none")
+OFF = ("0", "false", "off", "none")
+"""What a property says that does not hold."""
 _MOST_SHOWN = 120
 
 
@@ -45,7 +47,7 @@ def without_hidden_runs(data: bytes, name: str) -> bytes:
     hidden: list[str] = []
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            parts = [part for part in archive.namelist() if _PARTS.fullmatch(part)]
+            parts = [part for part in archive.namelist() if WORD_PARTS.fullmatch(part)]
             hiding = _hiding_styles(archive) if _STYLES in archive.namelist() else frozenset()
             for part in parts:
                 content = part_of(archive, part)
@@ -71,7 +73,7 @@ def _hiding_styles(archive: zipfile.ZipFile) -> frozenset[str]:
         key = style.get(f"{space}styleId") or ""
         mark = style.find(f"{space}rPr/{space}vanish")
         if mark is not None:
-            said[key] = mark.get(f"{space}val", "1") not in _OFF
+            said[key] = mark.get(f"{space}val", "1") not in OFF
         base = style.find(f"{space}basedOn")
         if base is not None:
             based[key] = base.get(f"{space}val") or ""
@@ -121,7 +123,7 @@ class _Runs:
         elif self._runs and self._path[-2:] == ["r", "rPr"]:
             start, is_hidden, words = self._runs[-1]
             if tag == "vanish":
-                self._runs[-1] = start, value not in _OFF, words
+                self._runs[-1] = start, value not in OFF, words
             elif tag == "rStyle" and is_hidden is None and value in self._hiding:
                 self._runs[-1] = start, True, words
         self._path.append(tag)
@@ -144,4 +146,4 @@ class _Runs:
             self._runs[-1][2].append(text)
 
 
-__all__ = ["warn_of_hidden", "without_hidden_runs"]
+__all__ = ["OFF", "WORD_PARTS", "warn_of_hidden", "without_hidden_runs"]

@@ -3,18 +3,26 @@
 
 from __future__ import annotations
 
+import posixpath
 import subprocess
+import warnings
+import zipfile
+from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
+from io import BytesIO
 
+from .archives import DAMAGE, part_of, related_parts
+from .containers import check_container
 from .encodings import decode
-from .hidden_slides import without_hidden_slides
 from .hidden_words import without_hidden_runs
 from .html import html_text
 from .marked_tables import with_tables
 from .odt import prepared_odt
 from .office_parts import left_out
 from .rtf import prepared_rtf
+from .slides import with_seen_shapes
+from .word_markup import with_plain_markup
 
 PANDOC_FORMATS = {
     **dict.fromkeys((".docx", ".docm"), "docx"),
@@ -28,6 +36,9 @@ PANDOC_BYTES = 2**30
 
 _HEAP_EXHAUSTED = 251  # GHC's own exit code
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
+_SHOWN = ("text/plain", "text/html")
+_OF_ONE_TEXT = ("multipart/alternative", "multipart/related")
+_FEW_WORDS, _FAR_MORE = 60, 3
 _SEALED = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")  # RFC 1847, RFC 8551
 
 
@@ -67,18 +78,44 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
     # A whole page, for titles and authors, which pandoc takes out of the text; its head always has one.
     page = "".join(done.stdout.decode("utf-8", "replace").partition("<body>")[1:])
     body = html_text(with_tables(page), name)
-    return "\n".join(filter(None, [body, *left_out(data, suffix, body, name)]))
+    return "\n".join(filter(None, [body, *_chunks(data, name), *left_out(data, suffix, body, name)]))
 
 
 def _prepared(data: bytes, suffix: str, name: str) -> bytes:
     """A file as pandoc reads it without loss."""
     if suffix in (".docx", ".docm"):
-        return without_hidden_runs(data, name)
+        return without_hidden_runs(with_plain_markup(data, name), name)
     if suffix == ".pptx":
-        return without_hidden_slides(data, name)
+        return with_seen_shapes(data, name)
     if suffix == ".rtf":
         return prepared_rtf(data, name)
     return prepared_odt(data, name) if suffix == ".odt" else data
+
+
+def _chunks(data: bytes, name: str) -> list[str]:
+    """What a Word file holds as whole files of other kinds, which Word makes its own text once it is saved there."""
+    texts = []
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            parts = related_parts(archive, "word/document.xml", "aFChunk").values()
+            chunks = [(part, part_of(archive, part)) for part in parts if part in archive.namelist()]
+    except DAMAGE:
+        return []  # what is damaged was said before
+    for part, content in chunks:
+        suffix = posixpath.splitext(part)[1].lower()
+        whole = f"{name}: {part}"
+        if suffix in PANDOC_FORMATS:
+            check_container(content, suffix, whole)
+            texts.append(office_text(content, suffix, whole))
+        elif suffix in (".mht", ".mhtml", ".eml"):
+            texts.append(_message_text(message_from_bytes(content, policy=policy.default), whole))
+        elif suffix in (".htm", ".html", ".xhtml"):
+            texts.append(html_text(decode(content, whole, is_markup=True), whole))
+        elif suffix == ".txt":
+            texts.append(decode(content, whole))
+        else:
+            warnings.warn(f"{name}: its part {part} is not read: it is of no kind that Word files hold", stacklevel=4)
+    return texts
 
 
 def email_text(data: bytes, name: str) -> str:
@@ -103,27 +140,56 @@ def email_text(data: bytes, name: str) -> str:
 
 
 def _message_text(message: EmailMessage, name: str) -> str:
-    lines = [f"{header}: {message[header]}" for header in _HEADERS if message[header]]
-    for kind in ("plain", "html"):  # a plain one may be there and say nothing
-        body = message.get_body((kind,))
-        if body is None:
-            continue
-        content = body.get_payload(decode=True)
-        text = decode(content if isinstance(content, bytes) else b"", f"the text of {name}", _charset_of(body))
-        text = html_text(text, name) if kind == "html" else text.replace("\r\n", "\n").rstrip("\n")
-        if text.strip():
-            lines += ["", text]
-            break
-    # A message without parts may be a file itself, such as a fax.
-    is_a_file = not message.is_multipart() and message.get_content_maintype() != "text"
-    for part in [message] if is_a_file else message.iter_attachments():
-        lines.append(f"[attached: {part.get_filename() or part.get_content_type()}]")
-        if part.get_content_type() == "message/rfc822":
-            lines += [
-                "",
-                *(_message_text(inner, name) for inner in part.iter_parts() if isinstance(inner, EmailMessage)),
-            ]
-    return "\n".join(lines)
+    return "\n".join(
+        [*(f"{header}: {message[header]}" for header in _HEADERS if message[header]), *_content(message, name)]
+    )
+
+
+def _content(message: MIMEPart, name: str) -> Iterator[str]:
+    """The lines of a message: its text, and what stands beside that, as text where it is shown as such."""
+    body, text = _body(message, name)
+    if text.strip():
+        yield from ("", text)
+    is_page = message.get_content_type() == "multipart/related"  # with what it shows beside its words
+    for part in _beside(message, body):
+        if part.get_content_maintype() == "multipart":
+            yield from _content(part, name)
+        elif part.get_content_type() in _SHOWN and not part.is_attachment() and not part.get_filename():
+            yield from ("", _part_text(part, name))
+        elif not is_page:
+            yield f"[attached: {part.get_filename() or part.get_content_type()}]"
+            if part.get_content_type() == "message/rfc822":
+                inner = [_message_text(one, name) for one in part.iter_parts() if isinstance(one, EmailMessage)]
+                yield from ("", *inner)
+
+
+def _body(message: MIMEPart, name: str) -> tuple[MIMEPart | None, str]:
+    """What a reader sees first: the plain text, unless it is blank, or only says that there is more in the other one."""
+    plain, marked = (message.get_body((kind,)) for kind in ("plain", "html"))
+    if plain is None and marked is None:
+        return (message, _part_text(message, name)) if message.get_content_maintype() == "text" else (None, "")
+    text = "" if plain is None else _part_text(plain, name)
+    words = len(text.split())
+    if marked is None or words > _FEW_WORDS:
+        return plain, text
+    page = _part_text(marked, name)
+    return (marked, page) if len(page.split()) > _FAR_MORE * words else (plain, text)
+
+
+def _beside(message: MIMEPart, body: MIMEPart | None) -> list[MIMEPart]:
+    """The parts of a message that its text is none of; a message without parts may be a file itself, such as a fax."""
+    if not message.is_multipart():
+        return [message] if body is None else []
+    if message.get_content_type() in _OF_ONE_TEXT:
+        return list(message.iter_attachments())
+    return [part for part in message.iter_parts() if all(one is not body for one in part.walk())]
+
+
+def _part_text(part: MIMEPart, name: str) -> str:
+    content = part.get_payload(decode=True)
+    text = decode(content if isinstance(content, bytes) else b"", f"the text of {name}", _charset_of(part))
+    is_page = part.get_content_type() == "text/html"
+    return html_text(text, name) if is_page else text.replace("\r\n", "\n").rstrip("\n")
 
 
 def _charset_of(part: MIMEPart) -> str | None:

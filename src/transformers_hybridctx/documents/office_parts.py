@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pandoc leaves out of office files: headers, footers, text boxes, comments; notes and groups of slides."""
+"""What pandoc leaves out of office files: headers, text boxes, comments, charts, diagrams; notes and groups of slides."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from .odt import OFFICE, STYLE, TEXT
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _SLIDE = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
+_CHART = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"
+_OF_SERIES = ("tx", "cat", "xVal", "val", "yVal")
 _CREATOR = "{http://purl.org/dc/elements/1.1/}creator"
 _TEXT_BOX = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}text-box"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
-_WORD_PARTS = re.compile(r"word/(?:header|footer|document|comments)\d*\.xml")
-_SLIDE_PARTS = re.compile(r"ppt/(?:slides/slide|notesSlides/notesSlide)\d+\.xml")
+_WORD_PARTS = re.compile(r"word/(?:header|footer|document|comments|charts/chart|diagrams/data)\d*\.xml")
+_SLIDE_PARTS = re.compile(
+    r"ppt/(?:(?:slides/slide|notesSlides/notesSlide)\d+|(?:charts/chart|diagrams/data)\d*|comments/\w+)\.xml"
+)
 _TEXT_PARTS = ("content.xml", "styles.xml")
 _PARTS = {
     **{".docx": _WORD_PARTS, ".docm": _WORD_PARTS, ".pptx": _SLIDE_PARTS},
@@ -62,6 +66,10 @@ def _of_part(part: str, archive: zipfile.ZipFile, name: str) -> list[tuple[str, 
         root = parsed_part(archive, part)
         if part in _TEXT_PARTS:
             return list(_of_text(root))
+        if "/charts/" in part:
+            return [("chart", _chart(root))]
+        if "/diagrams/" in part:
+            return [("diagram", _text(root, _DRAWING, "; "))]
         return list(_of_word(part, root) if part.startswith("word/") else _of_slides(part, root, archive))
     except DAMAGE as error:
         warnings.warn(f"{name}: its part {part} is not looked through: {error}", stacklevel=6)
@@ -109,6 +117,11 @@ def _paragraphs(element: ElementTree.Element) -> str:
 
 def _of_slides(part: str, root: ElementTree.Element, archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
     number = _in_order(part)[1]
+    if part.startswith("ppt/comments"):
+        for text in root.iter():
+            if text.tag in (f"{_SLIDE}text", f"{_DRAWING}t"):
+                yield "comment", " ".join((text.text or "").split())
+        return
     if part.startswith("ppt/slides"):
         for group in root.iter(f"{_SLIDE}grpSp"):
             yield f"group on slide {number}", _text(group, _DRAWING)
@@ -120,10 +133,26 @@ def _of_slides(part: str, root: ElementTree.Element, archive: zipfile.ZipFile) -
             yield f"notes of slide {int(slide[1]) if slide else number}", _text(shape, _DRAWING)
 
 
-def _text(element: ElementTree.Element, space: str) -> str:
+def _chart(root: ElementTree.Element) -> str:
+    """The words of a chart, then its rows of data: the name of a series, and the value of each category."""
+    found = [_text(root, _DRAWING)]
+    for series in root.iter(f"{_CHART}ser"):
+        name, *columns = (
+            [value.text or "" for value in series.iterfind(f"{_CHART}{part}//{_CHART}v")] for part in _OF_SERIES
+        )
+        categories, values = columns[0] or columns[1], columns[2] or columns[3]
+        if len(categories) == len(values):
+            values = [f"{category}: {value}" for category, value in zip(categories, values, strict=True)]
+        else:
+            values = [*categories, *values]
+        found.append(" ".join([*name, ", ".join(values)]))
+    return "; ".join(filter(None, (" ".join(one.split()) for one in found)))
+
+
+def _text(element: ElementTree.Element, space: str, between: str = " ") -> str:
     """The words of an element's paragraphs, on one line."""
     paragraphs = ("".join(_words(paragraph, space)) for paragraph in element.iter(f"{space}p"))
-    return " ".join(" ".join(paragraphs).split())
+    return between.join(filter(None, (" ".join(paragraph.split()) for paragraph in paragraphs)))
 
 
 def _words(paragraph: ElementTree.Element, space: str) -> Iterator[str]:

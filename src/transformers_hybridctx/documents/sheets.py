@@ -35,6 +35,8 @@ from python_calamine import CalamineWorkbook, PasswordError, SheetTypeEnum, Shee
 def shown(value):
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
+    if isinstance(value, float):  # to the digits that spreadsheets show: 0.1 + 0.2 is 0.3
+        return format(value, ".15G")
     return str(value).upper() if isinstance(value, bool) else str(value)
 
 try:

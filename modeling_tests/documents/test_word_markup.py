@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Markup of Word that pandoc drops with its words, and what stands in other parts of office files."""
+
+from __future__ import annotations
+
+import pytest
+from office_samples import word_file
+
+from transformers_hybridctx.documents.files import read_document_file
+
+pytest.importorskip("pypandoc")
+
+
+def run(text: str) -> str:
+    return f'<w:r><w:t xml:space="preserve">{text}</w:t></w:r>'
+
+
+def form_field(data: str, kind: str) -> str:
+    begins = f'<w:r><w:fldChar w:fldCharType="begin"><w:ffData>{data}</w:ffData></w:fldChar></w:r>'
+    return f'{begins}<w:r><w:instrText> {kind} </w:instrText></w:r><w:r><w:fldChar w:fldCharType="end"/></w:r>'
+
+
+def alternatives(choice: str, fallback: str) -> str:
+    choices = (
+        f'<mc:Choice xmlns:q="urn:q" Requires="q">{choice}</mc:Choice><mc:Choice Requires="z">{run("no")}</mc:Choice>'
+    )
+    return f"<mc:AlternateContent>{choices}<mc:Fallback>{fallback}</mc:Fallback></mc:AlternateContent>"
+
+
+@pytest.mark.parametrize(
+    ("inside", "text"),
+    [
+        (
+            f'{run("Table ")}<w:fldSimple w:instr=" SEQ > 1 "><w:fldData>AA</w:fldData>{run("4")}</w:fldSimple>: sums',
+            "Table 4",
+        ),
+        ('<w:bdo w:val="rtl">' + run("12") + '</w:bdo><w:dir w:val="rtl">' + run("34") + "</w:dir>", "1234"),
+        (f'<w:customXml w:element="a"><w:customXmlPr/>{run("inside")}</w:customXml>', "inside"),
+        (
+            f"<w:r><w:ruby><w:rubyPr/><w:rt>{run('kan')}</w:rt><w:rubyBase>{run('漢')}</w:rubyBase></w:ruby></w:r>{run('字')}",
+            "漢(kan)字",
+        ),
+        ("<w:r><w:t>12</w:t><w:cr/><w:t>13</w:t><w:ptab w:alignment='right'/><w:t>14</w:t></w:r>", "12\n13 14"),
+        (alternatives('<w:r><w:t q:a="1">new</w:t></w:r>', run("old")), "new"),
+        (
+            form_field("<w:checkBox><w:default w:val='0'/><w:checked/></w:checkBox>", "FORMCHECKBOX") + run(" yes"),
+            "☒ yes",
+        ),
+        (form_field("<w:checkBox><w:default w:val='0'/></w:checkBox>", "FORMCHECKBOX") + run(" no"), "☐ no"),
+        (
+            form_field(
+                "<w:ddList><w:result w:val='1'/><w:listEntry w:val='A'/><w:listEntry w:val='B &amp; C'/></w:ddList>",
+                "X",
+            ),
+            "B & C",
+        ),
+        (
+            '<w:ins w:id="1" w:author="a">' + run("added") + "</w:ins><w:r><w:rPr><w:ins/></w:rPr><w:t>!</w:t></w:r>",
+            "added!",
+        ),
+    ],
+)
+def test_words_in_markup_that_pandoc_drops_are_read(inside: str, text: str) -> None:
+    assert read_document_file(word_file(f"<w:p>{inside}</w:p>"), name="a.docx") == text
+
+
+def cell(text: str) -> str:
+    return f"<w:tc><w:p>{run(text)}</w:p></w:tc>"
+
+
+def test_cells_that_a_row_leaves_out_keep_its_columns_and_hidden_rows_are_reported() -> None:
+    rows = f"<w:tr>{cell('a')}{cell('b')}{cell('c')}</w:tr>"
+    rows += f"<w:tr><w:trPr><w:gridBefore w:val='2'/></w:trPr>{cell('x')}</w:tr>"
+    rows += f"<w:tr><w:trPr><w:hidden/></w:trPr>{cell('h1')}{cell('h2')}</w:tr>"
+    grid = "<w:tblGrid><w:gridCol/><w:gridCol/><w:gridCol/></w:tblGrid>"
+    data = word_file(f"<w:tbl><w:tblPr/>{grid}{rows}</w:tbl><w:p/>")
+    with pytest.warns(UserWarning, match=r"a\.docx holds hidden text, which is not read: 'h1 h2'"):
+        assert read_document_file(data, name="a.docx") == "| a | b | c |\n|  |  | x |"
+
+
+@pytest.mark.parametrize(
+    ("chunk", "content", "text"),
+    [
+        ("chunk.htm", "<p>Inside <b>42</b>", "Inside 42"),
+        ("chunk.txt", "Inside 42", "Inside 42"),
+        ("chunk.mht", "Content-Type: text/html\n\n<p>Inside 42", "\nInside 42"),
+        ("chunk.docx", word_file(f"<w:p>{run('Inside 42')}</w:p>"), "Inside 42"),
+    ],
+)
+def test_files_that_a_word_file_holds_as_its_text_are_read(chunk: str, content: str | bytes, text: str) -> None:
+    body = f'<w:p>{run("Before.")}</w:p><w:altChunk r:id="r1"/>'
+    data = word_file(body, {f"word/{chunk}": content}, chunk)
+    assert read_document_file(data, name="a.docx") == f"Before.\n{text}"
+
+
+def test_a_file_of_another_kind_within_a_word_file_is_named() -> None:
+    data = word_file(f"<w:p>{run('Before.')}</w:p>", {"word/chunk.xyz": "?"}, "chunk.xyz")
+    with pytest.warns(UserWarning, match=r"a\.docx: its part word/chunk\.xyz is not read"):
+        assert read_document_file(data, name="a.docx") == "Before."
+
+
+DRAWING = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+TITLE = "<a:p><a:r><a:t>Sales</a:t></a:r></a:p>"
+
+
+def points(tag: str, *values: str) -> str:
+    inner = "".join(f'<c:pt idx="{number}"><c:v>{value}</c:v></c:pt>' for number, value in enumerate(values))
+    return f"<c:{tag}><c:x><c:cache>{inner}</c:cache></c:x></c:{tag}>"
+
+
+def test_charts_and_diagrams_are_read() -> None:
+    series = "".join((points("tx", "North"), points("cat", "2023", "2024"), points("val", "9", "11")))
+    uneven = points("xVal", "1", "2") + points("yVal", "7")
+    chart = f"<c:title>{TITLE}</c:title><c:ser>{series}</c:ser><c:ser>{uneven}</c:ser>"
+    space = 'xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart"'
+    more = {
+        "word/charts/chart1.xml": f"<c:chartSpace {space} {DRAWING}>{chart}</c:chartSpace>",
+        "word/diagrams/data1.xml": f"<d:m xmlns:d='urn:d' {DRAWING}><d:pt>{TITLE}</d:pt><d:pt>{TITLE}</d:pt></d:m>",
+    }
+    assert read_document_file(word_file(f"<w:p>{run('x')}</w:p>", more), name="a.docx") == (
+        "x\n[chart: Sales; North 2023: 9, 2024: 11; 1, 2, 7]\n[diagram: Sales; Sales]"
+    )

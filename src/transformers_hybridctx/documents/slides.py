@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slides before pandoc reads them: what is hidden is taken out and reported, of alternatives one is left."""
+
+from __future__ import annotations
+
+import zipfile
+from io import BytesIO
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from .archives import DAMAGE, parsed_part, part_of, related_parts, with_parts
+from .hidden_words import warn_of_hidden
+from .markup_edits import MarkupEdits, OpenElement
+
+_SLIDE = "http://schemas.openxmlformats.org/presentationml/2006/main"
+_DRAWING = "http://schemas.openxmlformats.org/drawingml/2006/main"
+_RELATION_ID = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+_PRESENTATION = "ppt/presentation.xml"
+_SHAPES = frozenset(("sp", "grpSp", "graphicFrame", "pic", "cxnSp"))
+_NO_SLIDE = f'<p:sld xmlns:p="{_SLIDE}"><p:cSld><p:spTree/></p:cSld></p:sld>'.encode()
+_NO_NOTES = f'<p:notes xmlns:p="{_SLIDE}"/>'.encode()
+_ON = ("1", "true")
+_OFF = ("0", "false")
+
+
+def with_seen_shapes(data: bytes, name: str) -> bytes:
+    """
+    A presentation without the slides and shapes that it hides, and with those that stand among alternatives.
+
+    Warns:
+        UserWarning: what is hidden.
+    """
+    changed: dict[str, bytes] = {}
+    hidden: list[str] = []
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            for number, part in enumerate(_slides(archive), start=1):
+                content = part_of(archive, part)
+                root = ElementTree.fromstring(content)
+                if root.get("show") in _OFF:
+                    changed[part] = _NO_SLIDE
+                    hidden.append(f"slide {number}: {_words(root)}")
+                    for notes in related_parts(archive, part, "notesSlide").values():
+                        changed[notes] = _NO_NOTES
+                        hidden.append(_words(parsed_part(archive, notes)))
+                elif b"hidden" in content or b"AlternateContent" in content:
+                    shapes = _Shapes(content)
+                    changed[part] = shapes.applied()
+                    hidden += (f"slide {number}: {words}" for words in shapes.hidden if words)
+        changed_data = with_parts(data, changed)
+    except (*DAMAGE, expat.ExpatError, KeyError):
+        return data  # damaged: its reader says so
+    warn_of_hidden(name, hidden)
+    return changed_data
+
+
+def _slides(archive: zipfile.ZipFile) -> list[str]:
+    """The parts of the slides, as they follow one another."""
+    parts = related_parts(archive, _PRESENTATION, "slide")
+    listed = parsed_part(archive, _PRESENTATION).iter(f"{{{_SLIDE}}}sldId")
+    return [parts[relation] for slide in listed if (relation := slide.get(_RELATION_ID) or "") in parts]
+
+
+def _words(root: ElementTree.Element) -> str:
+    return " ".join(" ".join(text.text or "" for text in root.iter(f"{{{_DRAWING}}}t")).split())
+
+
+class _Shapes(MarkupEdits):
+    """Drops the hidden shapes of a slide; of alternatives, which pandoc drops as well, the first one is left."""
+
+    def begins(self, tag: str, said: dict[str, str], around: str) -> None:
+        if tag == "cNvPr" and said.get("hidden") in _ON and len(self.open) > 2 and self.open[-3].tag in _SHAPES:
+            self.open[-3].is_hidden = True
+
+    def ends(self, one: OpenElement, end: int) -> None:
+        if one.is_hidden and not any(outer.is_hidden for outer in self.open):
+            self.replace(one.start, end)
+            self.hidden.append(" ".join(" ".join(one.text).split()))
+
+    def characters(self, text: str) -> None:
+        hiding = next((one for one in self.open if one.is_hidden), None)
+        if hiding is not None and self.open[-1].tag == "t":
+            hiding.text.append(text)
+
+
+__all__ = ["with_seen_shapes"]

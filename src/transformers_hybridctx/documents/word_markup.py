@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Word's markup that pandoc drops with the words in it, written anew as such that it reads.
+
+That are simple fields (cross-references, numbers of captions), ruby, text in another direction, custom XML, alternatives
+for programs of different age, form fields of before 2007, cells that are left out at the beginning of a row, and some
+blanks. The rest of a part stays as it is, to the byte.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from io import BytesIO
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+from .archives import DAMAGE, part_of, with_parts
+from .hidden_words import OFF, WORD_PARTS, warn_of_hidden
+from .markup_edits import MarkupEdits, OpenElement
+
+_BLANKS = {"cr": "br", "ptab": "tab"}
+_CHOSEN = "\0"  # before the number of the chosen one among the entries of a list
+_CHANGED = re.compile(
+    rb"[<:](?:fldSimple|bdo|dir|customXml|ins|moveTo|AlternateContent|ruby|cr|ptab|ffData|gridBefore|hidden)[\s/>]"
+)
+
+
+def with_plain_markup(data: bytes, name: str) -> bytes:
+    """
+    A Word file as pandoc reads it without loss.
+
+    Warns:
+        UserWarning: rows of its tables are hidden, which are not read.
+    """
+    changed: dict[str, bytes] = {}
+    hidden: list[str] = []
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            for part in filter(WORD_PARTS.fullmatch, archive.namelist()):
+                content = part_of(archive, part)
+                if _CHANGED.search(content):
+                    edits = _Edits(content)
+                    changed[part] = edits.applied()
+                    hidden += edits.hidden
+        changed_data = with_parts(data, changed)
+    except (*DAMAGE, expat.ExpatError):
+        return data  # damaged: its reader says so
+    warn_of_hidden(name, hidden)
+    return changed_data
+
+
+class _Edits(MarkupEdits):
+    """Finds what of a part is written anew."""
+
+    unwrapped = MarkupEdits.unwrapped | {"fldSimple", "bdo", "dir", "customXml", "ins", "moveTo"}
+    dropped_within = MarkupEdits.dropped_within | {"customXmlPr", "fldData"}
+
+    def __init__(self, content: bytes) -> None:
+        self._fields: list[str] = []  # of open form fields, what they show
+        self._shown = ""  # what fields that have ended show
+        super().__init__(content)
+
+    def is_unwrapped(self, tag: str, around: str) -> bool:
+        # In a run, alternatives are drawings, which are looked through elsewhere; among properties, marks of changes.
+        return tag in self.unwrapped and not around.endswith("Pr") and (tag, around) != ("AlternateContent", "r")
+
+    def begins(self, tag: str, said: dict[str, str], around: str) -> None:
+        value = said.get("val", "1")
+        if tag == "fldChar" and said.get("fldCharType") == "begin":
+            self._fields.append("")
+        elif tag == "fldChar" and said.get("fldCharType") == "end" and self._fields:
+            self._shown += self._fields.pop()
+        elif around == "checkBox" and tag in ("default", "checked") and self._fields:
+            self._fields[-1] = "☐" if value in OFF else "☒"
+        elif around == "ddList" and tag in ("result", "listEntry"):
+            self.open[-2].text.append(value if tag == "listEntry" else f"{_CHOSEN}{value}")
+        elif around == "trPr" and tag == "gridBefore":
+            self.open[-2].text.append(value)
+        elif around == "trPr" and tag == "hidden" and value not in OFF and len(self.open) > 2:
+            self.open[-3].is_hidden = True
+
+    def ends(self, one: OpenElement, end: int) -> None:
+        around = self.open[-1].tag if self.open else ""
+        if one.tag in ("rt", "rubyBase") and around == "ruby":
+            self.open[-1].text.append("".join(one.text))
+        elif one.tag == "ruby":
+            above, base = ([*one.text, "", ""])[:2]
+            self.replace(one.start, end, self._words(f"{base}({above})" if above else base))
+        elif one.tag in _BLANKS and around == "r":
+            self.replace(one.start, end, f"<{self.prefix}{_BLANKS[one.tag]}/>")
+        elif one.tag == "ddList" and self._fields:
+            self._fields[-1] = _chosen(one.text)
+        elif one.tag == "r" and self._shown:
+            self.replace(end, end, f"<{self.prefix}r>{self._words(self._shown)}</{self.prefix}r>")
+            self._shown = ""
+        elif one.tag == "trPr" and one.text:
+            self.replace(end, end, self._cell(one.text[0]))
+        elif one.tag == "tr" and one.is_hidden:
+            self.replace(one.start, end)
+            self.hidden.append(" ".join(" ".join(one.text).split()))
+
+    def characters(self, text: str) -> None:
+        if self.open[-1].tag == "t":
+            for one in self.open:
+                if one.is_hidden or one.tag in ("rt", "rubyBase"):
+                    one.text.append(text)
+
+    def _words(self, text: str) -> str:
+        return f'<{self.prefix}t xml:space="preserve">{escape(text)}</{self.prefix}t>'
+
+    def _cell(self, columns: str) -> str:
+        """An empty cell that spans columns."""
+        word = self.prefix
+        span = f'<{word}gridSpan {word}val="{escape(columns)}"/>'
+        return f"<{word}tc><{word}tcPr>{span}</{word}tcPr><{word}p/></{word}tc>"
+
+
+def _chosen(said: list[str]) -> str:
+    """The entry of a list that is chosen: the first one, unless a number says which."""
+    entries = [one for one in said if not one.startswith(_CHOSEN)]
+    number = next((one[1:] for one in said if one.startswith(_CHOSEN)), "0")
+    return entries[int(number)] if number.isdecimal() and int(number) < len(entries) else ""
+
+
+__all__ = ["with_plain_markup"]
