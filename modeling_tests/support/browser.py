@@ -66,14 +66,27 @@ class Reader:
 
     def until(self, seen: Callable[[], Any]) -> Any:
         """What is seen, as soon as it is."""
-        from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+        from selenium.common import exceptions
         from selenium.webdriver.support.ui import WebDriverWait
 
-        wait = WebDriverWait(self.driver, PATIENCE, 0.1, ignored_exceptions=[StaleElementReferenceException])
+        passing = (exceptions.StaleElementReferenceException, exceptions.ElementClickInterceptedException)
+        wait = WebDriverWait(self.driver, PATIENCE, 0.1, ignored_exceptions=passing)
         try:
             return wait.until(lambda _: seen())
-        except TimeoutException:
+        except exceptions.TimeoutException:
             raise AssertionError(f"not seen; the page says {self.text('body')!r}, {self.complaints()}") from None
+
+    def click(self, selector: str, words: str = "") -> None:
+        """Click on the first element that has the words, once it can be seen and nothing lies over it."""
+
+        def clicked() -> bool:
+            found = next((one for one in self.all(selector) if words in one.text), None)
+            if found is not None:
+                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+                found.click()
+            return found is not None
+
+        self.until(clicked)
 
     def upload(self, path: Path) -> None:
         self.driver.find_element("id", "files").send_keys(str(path))
@@ -84,9 +97,13 @@ class Reader:
 
     def keys(self, keys: str) -> None:
         """Press keys where nothing is typed into."""
+        self.driver.execute_script("document.activeElement.blur()")
+        self.keys_here(keys)
+
+    def keys_here(self, keys: str) -> None:
+        """Press keys where the focus is."""
         from selenium.webdriver import ActionChains
 
-        self.driver.execute_script("document.activeElement.blur()")
         ActionChains(self.driver).send_keys(keys).perform()
 
     def complaints(self) -> list[str]:

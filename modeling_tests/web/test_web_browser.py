@@ -92,7 +92,7 @@ def test_a_text_is_uploaded_asked_and_its_evidence_boxed_on_the_very_words(
     assert standing.location["y"] < words.location["y"]
     evidence = reader.one(".evidence button")
     assert "page 1" in evidence.text and ANSWER in evidence.text
-    evidence.click()
+    reader.click(".evidence button")
     reader.until(lambda: reader.driver.execute_script("return document.getElementById('picture').complete"))
     shown = reader.one("#page")
     left, top, right, bottom = red_outline(shown.screenshot_as_png)
@@ -101,13 +101,18 @@ def test_a_text_is_uploaded_asked_and_its_evidence_boxed_on_the_very_words(
     sides = (shown.size["width"], shown.size["height"]) * 2
     expected = [part * side for part, side in zip(place_on_picture(box, *document.page_size(0)), sides, strict=True)]
     assert [left, top, right, bottom] == pytest.approx(expected, abs=4)
-    reader.one("#heat").click()
+    reader.click("#heat")
     reader.until(lambda: "looked most at page" in reader.text("#heat-pages"))
     heat = "const glow = document.getElementById('glow');"
     heat += "return Math.max(...glow.getContext('2d').getImageData(0, 0, glow.width, glow.height).data)"
     reader.until(lambda: reader.driver.execute_script(heat) > 0)
+    assert reader.driver.switch_to.active_element.get_attribute("id") == "heat"
+    reader.keys_here("/")  # keys work while a box has the focus
+    assert reader.driver.switch_to.active_element.get_attribute("id") == "question"
     reader.keys("\ue00c")
     assert not reader.all("#viewer")
+    reader.ask("  ")
+    assert reader.one("#question").get_attribute("value") == ""
 
 
 def test_a_pdf_tells_the_page_of_the_file_and_the_keyboard_is_enough(reader: Reader, tmp_path: Path) -> None:
@@ -138,7 +143,7 @@ def test_costs_follow_the_slider_and_a_budget_that_is_too_small_names_one_that_w
     slide += "slider.value = arguments[0]; slider.dispatchEvent(new Event('input'))"
     reader.driver.execute_script(slide, 0)
     reader.until(lambda: "256 tokens" in reader.text("#budget-shown") and "needs a budget of" in reader.text("#costs"))
-    reader.all("#costs button")[0].click()
+    reader.click("#costs button")
     reader.until(lambda: reader.all("#costs .bar"))
     reader.driver.execute_script(slide, 1000)
 
@@ -161,7 +166,7 @@ def test_a_document_beyond_the_checkpoints_own_budget_gets_one_that_holds_it(rea
 def test_files_are_read_and_answers_held_as_the_controls_say(reader: Reader, tmp_path: Path) -> None:
     path = tmp_path / "old.txt"
     path.write_bytes(TALE.replace("times", "Zeiträume").encode("cp1252"))
-    reader.one("#drop summary").click()
+    reader.click("#drop summary")
     reader.one("#encoding").send_keys("klingon")
     reader.upload(path)
     reader.until(lambda: "klingon" in reader.text("#alert"))
@@ -181,11 +186,11 @@ def test_files_are_read_and_answers_held_as_the_controls_say(reader: Reader, tmp
 
 
 def test_long_reading_says_how_far_it_is_and_can_be_stopped(reader: Reader) -> None:
-    next(found for found in reader.all(".document button") if "long.txt" in found.text).click()
+    reader.click(".document button", "long.txt")
     reader.until(lambda: reader.text("#name") == "long.txt")
     reader.ask("Which times?")
     reader.until(lambda: "pages read: " in reader.text(".how-far"))
-    reader.one("#ask button[type=submit]").click()
+    reader.click("#ask button[type=submit]")
     reader.until(lambda: "Stopped" in reader.text(".standing") and "Ask" in reader.text("#ask button[type=submit]"))
     assert reader.driver.find_element("id", "question").get_attribute("value") == "Which times?"
 
@@ -208,6 +213,8 @@ def test_two_readers_at_once_see_their_own_desks_only(reader: Reader, address: s
     open_file(reader, path)
     with reader_at(address, width=390, height=800) as other:
         other.until(lambda: other.text("#documents"))
+        other.until(lambda: "in place of" in other.text("#plan-headline"))  # with its controls, which are the widest
+        assert other.driver.execute_script("return document.documentElement.scrollWidth") <= 390
         assert "long.txt" in other.text("#documents") and "mine.txt" not in other.text("#documents")
         theirs = tmp_path / "theirs.txt"
         theirs.write_text(TALE.replace(ANSWER, "1357913"))

@@ -90,7 +90,7 @@ class Desk {
       else if (this.#viewer.isOpen) this.#viewer.close();
       return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), textarea, select")) return;
     const does = {
       "/": () => byId("question").focus(),
       n: () => stepEvidence(1),
@@ -207,6 +207,7 @@ class Desk {
   async #ask(contexts) {
     const question = byId("question").value.trim();
     if (!question || this.#running) {
+      if (!question) byId("question").value = ""; // of blanks alone the browser says nothing
       byId("question").reportValidity();
       return;
     }

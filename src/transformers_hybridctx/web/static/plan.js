@@ -117,7 +117,7 @@ export class Plan {
     const name = cost.policy === this.#own ? `${cost.policy} (its own choice)` : cost.policy;
     const first = element("td", {}, element("label", {}, radio, ` ${name}`));
     if (cost.error) {
-      const said = element("td", { className: "said", colSpan: 5 }, cost.error);
+      const said = element("td", { className: "said", colSpan: 6 }, cost.error);
       if (cost.smallest)
         said.append(" ", element("button", { type: "button", textContent: "Set it", onclick: () => this.#set(cost.smallest) }));
       return element("tr", { className: "cannot" }, first, said);
@@ -131,11 +131,8 @@ export class Plan {
     const cells = cost.is_open
       ? [`from ${count(cost.prompt)}`, count(cost.visual), "as asked"]
       : [count(cost.prompt), count(cost.visual), count(cost.copied)];
-    const ratio = cost.compression === null
-      ? "unknown"
-      : `${cost.compression.toFixed(2)} tokens, ${cost.characters.toFixed(1)} characters a token`;
-    return element("tr", {}, first, ...cells.map((cell) => element("td", {}, cell)),
-      element("td", { className: "said" }, ratio), element("td", { className: "wide" }, bar));
+    cells.push(...(cost.compression === null ? ["unknown", "unknown"] : [cost.compression.toFixed(2), cost.characters.toFixed(1)]));
+    return element("tr", {}, first, ...cells.map((cell) => element("td", {}, cell)), element("td", { className: "wide" }, bar));
   }
 }
 

@@ -30,11 +30,13 @@ export class Viewer {
   /** Show a page; with an answer, its evidence there, and one place of it in the middle. */
   show(opened, page, answer = null, chosen = null) {
     const isOther = this.#document?.id !== opened.id || this.#page !== page;
-    if (!this.isOpen) this.#opener = document.activeElement;
+    const isNew = !this.isOpen;
+    if (isNew) this.#opener = document.activeElement;
     [this.#document, this.#page, this.#answer, this.#chosen] = [opened, page, answer, chosen];
     this.#evidence = answer?.evidence ?? [];
     byId("viewer").hidden = false;
     byId("columns").classList.add("with-viewer");
+    if (isNew && getComputedStyle(byId("viewer")).position === "fixed") byId("close").focus(); // it lies over the rest
     byId("page-shown").textContent = `page ${count(page)} of ${count(opened.pages)}`;
     byId("previous").disabled = page <= 1;
     byId("next").disabled = page >= opened.pages;
