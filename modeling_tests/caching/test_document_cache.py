@@ -195,8 +195,9 @@ def test_another_policy_for_a_question_reuses_the_pages(pipe: LongDocQAPipeline)
     for policy in ("bm25", "anchors", "tail"):
         expected = comparable(pipe(question=QUESTION, document=DOCUMENT, text_policy=policy))
         assert comparable(pipe(question=QUESTION, document=cache, text_policy=policy)) == expected
-    with pytest.raises(ValueError, match=re.escape("puts something else before the pages than was read")):
+    with pytest.raises(ValueError, match=re.escape("puts something else before the pages than was read")) as told:
         pipe(question=QUESTION, document=cache, budget={"visual_share": 0.0}, text_policy="full")
+    assert str(told.value).startswith("text_policy='full', visual_share=0.0 puts")  # what was asked for, and no more
 
 
 def test_weights_that_are_not_numbers_are_named(fresh_pipe: LongDocQAPipeline) -> None:

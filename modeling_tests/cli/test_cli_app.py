@@ -187,6 +187,7 @@ def test_settings_that_are_none_are_named(document: str, tmp_path: Path) -> None
         ("(ocr=) would find it", "(--ocr) would find it"),
         ("scale=0.5 is odd; min_scale=2 too", "--scale 0.5 is odd; --min-scale 2 too"),
         ("layout='x': no", "--layout 'x': no"),
+        ("zoom=2 draws passages larger", "--look-closer larger draws passages larger"),
         ('give chat_template_kwargs={"enable_thinking": False}', "give --no-think"),
     ],
 )
@@ -232,6 +233,10 @@ def test_options_out_of_bounds_are_refused(arguments: tuple[Any, ...]) -> None:
         (("render", "a.txt", "--out", "unused", "--scale", "inf"), "--scale inf should be at most 8"),
         (("web", "--max-seconds", "inf"), "--max-seconds inf should be at most 86400"),
         (("web", "--max-seconds", "nan"), "--max-seconds nan should be at most 86400"),
+        (
+            ("batch", __file__, "--out", "unused", "--workers", 3),
+            "--workers and --worker-gpus are of --ray: give it, too",
+        ),
         (("serve", "--port", 70000), "--port 70000 should be at most 65535"),
         (("serve", "--engine", "x"), "--engine 'x' is not one of 'transformers', 'vllm'"),
         (("heads", "a.txt", "--num-tokens", -5), "--num-tokens -5 should be at least 1"),

@@ -19,7 +19,10 @@ def test_a_port_that_is_taken_is_said_before_a_model_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         told = refused("web", "--no-browser", "--port", port, "--model", "/nowhere")
+        assert refused("serve", "--port", port, "--model", "/nowhere") == told
     assert told.startswith(f"--port {port} cannot be had") and "0 for a free one" in told
+    for host in ("999.999.9.9", "192.0.2.1", "no such name"):
+        assert refused("serve", "--host", host) == f"--host {host} is no address of this machine"
 
 
 def test_files_of_the_command_line_have_the_notes_of_dropped_ones(tmp_path: Path) -> None:

@@ -135,7 +135,9 @@ def test_the_command_answers_as_ask_does(tmp_path: Path, checkpoint: Path) -> No
             name: expected[name] for name in ("question", "answer", "evidence", "plan")
         }
     assert "nothing.txt" in third["error"]
-    assert run("batch", str(jobs), "--out", str(tmp_path / "out.jsonl"), *options).exit_code == 0
+    again = run("batch", str(jobs), "--out", str(tmp_path / "out.jsonl"), *options)
+    assert again.exit_code == 0 and "failed       0 now, 1 before: --retry-errors tries these again" in again.stdout
+    assert "failed       0\n" not in again.stdout
     closer = run("batch", str(jobs), "--out", str(tmp_path / "closer.jsonl"), "--look-closer", "larger", *options)
     assert closer.exit_code == 1, closer.output  # for the file that is not there
     assert all(line["plan"]["looked_at"] for line in lines_of(tmp_path / "closer.jsonl")[:2])

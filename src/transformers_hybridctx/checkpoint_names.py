@@ -35,19 +35,21 @@ def checked_name(name: str, said_as: str) -> str:
     return name
 
 
-def check_can_be_had(name: str, said_as: str, revision: str | None = None) -> None:
+def name_that_can_be_had(name: str, said_as: str, revision: str | None = None) -> str:
     """
-    Ask the Hub once whether it has a checkpoint that is neither here nor kept: loading tries for half a minute.
+    As [`checked_name`]; of what is neither here nor kept, the Hub is asked once whether it has it: loading tries for half
+    a minute.
 
     Args:
         name, said_as: as [`checked_name`] takes and gives them.
         revision: a branch, tag or commit.
 
     Raises:
-        FileNotFoundError: the Hub has no such checkpoint, or cannot be asked.
+        FileNotFoundError: as [`checked_name`]; or the Hub has no such checkpoint, or cannot be asked.
     """
+    name = checked_name(name, said_as)
     if Path(name).is_dir():
-        return
+        return name
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -58,11 +60,11 @@ def check_can_be_had(name: str, said_as: str, revision: str | None = None) -> No
     )
 
     if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
-        return
+        return name
     try:
         HfApi().model_info(name, revision=revision, timeout=_PATIENCE)
     except (HFValidationError, RevisionNotFoundError):
-        return  # which loading tells at once
+        pass  # which loading tells at once
     except Exception as error:  # of whichever client the Hub's library uses
         match error:
             case GatedRepoError():
@@ -74,6 +76,7 @@ def check_can_be_had(name: str, said_as: str, revision: str | None = None) -> No
             case _:
                 why = f"cannot be asked ({error})"
         raise FileNotFoundError(f"{said_as} {name}: there is no such folder here, and the Hub {why}") from error
+    return name
 
 
-__all__ = ["check_can_be_had", "checked_name"]
+__all__ = ["checked_name", "name_that_can_be_had"]

@@ -240,9 +240,10 @@ class DocumentCache:
         if as_read:
             plan = replace(plan, policy=self.plan.policy, omitted=self.plan.omitted)
         if not self.prefix.shared_length(input_ids):
+            given = {"text_policy": None if text_policy is None else policy.name, **vars(asked)}
+            told = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
             raise ValueError(
-                f"text_policy={text_policy!r} or budget={asked} puts something else before the pages than was read; "
-                "read the document with them"
+                f"{told} puts something else before the pages than was read; read the document again with it"
             )
         return input_ids, plan
 

@@ -37,7 +37,7 @@ def check_zoom(document: Any, policy: AttentionPolicy, fusion_order: str | None)
     if document.only_scale is not None:
         raise ValueError(
             f"zoom={policy.zoom:g} draws passages larger, and these pages have no other scale than "
-            f"{document.only_scale:g} (their characters fill cells): look closer at tokens, without zoom"
+            f"{document.only_scale:g} (their characters fill cells): look closer at tokens instead"
         )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -94,10 +95,13 @@ def batch(
             **closer_look(look_closer, text_policy),
             "prefill_chunk_size": TOKENS_AT_ONCE,
         }
+        if not ray and (workers > 1 or worker_gpus):
+            raise ValueError("--workers and --worker-gpus are of --ray: give it, too")
         check_output(out, "--out")
         ask = _Asker(model, font, batch_size, options)
         total = sum(1 for job in read_jobs(jobs))
         with AnswerFile(out, retry_errors) as answers:
+            failed_before = _failures(out)
             before = len(answers.done)
             done = count()
 
@@ -117,16 +121,23 @@ def batch(
                     told()
                     failed = answer_jobs(read_jobs(jobs), answers, loaded, told)
             new = len(answers.done) - before
+    earlier = f" now, {failed_before:,} before: --retry-errors tries these again" if failed_before else ""
     rows = [
         ("jobs", f"{total:,}"),
         ("answered", f"{new - failed:,} questions now, {before:,} lines were there"),
-        ("failed", f"{failed:,}"),
+        ("failed", f"{failed:,}{earlier}"),
         ("written to", str(out)),
         ("in all", in_seconds(stages.seconds)),
     ]
     print_rows(answers_console(), rows)
     if failed:
         raise typer.Exit(1)
+
+
+def _failures(out: Path) -> int:
+    """Lines of a file of answers that say what went wrong."""
+    with out.open(encoding="utf-8") as lines:
+        return sum("error" in json.loads(line) for line in lines)
 
 
 @dataclass(frozen=True)

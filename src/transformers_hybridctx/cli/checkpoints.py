@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..checkpoint_names import check_can_be_had
+from ..checkpoint_names import name_that_can_be_had
 from .console import print_line
 from .errors import clear_errors
 
@@ -41,7 +41,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint of the GLM-4V family (Glyph, GLM-4.1V, GLM-4.6V-Flash, GLM-OCR) to HybridCtx."""
     with clear_errors():
-        check_can_be_had(source, "SOURCE", revision)
+        source = name_that_can_be_had(source, "SOURCE", revision)
         from ..conversion.convert import convert_checkpoint
         from ..rendering.settings import RenderConfig
 
@@ -121,7 +121,7 @@ def export(
 ) -> None:
     """Write a HybridCtx checkpoint as a plain one of the GLM-4V family, for engines that know that."""
     with clear_errors():
-        check_can_be_had(source, "SOURCE", revision)
+        source = name_that_can_be_had(source, "SOURCE", revision)
         from ..conversion.export import export_checkpoint
 
         _check_login(push_to_hub)
@@ -150,7 +150,7 @@ def merge_lora(
 ) -> None:
     """Merge a LoRA fine-tune into full weights."""
     with clear_errors():
-        check_can_be_had(base, "BASE", revision)
+        base = name_that_can_be_had(base, "BASE", revision)
         from ..conversion.merge import merge_lora as merge
 
         _check_login(push_to_hub)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
-from ..checkpoint_names import check_can_be_had, checked_name
+from ..checkpoint_names import name_that_can_be_had
 from .console import messages_console
 from .options import SYSTEM_FONTS, FileOptions, given, is_reading
 
@@ -160,11 +160,7 @@ def load_processor(model: str | None, font: str | None = None, content: Any = No
 
 def checked_model(model: str | None) -> str | None:
     """What `--model` names, where that can be had: a folder, or an id that the Hub knows."""
-    if model is None:
-        return None
-    name = checked_name(model, "--model")
-    check_can_be_had(name, "--model")
-    return name
+    return None if model is None else name_that_can_be_had(model, "--model")
 
 
 def with_font(config: RenderConfig, font: str | None, content: Any) -> RenderConfig:

@@ -166,6 +166,7 @@ _OPTIONS = {
     "scale": "--scale",
 }
 _NO_THINK = re.compile(r"chat_template_kwargs=\{[^}]*\}")
+_ZOOM = re.compile(r"\bzoom=[\d.]+")
 _GIVEN = re.compile(rf"\b({'|'.join(_OPTIONS)})=")
 _MENTIONED = re.compile(rf"\b({'|'.join(name for name in _OPTIONS if '_' in name)})\b")  # the others are words, too
 
@@ -278,7 +279,8 @@ def limits(
 
 def in_options(message: str) -> str:
     """An error of the library in the words of the command line: `max_context_tokens=3` is `--budget 3` there."""
-    message = _GIVEN.sub(_as_option, _NO_THINK.sub("--no-think", message))
+    message = _ZOOM.sub("--look-closer larger", _NO_THINK.sub("--no-think", message))
+    message = _GIVEN.sub(_as_option, message)
     return _MENTIONED.sub(lambda match: _OPTIONS[match[1]], message)
 
 

@@ -14,6 +14,7 @@ import typer
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
 from .console import Stages, messages_console
 from .errors import clear_errors
+from .listening import listener
 from .loading import load_pipeline, load_processor
 from .options import Font, Model
 
@@ -93,6 +94,7 @@ def serve(
             cache_dir=cache_dir,
             cache_dir_bytes=cache_dir_mib * _MIB,
         )
+        listener(port, host).close()  # before anything takes long
         with Stages().stage("load the model"):
             answering = _loaded(engine, model, font, settings, _given(engine, engine_option or []))
         os.environ.pop(_KEY, None)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import warnings
 import webbrowser
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from .console import Stages, print_line
 from .errors import clear_errors
+from .listening import listener
 from .loading import check_options_apply, load_pipeline, read_checked_files
 from .options import (
     Encoding,
@@ -78,7 +78,7 @@ def web(
         from ..web.app import create_desk
         from ..web.asking import Desk
 
-        listener = _listener(port)  # before anything takes long
+        socket = listener(port)  # before anything takes long
         settings = ServerSettings(
             max_new_tokens=max_new_tokens or 1024,
             max_seconds=max_seconds,
@@ -98,14 +98,14 @@ def web(
             desk = Desk(pipe, settings)
             shared = [desk.laid_out(content, name, 0, True, notes) for name, content, notes in contents]
         has_history = model is not None if history is None else history
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        address = f"http://127.0.0.1:{socket.getsockname()[1]}/"
         print_line(f"the page is at {address} until Ctrl-C")
         if browser:
             webbrowser.open(address)
         chosen = given(layout=layout, encoding=encoding, ocr=ocr)
         app = create_desk(pipe, settings, shared, has_history, chosen)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[socket])
 
 
 def _with_notes(name: str, options: FileOptions) -> tuple[str, Any, tuple[str, ...]]:
@@ -117,16 +117,6 @@ def _with_notes(name: str, options: FileOptions) -> tuple[str, Any, tuple[str, .
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return ("standard input" if name == "-" else Path(name).name), content, tuple(notes)
-
-
-def _listener(port: int) -> socket.socket:
-    """A socket of 127.0.0.1. ValueError where the port is taken."""
-    try:
-        return socket.create_server(("127.0.0.1", port))
-    except OSError as error:
-        raise ValueError(
-            f"--port {port} cannot be had ({error.strerror}): give another one, or 0 for a free one"
-        ) from error
 
 
 __all__ = ["web"]
