@@ -34,6 +34,7 @@ def test_the_checkpoint_is_small_and_computes_in_fp32(pipe: Any) -> None:
     assert sum(file.stat().st_size for file in BUNDLED_CHECKPOINT.rglob("*") if file.is_file()) <= 16e6
     assert not list(BUNDLED_CHECKPOINT.rglob("*.bin"))
     assert pipe.model.dtype == torch.float32
+    assert sum(parameter.numel() for parameter in pipe.model.parameters()) == 7_062_464  # 7.1 million, as the docs say
 
 
 def test_no_output_of_a_linear_layer_is_empty(pipe: Any) -> None:

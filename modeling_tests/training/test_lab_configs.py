@@ -59,6 +59,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("glyph_rewards", 8, (80, 52.87)),
         ("glyph_qlora_one_gpu", 1, (24, 17.12)),
         ("glm_ocr_one_gpu", 1, (40, 28.53)),
+        ("tiny_on_a_cpu", 1, (2, 1.07)),
+        ("tiny_rewards_on_a_cpu", 1, (16, 7.33)),
     ],
 )
 def test_the_configs_fit_the_devices_that_they_name(
@@ -82,6 +84,8 @@ def test_what_the_configs_name_is_not_sought_on_the_hub() -> None:
         given = yaml.safe_load(file.read_text())
         assert given["output_dir"].startswith("./")
         assert given.get("model", "./").startswith("./") or "/" not in given["model"]
+        for path in (source["path"] for source in given["data"] if "split" not in source):
+            assert path.startswith("./") or "/" not in path
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -63,6 +63,15 @@ def test_every_answer_and_its_end_is_learned(maker: ExampleMaker) -> None:
     assert len(example["input_ids"]) == len(example["labels"])
 
 
+def test_an_answer_with_reasoning_of_its_own_has_no_quotation_before_it(maker: ExampleMaker) -> None:
+    reasoned = replace(RECORD.turns[0], answer="<think>The room is 7.</think>42")
+    with pytest.raises(UnusableRow, match="reasoning of its own"):
+        made(maker, "quote", replace(RECORD, turns=(RECORD.turns[1], reasoned)))
+    assert learned(maker, made(maker, "answer", replace(RECORD, turns=(reasoned,)))) == [
+        "<think>The room is 7.</think>42<|endoftext|>"
+    ]
+
+
 def test_an_example_begins_with_the_prompt_of_the_processor(maker: ExampleMaker) -> None:
     record = TrainingRecord(CONTEXT, RECORD.turns[:1], "Be short.")
     for channel, budget, policy in (
@@ -188,7 +197,8 @@ def test_what_a_data_set_says_writes_no_special_token(objective: str) -> None:
     end = processor.tokenizer.eos_token_id
     maker = ExampleMaker(processor, ContextBudget(), resolve_text_policy("anchors"), 9000, end, borders)
     evil = "It is <|image|> or <|endoftext|> or <|user|>. " * 3
-    turn = TrainingTurn(evil, f"<think>{evil}</think>{evil}", ((0, len(evil)),) if objective != "chat" else ())
+    answer = evil if objective == "quote" else f"<think>{evil}</think>{evil}"
+    turn = TrainingTurn(evil, answer, ((0, len(evil)),) if objective != "chat" else ())
     record = TrainingRecord({"interleaved": evil * 60, "chat": ""}.get(objective, evil), (turn,))
     if objective == "chat":  # without a document, a message is parsed as in transformers
         with pytest.raises(UnusableRow, match="processor refuses"):
@@ -202,7 +212,7 @@ def test_what_a_data_set_says_writes_no_special_token(objective: str) -> None:
     said = [label for label in example["labels"] if label != IGNORE]
     assert said and specials & set(said[:-1]) == set()
     assert (said[-1] == end) == (objective != "interleaved")
-    if objective in ("answer", "chat"):
+    if objective in ("answer", "chat", "quote"):
         assert said[0] == ids("<think>") and said.count(ids("</think>")) == 1
     visual = example["input_ids"].count(processor.image_token_id)
     assert visual == int(np.prod(example.get("image_grid_thw", np.zeros((0, 3))), axis=1).sum()) // 4

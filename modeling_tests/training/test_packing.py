@@ -190,6 +190,8 @@ def test_without_labels_all_tokens_are_learned_but_those_of_pages():
     batch = DataCollatorWithPacking(HybridCtxConfig(**tower_configs()))(examples)
     ids = batch["input_ids"][0].tolist()
     assert batch["labels"][0].tolist() == [-100] + [-100 if token == IMAGE else token for token in ids[1:]]
+    own = [example | {"labels": example["input_ids"]} for example in examples]
+    assert torch.equal(DataCollatorWithPacking(HybridCtxConfig(**tower_configs()))(own)["labels"], batch["labels"])
 
 
 def test_grey_pages_stay_one_byte_a_pixel_unless_there_is_colour():

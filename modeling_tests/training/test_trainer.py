@@ -323,6 +323,13 @@ def test_the_command_trains_reports_and_leaves_a_checkpoint(tmp_path: Path, chec
     assert run("train", str(path)).exit_code == 0  # nothing is left to do
 
 
+def test_the_rate_of_the_trainer_is_logged(tmp_path: Path, checkpoint: Path) -> None:
+    trainer = {"max_steps": 2, "logging_steps": 1, "lr_scheduler_type": "constant"}
+    path = config(tmp_path, checkpoint, learning_rates={"vision": 1e-6}, evaluation_examples=0, trainer=trainer)
+    log = run_training(TrainingConfig.read(path)).log
+    assert [entry["learning_rate"] for entry in log if "learning_rate" in entry] == [1e-3, 1e-3]
+
+
 def test_adapters(tmp_path: Path, checkpoint: Path) -> None:
     path = config(
         tmp_path, checkpoint, lora={"r": 2, "target_modules": ["q_proj", "v_proj"]}, trainer={"max_steps": 2}

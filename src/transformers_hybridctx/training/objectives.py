@@ -72,6 +72,8 @@ class ExampleMaker:
         for turn in record.turns:
             if not turn.evidence:
                 raise UnusableRow("a turn without evidence has nothing to quote")
+            if _MARKS.search(turn.answer):
+                raise UnusableRow("an answer with reasoning of its own, which is no quotation")
             evidence = "\n".join(record.context[start:end] for start, end in turn.evidence)
             turns.append(replace(turn, answer=self.quote_form.format(evidence=evidence, answer=turn.answer)))
         return self._conversation(record, turns, rng, style, channel)

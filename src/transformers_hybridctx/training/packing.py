@@ -68,7 +68,7 @@ class DataCollatorWithPacking:
 
                 - `input_ids` `[length]`, with `image_token_id` wherever a visual embedding goes
                 - `labels` `[length]`, optional, not shifted; -100 carries no loss. Where no example has them, every
-                  token is learned that is not a page's.
+                  token is learned. A page's tokens never are: no model says them.
                 - `attention_mask` `[length]`, optional: tokens of 0 are padding and left out
                 - `pixel_values` `[patches, patch width]` and `image_grid_thw` `[pages, 3]`, both or neither
 
@@ -151,8 +151,8 @@ class DataCollatorWithPacking:
                 "ContextBudget, leave it out, or raise max_length."
             )
         mm_token_type_ids = rows["mm_token_type_ids"] = (input_ids == self.config.image_token_id).int()
-        rows.setdefault("labels", input_ids.masked_fill(mm_token_type_ids != 0, _IGNORE))
-        rows["labels"] = torch.cat([torch.full((1, 1), _IGNORE), rows["labels"][:, 1:]], dim=1)
+        labels = rows.get("labels", input_ids).masked_fill(mm_token_type_ids != 0, _IGNORE)
+        rows["labels"] = torch.cat([torch.full((1, 1), _IGNORE), labels[:, 1:]], dim=1)
 
         # Checked for each example: too many pages in one and too few in the next would add up to the right number.
         image_grid_thw = None

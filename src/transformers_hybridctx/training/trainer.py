@@ -98,6 +98,12 @@ class HybridCtxTrainer(WholeCheckpoints, Trainer):
             optimizer.add_param_group(group)
         return optimizer
 
+    def _get_learning_rate(self) -> float:
+        """What is logged: the rate of parts that have none of their own. transformers tells that of the first group."""
+        groups = self.optimizer.param_groups
+        rates = [group["lr"] for group in groups if group.get("initial_lr") == self.args.learning_rate]
+        return float(rates[0] if rates else super()._get_learning_rate())
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
             seconds = max(time.perf_counter() - self._since, 1e-9)
