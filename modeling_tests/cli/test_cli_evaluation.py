@@ -77,6 +77,15 @@ def test_evaluate_says_what_is_wrong_in_one_line(checkpoint: Path, haystack: Pat
     assert "context 'page' is not one of" in refused("evaluate", haystack, "--context", "page")
     assert "needles has no task 'single'" in refused("evaluate", haystack, "--task", "single")
     assert "has no data" in refused("evaluate", haystack, "--data", tmp_path)
+    none_asked = "which is not asked for"
+    for option, value in (("--policy", "bm25"), ("--fusion-order", "tokens_first"), ("--latent-share", "0.5")):
+        told = refused("evaluate", haystack, "--context", "truncated", option, value)
+        assert told.startswith(f"{option} {value} is for --context ") and told.endswith(none_asked)
+    told = refused("evaluate", haystack, "--context", "pages", "--quote-after", "</think>")
+    assert told == f"--quote-after </think> is for --grounding quote, {none_asked}"
+    for latents in (("--context", "latents"), ("--context", "pages", "--latent-share", "0.5")):
+        told = refused("evaluate", haystack, "--model", checkpoint, *latents)
+        assert told.endswith("are for checkpoints with a latent encoder: this has none")
     assert "give --prose FILE" in refused("evaluate", "ruler", "--model", checkpoint, "--task", "niah_single_2")
 
 

@@ -307,10 +307,12 @@ def test_errors_of_the_library_are_told_without_its_parameters() -> None:
         ),
         (
             "visual_share=0 leaves out the pages; raise visual_share",
-            "“copied text only” leaves out the pages; show the pages, too,.",
+            "“copied text only” leaves out the pages; show the pages, too.",
         ),
         ("a.pdf is encrypted; give its password (password=)", "a.pdf is encrypted; give its password."),
         ("pages='x' is no range", "Its pages ('x') is no range."),
+        ("pages='7': a.txt has no pages of its own", "Its pages ('7'): a.txt has no pages of its own."),
+        ("give max_context_tokens=20; or less", "Give the budget (20); or less."),
     ],
 )
 def test_errors_name_what_the_page_has(message: str, told: str) -> None:

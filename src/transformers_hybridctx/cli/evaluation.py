@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .console import answers_console, print_line
 from .errors import clear_errors
-from .evaluation_options import load_model, numbers
+from .evaluation_options import check_contexts_heed, check_has_latents, load_model, numbers
 from .evaluation_results import compare, harness, report, tradeoff
 from .loading import load_pipeline, read_prose
 from .options import Haystack, Model
@@ -189,6 +189,11 @@ def evaluate_suite(
             raise FileNotFoundError(f"--card {card}: there is no such file")
         if budget is None and budget_share is None:
             budget_share = 0.5
+        check_contexts_heed(
+            context, {"--policy": policy, "--fusion-order": fusion_order, "--latent-share": latent_share}
+        )
+        if quote_after is not None and "quote" not in grounding:
+            raise ValueError(f"--quote-after {quote_after} is for --grounding quote, which is not asked for")
         contexts = make_contexts(
             context,
             policy,
@@ -202,6 +207,8 @@ def evaluate_suite(
         )
         generation = {"max_new_tokens": max_new_tokens} if max_new_tokens else {}
         asked = load_model(model)
+        if any(one.has_latents for one in contexts):
+            check_has_latents(asked)
         table = run(
             chosen, asked, contexts, out=folder, answer_prefix=answer_prefix, num_beams=num_beams, **generation
         )

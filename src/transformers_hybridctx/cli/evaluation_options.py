@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,29 @@ def load_model(name: str | None) -> Any:
     return name if family != HybridCtxConfig.model_type else load_pipeline(name)
 
 
+_HEEDED_BY = {
+    "--policy": ("hybrid",),
+    "--fusion-order": ("hybrid",),
+    "--latent-share": ("pages", "bm25-only", "hybrid"),
+}
+
+
+def check_contexts_heed(contexts: Sequence[str], given: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse options that none of the contexts heeds; all of these are heeded where no context is named."""
+    for option, values in given.items():
+        if contexts and values and not set(contexts) & set(_HEEDED_BY[option]):
+            kinds = " or ".join(_HEEDED_BY[option])
+            raise ValueError(f"{option} {values[0]} is for --context {kinds}, which is not asked for")
+
+
+def check_has_latents(asked: Any) -> None:
+    """Refuse, before hundreds of samples fail, latents of a model that has none."""
+    if getattr(getattr(asked, "processor", None), "latents", None) is None:
+        raise ValueError(
+            "--context latents and --latent-share are for checkpoints with a latent encoder: this has none"
+        )
+
+
 def numbers(option: str, words: list[str], kind: type = int) -> tuple[Any, ...]:
     """Numbers above 0 from `4096,8192`, or from an option that was given several times."""
     try:
@@ -40,4 +64,4 @@ def numbers(option: str, words: list[str], kind: type = int) -> tuple[Any, ...]:
     return found
 
 
-__all__ = ["load_model", "numbers"]
+__all__ = ["check_contexts_heed", "check_has_latents", "load_model", "numbers"]

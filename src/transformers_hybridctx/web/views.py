@@ -32,13 +32,13 @@ _IN_WORDS = {
 _PHRASES = (  # of parameters that the page has under another name, or none for
     (re.compile(r" \(min_scale=[\d.]+, visual_share=\w+\)"), ""),
     (re.compile(r"visual_share=0 does without pages"), "“copied text only” does without pages"),
-    (re.compile(r"raise visual_share"), "show the pages, too,"),
+    (re.compile(r"raise visual_share"), "show the pages, too"),
     (re.compile(r"visual_share=0"), "“copied text only”"),
     (re.compile(r" \((?:password|ocr)=\)"), ""),
 )
 _LONGER = "start `hybridctx web` with more of --max-new-tokens or --max-seconds"
 _BEGINS_WITH_A_WORD = re.compile(r"[a-z]+[ ,:]")
-_OPTION = re.compile(rf"\b({'|'.join(_IN_WORDS)})=([^\s,()]+)")
+_OPTION = re.compile(rf"\b({'|'.join(_IN_WORDS)})=([^\s,()]*[^\s,:;()])")
 _MENTIONED = re.compile(rf"\b({'|'.join(name for name in _IN_WORDS if '_' in name)})\b")  # the others are words, too
 
 
@@ -46,7 +46,7 @@ def in_words(message: str) -> str:
     """An error of the library as a sentence for somebody who sees no parameter: `max_context_tokens=3` is the budget."""
     for parameters, words in _PHRASES:
         message = parameters.sub(words, message)
-    message = _OPTION.sub(lambda match: f"{_IN_WORDS[match[1]]} ({match[2].rstrip(',:;)')})", message)
+    message = _OPTION.sub(lambda match: f"{_IN_WORDS[match[1]]} ({match[2]})", message)
     message = _MENTIONED.sub(lambda match: _IN_WORDS[match[1]], message)
     if _BEGINS_WITH_A_WORD.match(message):  # and not with a file's name
         message = message[0].upper() + message[1:]
