@@ -12,12 +12,13 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies
-from live_server import served
+from live_server import running, served
 
 from transformers_hybridctx import LongDocQAPipeline
 from transformers_hybridctx.answering.engine import AnsweringEngine
@@ -243,11 +244,43 @@ def test_half_characters_are_answered(address: str) -> None:
         assert post(address, json.dumps(body).encode())[0] == 200
 
 
+def test_nothing_that_a_document_names_is_read(tmp_path: Path) -> None:
+    """No address is asked and no file of the server's is opened for what a client uploads."""
+    asked: list[str] = []
+    secret = tmp_path / "file.txt"
+    secret.write_text("the server's own")
+
+    async def note(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            asked.append(scope["path"])
+
+    with running(note) as address:
+        own, away = f"file://{secret}", f"{address}/away"
+        page = f'<base href="{address}"><p>Hello<img src="/a"><img src="{own}"><iframe src="{away}"></iframe>'
+        entities = f'<!DOCTYPE a [<!ENTITY x SYSTEM "{own}"><!ENTITY y SYSTEM "{away}">]><a>Hello &x;&y;</a>'
+        files = {
+            "a.html": page,
+            "a.eml": f"Subject: s\nContent-Type: text/html\n\n{page}",
+            "a.xml": f'<?xml version="1.0"?>{entities}',
+            "a.svg": f'<?xml version="1.0"?>{entities}',
+            "a.md": f"Hello ![]({away}) ![]({own})\n\n.. include:: {secret}",
+            "a.tex": f"\\documentclass{{article}}\\begin{{document}}Hello \\input{{{secret}}}\\end{{document}}",
+            "a.rtf": f"{{\\rtf1 Hello {{\\field{{\\*\\fldinst INCLUDETEXT {secret}}}{{\\fldrslt x}}}}}}",
+            "a.txt": str(secret),
+            "b.txt": away,
+        }
+        for name, text in files.items():
+            assert "server's own" not in UploadedDocument.of_bytes(text.encode(), name).content
+    assert not asked
+
+
 def test_documents_of_other_kinds_are_other_documents() -> None:
     """Whatever name a client gives: the digest decides whose reading is shared."""
-    named = [("a.txt", b"x\0y"), ("a.txt\0x", b"y"), ("a.md", b"x\0y"), ("a.text", b"x\0y")]
-    found = {UploadedDocument.of_bytes(data, name).digest for name, data in named}
-    found.add(UploadedDocument.of_text("x\0y").digest)
+    one, other = "what comes first ", "and what comes behind it, some words more than before"
+    both = f"{one}\0{other}"
+    named = [("a.txt", both), (f"a.txt\0{one}", other), ("a.md", both), ("a.text", both)]
+    found = {UploadedDocument.of_bytes(data.encode(), name).digest for name, data in named}
+    found.add(UploadedDocument.of_text(both).digest)
     assert len(found) == 5
 
 

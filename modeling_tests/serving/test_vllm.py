@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
 from itertools import chain, permutations
 from pathlib import Path
@@ -25,10 +25,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 from vllm_worker import run_in_vllm
 
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM, HybridCtxImageProcessor, HybridCtxProcessor
+from transformers_hybridctx.conversion.export import export_checkpoint
 from transformers_hybridctx.grounding.grounded import Grounding
 from transformers_hybridctx.pipeline_long_doc_qa import BUNDLED_CHECKPOINT
 from transformers_hybridctx.serving.engine_prompts import EnginePrompt
 from transformers_hybridctx.serving.held_requests import HELD_TO_DOCUMENT, HeldRequest
+from transformers_hybridctx.serving.planned_chats import PlannedChat
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed (docs/serving.md)")
 
@@ -176,26 +178,19 @@ def test_any_towers_with_all_optional_parts_answer_as_in_transformers(
 
 
 @contextmanager
-def serving_by_vllm() -> Iterator[openai.OpenAI]:
-    """`hybridctx serve --engine vllm` in a process of its own, and a client of it."""
+def serving(module: str, *options: str, **environment: str) -> Iterator[openai.OpenAI]:
+    """A server in a process of its own, and a client of it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "transformers_hybridctx", "serve", "--port", str(port), "--engine", "vllm"]
-    for option in (
-        'dtype="float32"',
-        "enforce_eager=true",
-        "max_model_len=4096",
-        'distributed_executor_backend="uni"',
-    ):
-        command += ["--engine-option", option]
     # however slow the machine
     settings = {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "3000",
     }
-    process = subprocess.Popen(command, env={**os.environ, **settings})
+    command = [sys.executable, "-m", module, *options, "--port", str(port)]
+    process = subprocess.Popen(command, env={**os.environ, **settings, **environment})
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=3000)
     try:
         while process.poll() is None:
@@ -207,6 +202,46 @@ def serving_by_vllm() -> Iterator[openai.OpenAI]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def serving_by_vllm() -> AbstractContextManager[openai.OpenAI]:
+    """`hybridctx serve --engine vllm`."""
+    given = ('dtype="float32"', "enforce_eager=true", "max_model_len=4096", 'distributed_executor_backend="uni"')
+    options = [word for pair in given for word in ("--engine-option", pair)]
+    return serving("transformers_hybridctx", "serve", "--engine", "vllm", *options)
+
+
+@pytest.mark.skipif(find_spec("torchvision") is None, reason="vLLM's own GLM-4V class needs torchvision")
+def test_vllms_own_class_answers_planned_chats_as_transformers_does(asked: Any, tmp_path: Path) -> None:
+    """Its own server, to which this package is unknown, with the exported checkpoint; the client plans and draws."""
+    export_checkpoint(str(BUNDLED_CHECKPOINT), tmp_path / "glm4v")
+    processor = AutoProcessor.from_pretrained(BUNDLED_CHECKPOINT)
+    one, two = document_of(1), document_of(2)
+    question = QUESTION.format("harbour")
+    cases: list[tuple[str, str, dict[str, Any]]] = [
+        (one, question, {}),
+        (one, QUESTION.format("quarry"), {}),
+        (two, question, {}),
+        (one, question, {"text_policy": "none"}),
+        (two, question, {"text_policy": "none"}),
+        (one, question, {"budget": {"visual_share": 0}, "text_policy": "full"}),
+        (one, question, {"text_policy": "anchors", "history": [("And quarry?", "7")], "system": "Be brief."}),
+        (two, question, {"text_policy": "tail", "budget": {"max_text_tokens": 80}, "fusion_order": "tokens_first"}),
+    ]
+    options = ["--model", str(tmp_path / "glm4v"), "--served-model-name", "glm4v", "--dtype", "float32"]
+    options += ["--enforce-eager", "--max-model-len", "4096", "--limit-mm-per-prompt", '{"image": 16, "video": 0}']
+    with serving("vllm.entrypoints.openai.api_server", *options, VLLM_PLUGINS="") as client:
+        for document, question, context in cases:
+            chat = PlannedChat.of(processor, document, question, **context)
+            found = client.chat.completions.create(
+                model="glm4v",
+                messages=chat.messages,  # type: ignore[arg-type]
+                max_tokens=NEW_TOKENS,
+                temperature=0,
+                extra_body={"return_token_ids": True},
+            )
+            assert found.choices[0].model_extra["token_ids"] == asked(document, question, **context).expected
+            assert found.usage.prompt_tokens == chat.plan.total_tokens
 
 
 def test_the_server_answers_by_vllm_as_the_pipeline_does() -> None:
