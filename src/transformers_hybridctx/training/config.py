@@ -103,6 +103,9 @@ class TrainingConfig:
             raise ValueError(f"freeze={list(self.freeze)} leaves nothing to learn")
         if self.dtype not in (None, *_DTYPES):
             raise ValueError(f"dtype={self.dtype!r} is not {', '.join(_DTYPES)}")
+        for part, rate in self.learning_rates.items():
+            if not rate > 0:
+                raise ValueError(f"learning_rates: {part}={rate} has to be above 0; freeze names what does not learn")
         check_fields("long_context_weights", self.long_context_weights or {}, LongContextWeights)
         LongContextWeights(**self.long_context_weights or {})
         check_fields("distributed", self.distributed or {}, DistributedConfig)

@@ -92,7 +92,7 @@ def run_training(config: TrainingConfig) -> TrainingReport:
     model_config = model_config_of(config)
     processor = processor_of(config)
     maker = example_maker(config, processor, model_config)
-    learning_on_meta(config, model_config)
+    learning_on_meta(config, model_config, with_devices=True)
     if arguments.process_index == 0:
         keep_config(config, _examples_per_step(arguments))
     report = TrainingReport()

@@ -98,10 +98,16 @@ def example_maker(
     )
 
 
-def learning_on_meta(config: TrainingConfig, model_config: HybridCtxConfig) -> Any:
-    """The model as [`learning`] makes it, without weights: what cannot be is told at once."""
+def learning_on_meta(config: TrainingConfig, model_config: HybridCtxConfig, with_devices: bool = False) -> Any:
+    """
+    The model as [`learning`] makes it, without weights: what cannot be is told at once.
+
+    Args:
+        with_devices: whether the attention that is asked for has to be there, too.
+    """
+    asked = {"attn_implementation": config.attn_implementation} if with_devices and config.attn_implementation else {}
     with torch.device("meta"):
-        model: Any = HybridCtxForCausalLM._from_config(model_config)
+        model: Any = HybridCtxForCausalLM._from_config(model_config, **asked)
         model.tie_weights()
         return learning(model, config)
 

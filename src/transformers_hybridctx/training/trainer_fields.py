@@ -59,6 +59,8 @@ _ELSEWHERE = {
 }
 """Fields that nothing would come of, and what says it instead."""
 
+_LEAST = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "dataloader_num_workers": 0}
+
 # In place of hints that are narrower than what is taken.
 _HINTS = {"fsdp": bool | str, "fsdp_config": dict, "scale_rewards": bool | str}
 
@@ -88,6 +90,9 @@ def check_trainer(given: Mapping[str, Any], form: type[TrainingArguments]) -> No
     for name in sorted(given.keys() & _ELSEWHERE.keys()):
         raise ValueError(f"trainer: {name} is not taken: {_ELSEWHERE[name]}")
     check_fields("trainer", given, form, hints=_HINTS)
+    for name, least in _LEAST.items():
+        if given.get(name, least) < least:
+            raise ValueError(f"trainer: {name}={given[name]} has to be {least} or more")
     if given.get("fsdp"):
         fsdp_config = given.get("fsdp_config") or {}
         if not fsdp_config.get("transformer_layer_cls_to_wrap"):
