@@ -21,6 +21,18 @@ from transformers_hybridctx.documents.html_nesting import MAX_DEPTH
         ("<style>p {}</style></head><script>1 < 2</script><p>seen", "seen"),
         ("<head><meta charset=utf-8><p>a head that is never closed", "a head that is never closed"),
         ("<ul><li>one<li><p>two</p><ul><li>deep</ul><li></ul><ol start=3><li>c</ol>", "- one\n- two\n  - deep\n3. c"),
+        (
+            "<ol><li value=5>a<li>b</ol><ol reversed><li>a<li>b</ol><ol reversed start=9><li>c</ol>",
+            "5. a\n6. b\n2. a\n1. b\n9. c",
+        ),
+        (
+            "<ol type=a start=26><li>x<li>y</ol><ol type=I start=4><li>z</ol><ol type=i start=4000><li>w",
+            "z. x\naa. y\nIV. z\n4000. w",
+        ),
+        (
+            "<ol style='list-style-type: lower-roman'><li>a<li>b</ol><ol style='list-style: upper-alpha'><li>c",
+            "i. a\nii. b\nA. c",
+        ),
         ("<title>T</title><h1>Other</h1>", "T\n# Other"),
         ("<title>The  same</title><h1>The <i>same</i></h1>", "# The same"),
         ("see <a href='https://x.org/a b'>the <b>list</b></a>.", "see [the list](https://x.org/a b)."),
@@ -50,6 +62,30 @@ def test_markup_becomes_what_a_reader_sees(markup: str, text: str) -> None:
         ("<select><option>a<select><option selected>b</select></option></select>c", "a\nb\nc"),
         ("<textarea> a\n  b</textarea>1", " a\n  b\n1"),
         ("<ruby>漢<rp>(</rp><rt>kan</rt></ruby>", "漢(kan)"),
+        ("<b style='display:block'>12</b><b style='display:block'>13</b>", "12\n13"),
+        ("<style>.f{display:flex}</style><p class=f><b>1</b><b>2</b></p>3", "1\n2\n3"),
+        ("<b style='display: table-cell'>3</b><b style='display: table-cell'>4", "3\n4"),
+        ("<style>b{display:block} i b{display:inline}</style><i><b>1</b><b>2</b></i>", "12"),
+        (
+            "<svg><title>T</title><text>12</text><text>13<tspan x=0 dy=9>14</tspan><tspan dx=1>15</tspan></text></svg>",
+            "T\n12 13 1415",
+        ),
+        ("<math><mfrac><mn>1</mn> <mn>2</mn></mfrac><msup><mi>x</mi><mn>3</mn></msup></math>", "1/2x^3"),
+        (
+            "<math><mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><msqrt><mi>c</mi><mi>d</mi></msqrt></mfrac>"
+            "<annotation encoding='application/x-tex'>x</annotation></math>",
+            "(a+b)/√(cd)",
+        ),
+        (
+            "<math><munderover><mo>∑</mo><mn>1</mn><mn>9</mn></munderover><mroot><mn>8</mn><mn>3</mn></mroot>",
+            "∑_1^9√8^1/3",
+        ),
+        ("<p>1<noscript>2</noscript>3", "1\n2\n3"),
+        ("a<iframe srcdoc='<b hidden>x</b><p>1</p>2'></iframe>b<iframe src=x></iframe>", "a\n1\n2\nb"),
+        (
+            "<div>a<template shadowrootmode=open title='>'><style>p{display:none}</style><p>x</p><b>1</b></template><p>2",
+            "a\n1\n2",
+        ),
     ],
 )
 def test_what_a_page_shows_apart_does_not_become_one_number(markup: str, text: str) -> None:
@@ -188,6 +224,14 @@ def test_a_hidden_cell_that_takes_its_room_is_empty(how: str, row: str) -> None:
 )
 def test_what_is_shown_within_or_after_what_is_hidden_is_read(markup: str, text: str) -> None:
     assert html_text(markup) == text
+
+
+def test_pages_in_pages_are_bounded() -> None:
+    page = "x"
+    for _ in range(12):
+        page = f'<iframe srcdoc="{page.replace("&", "&amp;").replace(chr(34), "&quot;")}"></iframe>'
+    with pytest.raises(ValueError, match="pages stand within pages more than 8 deep"):
+        html_text(page)
 
 
 def test_hidden_text_is_reported() -> None:

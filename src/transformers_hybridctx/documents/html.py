@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .hidden_words import warn_of_hidden
-from .html_hiding import Appearance, Look
+from .html_formulas import UNSEEN, closing, is_layout, opening
+from .html_lists import ListMarks, whole_number
 from .html_nested_tables import NestedTables
 from .html_nesting import parsed_quickly
+from .html_styles import Appearance, Look
 from .html_tables import TableRows
 
 
@@ -26,17 +28,19 @@ def _tags(names: str) -> frozenset[str]:
 
 _BLOCKS = _tags(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure "
-    "footer form h1 h2 h3 h4 h5 h6 header hgroup hr legend li main menu nav ol optgroup option p pre section select "
-    "summary table tbody textarea tfoot thead title tr ul x-option"
+    "footer form h1 h2 h3 h4 h5 h6 header hgroup hr legend li main menu nav noscript ol optgroup option p pre section "
+    "select summary table tbody textarea tfoot thead title tr ul x-option"
 )
-_UNSEEN = _tags("script style template noframes datalist colgroup col rp iframe object head")
+_UNSEEN = _tags("script style noframes datalist colgroup col rp object head") | UNSEEN
 # Elements with a border or a margin of their own: what stands in them does not touch its neighbours.
-_APART = _tags("button output meter progress input img video audio canvas kbd label")
+_APART = _tags("button output meter progress input img video audio canvas kbd label text")
+_OF_LINES = _tags("y dy")
 _STRUCK = _tags("del s strike")
 _OPENINGS = {"q": "“", "rt": "(", "sup": "^", "del": "~~", "s": "~~", "strike": "~~"} | {
     f"h{level}": "#" * level + " " for level in range(1, 7)
 }
 _CLOSINGS = {"q": "”", "rt": ")", "del": "~~", "s": "~~", "strike": "~~"}
+_MOST_PAGES = 8
 _BLANKS = re.compile(r"[ \t\n\f\r]+")
 _SILENT_TARGETS = ("#", "javascript:", "data:")
 
@@ -106,7 +110,8 @@ class _Writer:
         hidden: element -> what it says and does not show; "" for one that is gone and says nothing.
     """
 
-    def __init__(self, appearance: Appearance) -> None:
+    def __init__(self, appearance: Appearance, depth: int) -> None:
+        self._depth = depth  # in how many other pages it stands
         self.hidden: dict[int, str] = {}
         self._appearance = appearance
         self._looks = [Look()]
@@ -114,7 +119,7 @@ class _Writer:
         self._texts = [_Text()]
         self._tables: list[TableRows | None] = []
         self._verbatim = 0
-        self._lists: list[int | None] = []
+        self._lists: list[ListMarks] = []
         self._marks_choice = False
         self._marked: list[int] = []  # open elements that have a mark before their content
 
@@ -131,6 +136,8 @@ class _Writer:
 
     def is_seen(self, node: Any) -> bool:
         if node.tag in _UNSEEN or node.mem_id in self.hidden:
+            return False
+        if node.tag == "template" and "shadowrootmode" not in node.attributes:
             return False
         if node.tag == "input" and (node.attributes.get("type") or "").lower() == "hidden":
             return False
@@ -151,6 +158,8 @@ class _Writer:
             self.hidden[node.mem_id] = " ".join(text.split())
             if not look.has_no_size or text != text.strip():  # what stands beside is apart
                 self._out.blank()
+        elif is_layout(text, node.parent):
+            return
         elif self._verbatim:
             self._out.write(text.replace("\r\n", "\n"))
         else:
@@ -162,16 +171,15 @@ class _Writer:
         if tag in ("td", "th") and self._tables and self._tables[-1] is not None:
             self._texts.append(_Text())
             return
-        if tag in _BLOCKS or tag in ("td", "th"):
-            out.line()
-        elif tag in _APART:
+        self._border(node)
+        if tag == "tspan" and not _OF_LINES.isdisjoint(node.attributes):
             out.blank()
         if tag == "br":
             out.line_break()
         elif tag in ("pre", "textarea"):
             self._verbatim += 1
         elif tag in ("ul", "ol", "menu"):
-            self._lists.append(_number(node, "start", 1) if tag == "ol" else None)
+            self._lists.append(ListMarks(node))
         elif tag == "table":
             self._tables.append(None if self._nested.is_for_layout(node) else TableRows())
         elif tag == "tr" and self._tables and (rows := self._tables[-1]) is not None:
@@ -188,27 +196,26 @@ class _Writer:
         """What stands before the content of an element; None where nothing does."""
         tag = node.tag
         if tag == "li":
-            return self._bullet()
+            return self._bullet(node)
         if tag == "a":
             return "[" if _target(node) else None
         if tag in ("option", "x-option"):
             chosen = "selected" in node.attributes
             return ("[x] " if chosen else "[ ] ") if self._marks_choice else None
-        return _OPENINGS.get(tag)
+        return _OPENINGS.get(tag) or opening(node) or None
 
     def _closing_of(self, node: Any) -> str:
-        return f"]({_target(node)})" if node.tag == "a" else _CLOSINGS.get(node.tag, "")
+        return f"]({_target(node)})" if node.tag == "a" else _CLOSINGS.get(node.tag, "") or closing(node)
 
-    def _bullet(self) -> str:
-        number = self._lists[-1] if self._lists else None
-        if number is not None:
-            self._lists[-1] = number + 1
-        return "  " * (len(self._lists) - 1) + ("- " if number is None else f"{number}. ")
+    def _bullet(self, item: Any) -> str:
+        return "  " * (len(self._lists) - 1) + (self._lists[-1].mark(item) if self._lists else "- ")
 
     def _void(self, node: Any) -> None:
         """Elements whose content is in their attributes."""
         tag, attributes, out = node.tag, node.attributes, self._out
-        if tag == "img" and (alt := _one_line(attributes.get("alt"))):
+        if tag in ("iframe", "template"):
+            self._inner_page(node)
+        elif tag == "img" and (alt := _one_line(attributes.get("alt"))):
             out.write(f"![{alt}]")
         elif tag == "input":
             kind = (attributes.get("type") or "text").lower()
@@ -217,6 +224,17 @@ class _Writer:
             elif kind not in ("password", "file", "image"):
                 out.write(_one_line(attributes.get("value")))
 
+    def _inner_page(self, node: Any) -> None:
+        """A page within this one, with styles of its own."""
+        if node.tag == "template":  # a shadow root, which the parser keeps apart
+            markup = f"<section{(node.html or '').removeprefix('<template').removesuffix('</template>')}</section>"
+        else:
+            markup = node.attributes.get("srcdoc") or ""
+        if markup:
+            self._out.line()
+            self._out.write(_page_text(markup, None, self._depth + 1))
+            self._out.line()
+
     def end(self, node: Any) -> None:
         self._end(node)
         self._looks.pop()
@@ -224,8 +242,8 @@ class _Writer:
     def _end(self, node: Any) -> None:
         tag = node.tag
         if tag in ("td", "th") and self._tables and (rows := self._tables[-1]) is not None:
-            content = str(self._texts.pop())
-            spans = _number(node, "colspan", 1), _number(node, "rowspan", 1)
+            content, attributes = str(self._texts.pop()), node.attributes
+            spans = whole_number(attributes.get("colspan"), 1), whole_number(attributes.get("rowspan"), 1)
             rows.add_cell(content, *spans, is_header=tag == "th")
             return
         out = self._out
@@ -240,10 +258,15 @@ class _Writer:
             out.close_mark(self._closing_of(node))
         if tag in _STRUCK:
             out.blank()  # what replaces it begins here
-        if tag in _BLOCKS or tag in ("td", "th"):
-            out.line()
+        self._border(node)
+
+    def _border(self, node: Any) -> None:
+        """What stands beside an element is apart from what stands in it, where a page shows it so."""
+        tag = node.tag
+        if tag in _BLOCKS or tag in ("td", "th") or self._appearance.is_apart(node, node.parent):
+            self._out.line()
         elif tag in _APART:
-            out.blank()
+            self._out.blank()
 
     def _end_table(self, node: Any) -> None:
         """Write a table, or, where it stands in a cell and has columns, its number, and itself behind the outermost."""
@@ -278,6 +301,12 @@ def html_text(markup: str, name: str | None = None) -> str:
     Warns:
         UserWarning: it has hidden text, which is not read.
     """
+    return _page_text(markup, name, 0)
+
+
+def _page_text(markup: str, name: str | None, depth: int) -> str:
+    if depth > _MOST_PAGES:
+        raise ValueError(f"pages stand within pages more than {_MOST_PAGES} deep; save it as text")
     try:
         from selectolax.lexbor import LexborHTMLParser
     except ImportError as error:
@@ -285,9 +314,9 @@ def html_text(markup: str, name: str | None = None) -> str:
     tree = LexborHTMLParser(parsed_quickly(markup).encode("utf-8", "replace"))
     if tree.body is None:
         return ""
-    writer = _Writer(Appearance(tree))
+    writer = _Writer(Appearance(tree), depth)
     writer.look_for_nested_tables(tree.body)
-    title = tree.css_first("title")
+    title = tree.css_first("head > title")
     heading = tree.css_first("h1")
     if title is not None and (heading is None or title.text().split() != heading.text().split()):
         writer.line_of(title.text())
@@ -337,8 +366,3 @@ def _target(node: Any) -> str:
 
 def _one_line(text: str | None) -> str:
     return _BLANKS.sub(" ", text or "").strip()
-
-
-def _number(node: Any, attribute: str, default: int) -> int:
-    found = re.match(r"\s*\+?(\d{1,6})", node.attributes.get(attribute) or "")
-    return int(found[1]) if found else default

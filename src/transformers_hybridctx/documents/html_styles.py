@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a page of HTML does not show: elements that are gone, and such as take their room and are not seen in it.
+"""What a page's styles say: elements that are gone, that take their room and are not seen in it, that stand apart.
 
 Words follow CSS: of the page's own style sheets and `style` attributes the most specific declaration decides, of equal
 ones the last. Sheets for some media only (narrow windows, paper) may show what others hide, and hide nothing themselves:
@@ -9,8 +9,9 @@ what somebody sees of a page is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
@@ -21,6 +22,11 @@ _FONT_OF_NOTHING = re.compile(r"(?:.*\s)?0(?:[a-z]+|%)?[\s/]")
 # Sizes that are a share of the size around them.
 _RELATIVE = re.compile(r"[\d.]+(?:em|ex|ch|%)\Z|smaller|larger")
 _INHERITED = ("inherit", "unset", "revert")
+_CONTAINERS = frozenset(("flex", "inline-flex", "grid", "inline-grid"))  # what they hold stands apart
+_BLOCKS = frozenset(
+    ("block", "flex", "grid", "flow-root", "list-item", "table", "table-row", "table-caption", "table-cell")
+)
+_APART = _CONTAINERS | _BLOCKS
 _CONDITIONS = ("@media", "@supports", "@layer", "@container")
 
 _OF_LISTS = re.compile(r"([,()\[\]])")
@@ -29,7 +35,7 @@ _CLASSES = re.compile(r"\.[a-zA-Z_-]|\[|(?<!:):(?!:|(?:not|is|where|has)\()")
 _TYPES = re.compile(r"(?:^|[\s>+~(])[a-zA-Z]")
 _OF_ATTRIBUTE = (2**31, 0, 0)  # `style` comes before all selectors
 
-_MOST_HIDING_SELECTORS = 200
+_MOST_SELECTORS = 200
 _MOST_MATCHES = 100_000
 
 
@@ -41,6 +47,7 @@ class _Rule(NamedTuple):
     place: int
     selector: str
     hides: bool
+    value: str
 
 
 class Look(NamedTuple):
@@ -69,7 +76,10 @@ class Appearance:
             name: sorted((rule for rule in of_name if rule.selector in known), reverse=True)
             for name, of_name in rules.items()
         }
-        self._hidden = {name: _hidden_by(of_name, tree) for name, of_name in self._rules.items()}
+        self._hidden = {
+            name: _selected((rule for rule in of_name if rule.hides), tree) for name, of_name in self._rules.items()
+        }
+        self._laid_out = _selected((rule for rule in self._rules.get("display", ()) if rule.value in _APART), tree)
         self._named = set[int]().union(*self._hidden.values())
         self._matches_left = _MOST_MATCHES
 
@@ -81,6 +91,16 @@ class Appearance:
         if not (is_gone_unless_shown or style or node.mem_id in self._named):
             return False
         return self._decided(node, "display", _of_style(style), is_gone_unless_shown)
+
+    def is_apart(self, node: Any, around: Any) -> bool:
+        """Whether an element stands on lines of its own by its style, or by that of the element around it."""
+        return self._display_of(node) in _BLOCKS or self._display_of(around) in _CONTAINERS
+
+    def _display_of(self, node: Any) -> str:
+        own = _of_style(node.attributes.get("style")).get("display")
+        of_sheets = self._of_sheets(node, "display") if node.mem_id in self._laid_out else None
+        found = [rule for rule in (own, of_sheets) if rule]
+        return max(found).value if found else ""
 
     def within(self, node: Any, around: Look) -> Look:
         """How the inside of an element looks that stands within what looks like `around`."""
@@ -111,9 +131,9 @@ class Appearance:
         return None
 
 
-def _hidden_by(rules: list[_Rule], tree: Any) -> set[int]:
-    """The elements that rules hide, whether or not others show them."""
-    selectors = list(dict.fromkeys(rule.selector for rule in rules if rule.hides))[:_MOST_HIDING_SELECTORS]
+def _selected(rules: Iterable[_Rule], tree: Any) -> set[int]:
+    """The elements that rules are for, whether or not others come before these."""
+    selectors = list(dict.fromkeys(rule.selector for rule in rules))[:_MOST_SELECTORS]
     return {node.mem_id for selector in selectors for node in tree.css(selector)}
 
 
@@ -173,6 +193,7 @@ def _specificity(selector: str) -> tuple[int, int, int]:
     return ids, classes, types
 
 
+@lru_cache(maxsize=1024)
 def _of_style(style: str | None) -> dict[str, _Rule]:
     """Property -> what declarations say of it, those of a `style` attribute or of a rule."""
     said: dict[str, _Rule] = {}
@@ -182,7 +203,7 @@ def _of_style(style: str | None) -> dict[str, _Rule]:
         hides = _hides(name, bare.strip(), style or "")
         is_important = importance.strip() == "important"
         if hides is not None and (is_important or name not in said or not said[name].is_important):
-            said[name] = _Rule(is_important, _OF_ATTRIBUTE, 0, "", hides)
+            said[name] = _Rule(is_important, _OF_ATTRIBUTE, 0, "", hides, bare.strip())
     return said
 
 
