@@ -197,6 +197,7 @@ def test_a_text_that_is_a_path_is_a_text(client: openai.OpenAI) -> None:
         ({"temperature": 9}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stop": ["a"] * 9}, "four"),
+        ({"stop": ["a" * 101, "b" * 100]}, "200 characters in all"),
         ({"extra_body": {"hybridctx": {"budget": {"max_scale": 1e6}}}}, "max_scale"),
         ({"extra_body": {"hybridctx": {"budget": {"max_context_tokens": 5}}}}, "smallest"),
         ({"extra_body": {"hybridctx": {"text_policy": "magic"}}}, "magic"),

@@ -81,8 +81,9 @@ class ChatRequest(BaseModel):
     @classmethod
     def _few_stops(cls, stop: str | list[str] | None) -> str | list[str] | None:
         stops = [stop] if isinstance(stop, str) else stop or []
-        if len(stops) > 4 or not all(0 < len(one) <= 200 for one in stops):
-            raise ValueError("give up to four stop strings of up to 200 characters")
+        # transformers holds each of their characters against the whole vocabulary
+        if len(stops) > 4 or not all(stops) or sum(map(len, stops)) > 200:
+            raise ValueError("give up to four stop strings, of up to 200 characters in all")
         return stop
 
     @field_validator("stream_options", mode="before")
