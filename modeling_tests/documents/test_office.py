@@ -129,6 +129,31 @@ def test_numbers_have_the_digits_that_a_spreadsheet_shows() -> None:
     assert text == "# S\n| 0.3 | 1469.1264 | 1E-07 | -12.5 |"
 
 
+@pytest.mark.parametrize("suffix", ["dotx", "docm", "pptm", "ppsx", "potx", "ott", "xltx"])
+def test_templates_and_shows_are_files_of_their_kind(pandoc: str, suffix: str) -> None:
+    kind = {"d": "docx", "p": "pptx", "o": "odt", "x": "xlsx"}[suffix[0]]
+    data = workbook({"S": [["word"]]}) if kind == "xlsx" else by_pandoc(pandoc, kind, "word")
+    assert "word" in str(read_document_file(data, name=f"a.{suffix}"))
+
+
+@pytest.mark.parametrize("data", [b"{\\rtf1\\ansi word\\par}", b"\n<html><p>word", b"<!DOCTYPE HTML><p>word"])
+def test_a_doc_that_is_none_is_read_as_what_it_is(pandoc: str, data: bytes) -> None:
+    assert read_document_file(data, name="a.doc") == "word"
+
+
+def test_chapters_that_a_reader_need_not_pass_are_read(pandoc: str) -> None:
+    data = by_pandoc(pandoc, "epub", "# One\n\nfirst\n\n# Notes\n\nnote 42\n")
+    written = BytesIO()
+    with zipfile.ZipFile(BytesIO(data)) as before, zipfile.ZipFile(written, "w") as after:
+        for part in before.namelist():
+            content = before.read(part)
+            if part.endswith(".opf"):
+                assert b'idref="ch002_xhtml"' in content
+                content = content.replace(b'idref="ch002_xhtml"', b"linear='no' idref=\"ch002_xhtml\"")
+            after.writestr(part, content)
+    assert "note 42" in str(read_document_file(written.getvalue(), name="a.epub"))
+
+
 def test_merged_cells_stand_in_all_that_they_cover() -> None:
     rows = [["Region", "North", ""], ["", "2023", "2024"], ["Sales", "1", "2"]]
     merged = '<mergeCells count="2"><mergeCell ref="B1:C1"/><mergeCell ref="A1:A2"/></mergeCells>'

@@ -9,7 +9,13 @@ from io import BytesIO
 
 from .archives import UNPACKING
 
-_ZIPPED = frozenset((".docx", ".docm", ".pptx", ".odt", ".epub", ".xlsx", ".xlsm", ".xlsb", ".ods"))
+_OPEN = frozenset((".odt", ".ott", ".ods", ".ots", ".epub"))
+_ZIPPED = _OPEN | frozenset(
+    (
+        *(".docx", ".docm", ".dotx", ".dotm", ".pptx", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm"),
+        *(".xlsx", ".xlsm", ".xltx", ".xltm", ".xlsb"),
+    )
+)
 _BEFORE_2007 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _LARGEST_MANIFEST = 2**22
@@ -39,7 +45,7 @@ def check_container(data: bytes, suffix: str, name: str) -> None:
             raise ValueError(f"{name} is no {suffix} file: it looks like HTML or XML; name it .html")
         if suffix != ".xls":  # which, of before 1995, has no mark of its own
             raise ValueError(f"{name} is no {suffix} file: it is damaged, or of another kind")
-    elif suffix in (".odt", ".ods", ".epub") and _is_encrypted_archive(data):
+    elif suffix in _OPEN and _is_encrypted_archive(data):
         raise ValueError(_protected(name))
     if data.startswith(b"PK"):
         _check_parts(data, name)

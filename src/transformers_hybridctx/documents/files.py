@@ -46,6 +46,7 @@ _UNREAD = frozenset(
 _SUFFIXES = (
     _TEXTS | _MARKUP | _PICTURES | _UNREAD | PANDOC_FORMATS.keys() | SHEET_SUFFIXES | _MESSAGES | {".pdf", _BOOK}
 )
+_NAMED_DOC = {b"{\\rtf": ".rtf", b"<html": ".html", b"<!doctype html": ".html", b"\xef\xbb\xbf<html": ".html"}
 _LONGEST_PATH = 1024
 Kind = Literal["pdf", "picture", "text", "package"]
 """As what a file is read; a package (of an office, mails, books) says itself how its text is encoded."""
@@ -170,6 +171,10 @@ def _pictures(
 
 
 def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
+    if suffix == ".doc":  # as programs name what Word opens
+        suffix = next(
+            (kind for start, kind in _NAMED_DOC.items() if data[:512].lstrip().lower().startswith(start)), suffix
+        )
     if suffix in PANDOC_FORMATS or suffix in SHEET_SUFFIXES:
         check_container(data, suffix, name)
     if suffix in PANDOC_FORMATS:

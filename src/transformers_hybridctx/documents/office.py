@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import subprocess
 import warnings
 import zipfile
@@ -12,7 +13,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
 from io import BytesIO
 
-from .archives import DAMAGE, part_of, related_parts
+from .archives import DAMAGE, part_of, related_parts, with_parts
 from .containers import check_container
 from .encodings import decode
 from .hidden_words import without_hidden_runs
@@ -25,8 +26,9 @@ from .slides import with_seen_shapes
 from .word_markup import with_plain_markup
 
 PANDOC_FORMATS = {
-    **dict.fromkeys((".docx", ".docm"), "docx"),
-    **{".pptx": "pptx", ".odt": "odt", ".rtf": "rtf", ".epub": "epub", ".ipynb": "ipynb"},
+    **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), "docx"),
+    **dict.fromkeys((".pptx", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm"), "pptx"),
+    **{".odt": "odt", ".ott": "odt", ".rtf": "rtf", ".epub": "epub", ".ipynb": "ipynb"},
 }
 """Suffix of a file -> what pandoc calls its format."""
 PANDOC_SECONDS = 120
@@ -34,6 +36,7 @@ PANDOC_SECONDS = 120
 PANDOC_BYTES = 2**30
 """Most memory that pandoc may take."""
 
+_NOT_LINEAR = re.compile(rb"""\slinear\s*=\s*(["'])no\1""")
 _HEAP_EXHAUSTED = 251  # GHC's own exit code
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _SHOWN = ("text/plain", "text/html")
@@ -57,11 +60,12 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
             f"{name} is read by pandoc, which is not installed: pip install 'transformers-hybridctx[office]'; "
             "or save it as PDF, HTML or plain text"
         ) from error
-    data = _prepared(data, suffix, name)
+    kind = PANDOC_FORMATS[suffix]
+    data = _prepared(data, kind, name)
     command = [program, "+RTS", f"-M{PANDOC_BYTES}", "-RTS", "--sandbox", "--wrap=none", "--track-changes=accept"]
     try:
         done = subprocess.run(
-            [*command, "-f", PANDOC_FORMATS[suffix], "-t", "html", "--standalone"],
+            [*command, "-f", kind, "-t", "html", "--standalone"],
             input=data,
             capture_output=True,
             timeout=PANDOC_SECONDS,
@@ -78,18 +82,30 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
     # A whole page, for titles and authors, which pandoc takes out of the text; its head always has one.
     page = "".join(done.stdout.decode("utf-8", "replace").partition("<body>")[1:])
     body = html_text(with_tables(page), name)
-    return "\n".join(filter(None, [body, *_chunks(data, name), *left_out(data, suffix, body, name)]))
+    return "\n".join(filter(None, [body, *_chunks(data, name), *left_out(data, kind, body, name)]))
 
 
-def _prepared(data: bytes, suffix: str, name: str) -> bytes:
+def _prepared(data: bytes, kind: str, name: str) -> bytes:
     """A file as pandoc reads it without loss."""
-    if suffix in (".docx", ".docm"):
+    if kind == "docx":
         return without_hidden_runs(with_plain_markup(data, name), name)
-    if suffix == ".pptx":
+    if kind == "pptx":
         return with_seen_shapes(data, name)
-    if suffix == ".rtf":
+    if kind == "rtf":
         return prepared_rtf(data, name)
-    return prepared_odt(data, name) if suffix == ".odt" else data
+    if kind == "epub":
+        return _with_all_chapters(data)
+    return prepared_odt(data, name) if kind == "odt" else data
+
+
+def _with_all_chapters(data: bytes) -> bytes:
+    """A book whose notes and appendices are chapters like others: pandoc drops those that a reader need not pass."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            packages = {part: part_of(archive, part) for part in archive.namelist() if part.endswith(".opf")}
+        return with_parts(data, {part: _NOT_LINEAR.sub(b"", content) for part, content in packages.items()})
+    except DAMAGE:
+        return data  # its reader says so
 
 
 def _chunks(data: bytes, name: str) -> list[str]:

@@ -28,24 +28,25 @@ _SLIDE_PARTS = re.compile(
 )
 _TEXT_PARTS = ("content.xml", "styles.xml")
 _PARTS = {
-    **{".docx": _WORD_PARTS, ".docm": _WORD_PARTS, ".pptx": _SLIDE_PARTS},
-    ".odt": re.compile("|".join(map(re.escape, _TEXT_PARTS))),
+    **{"docx": _WORD_PARTS, "pptx": _SLIDE_PARTS},
+    "odt": re.compile("|".join(map(re.escape, _TEXT_PARTS))),
 }
 _NUMBER = re.compile(r"(\d+)\.xml")
 _NOTES_OF = re.compile(rb"slides/slide(\d+)\.xml")
 
 
-def left_out(data: bytes, suffix: str, body: str, name: str) -> list[str]:
+def left_out(data: bytes, kind: str, body: str, name: str) -> list[str]:
     """
     Lines such as "[header: Contract no. 7]" for what a file holds beside the text that pandoc made of it.
 
     Args:
+        kind: what pandoc calls the file's format.
         body: that text; what stands in it already is not said again.
 
     Warns:
         UserWarning: a part is damaged, or larger than `LARGEST_PART`.
     """
-    parts = _PARTS.get(suffix)
+    parts = _PARTS.get(kind)
     if parts is None:
         return []
     found: dict[str, None] = {}

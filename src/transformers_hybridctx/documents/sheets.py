@@ -11,7 +11,7 @@ import warnings
 from .hidden_cells import HiddenCells, hidden_cells
 from .html_tables import TableRows
 
-SHEET_SUFFIXES = frozenset((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"))
+SHEET_SUFFIXES = frozenset((".xlsx", ".xlsm", ".xltx", ".xltm", ".xlsb", ".xls", ".ods", ".ots"))
 SHEET_SECONDS = 120
 """Longest that a workbook may take."""
 SHEET_BYTES = 2**31
