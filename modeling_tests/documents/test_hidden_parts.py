@@ -80,6 +80,24 @@ def test_hidden_slides_are_reported_with_their_notes() -> None:
         assert read_document_file(slides("<p:sld ", '<p:sld show="0" '), name="a.pptx") == "## Slide 1\n## Two\nsecond"
 
 
+def test_slides_have_the_numbers_of_their_order() -> None:
+    program = pytest.importorskip("pypandoc").get_pandoc_path()
+    command = [program, "-f", "markdown", "-t", "pptx", "-o", "-"]
+    text = b"# One\n\nfirst\n\n::: notes\nSay 7.\n:::\n\n# Two\n\nsecond\n"
+    made = subprocess.run(command, input=text, capture_output=True, check=True).stdout
+    written = BytesIO()
+    with zipfile.ZipFile(BytesIO(made)) as before, zipfile.ZipFile(written, "w") as after:
+        for part in before.namelist():
+            content = before.read(part)
+            if part == "ppt/presentation.xml":
+                one, two = b'<p:sldId id="256" r:id="rId2" />', b'<p:sldId id="257" r:id="rId3" />'
+                assert one + two in content
+                content = content.replace(one + two, two + one)
+            after.writestr(part, content)
+    text_of_slides = "## Two\nsecond\n## One\nfirst\n[notes of slide 2: Say 7.]"
+    assert read_document_file(written.getvalue(), name="a.pptx") == text_of_slides
+
+
 def test_hidden_shapes_of_slides_are_reported() -> None:
     group = f"<p:grpSp><p:nvGrpSpPr><p:cNvPr id='8' hidden='1'/></p:nvGrpSpPr>{shape('deep', '1')}</p:grpSp>"
     shapes = group + shape("seen", "0") + shape("unseen", "true")

@@ -120,3 +120,11 @@ def test_charts_and_diagrams_are_read() -> None:
     assert read_document_file(word_file(f"<w:p>{run('x')}</w:p>", more), name="a.docx") == (
         "x\n[chart: Sales; North 2023: 9, 2024: 11; 1, 2, 7]\n[diagram: Sales; Sales]"
     )
+
+
+def test_lettering_and_watermarks_are_read() -> None:
+    art = '<w:r><w:pict><v:a xmlns:v="urn:schemas-microsoft-com:vml"><v:textpath string="{}"/></v:a></w:pict></w:r>'
+    space = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    header = {"word/header1.xml": f"<w:hdr {space}><w:p>{art.format('DRAFT 7')}</w:p></w:hdr>"}
+    data = word_file(f"<w:p>{run('x')}{art.format('Welcome')}</w:p>", header)
+    assert read_document_file(data, name="a.docx") == "x\n[lettering: Welcome]\n[watermark: DRAFT 7]"

@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from xml.etree import ElementTree
 
 from .archives import DAMAGE, parsed_part
 from .marked_tables import without_marks
 from .odt import OFFICE, STYLE, TEXT
+from .slides import slide_parts
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
@@ -21,6 +22,7 @@ _CHART = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"
 _OF_SERIES = ("tx", "cat", "xVal", "val", "yVal")
 _CREATOR = "{http://purl.org/dc/elements/1.1/}creator"
 _TEXT_BOX = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}text-box"
+_LETTERING = "{urn:schemas-microsoft-com:vml}textpath"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 _WORD_PARTS = re.compile(r"word/(?:header|footer|document|comments|charts/chart|diagrams/data)\d*\.xml")
 _SLIDE_PARTS = re.compile(
@@ -53,16 +55,17 @@ def left_out(data: bytes, kind: str, body: str, name: str) -> list[str]:
     plain = " ".join(body.split())
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
+            numbers = {part: number for number, part in enumerate(slide_parts(archive), 1)} if kind == "pptx" else {}
             for part in sorted(filter(parts.fullmatch, archive.namelist()), key=_in_order):
-                for what, text in _of_part(part, archive, name):
+                for what, text in _of_part(part, archive, name, numbers):
                     if text and text not in plain:
                         found[f"[{what}: {text}]"] = None
-    except DAMAGE as error:
+    except (*DAMAGE, KeyError) as error:
         warnings.warn(f"{name}: its headers, text boxes and notes are not looked through: {error}", stacklevel=5)
     return list(found)
 
 
-def _of_part(part: str, archive: zipfile.ZipFile, name: str) -> list[tuple[str, str]]:
+def _of_part(part: str, archive: zipfile.ZipFile, name: str, numbers: Mapping[str, int]) -> list[tuple[str, str]]:
     try:
         root = parsed_part(archive, part)
         if part in _TEXT_PARTS:
@@ -71,7 +74,7 @@ def _of_part(part: str, archive: zipfile.ZipFile, name: str) -> list[tuple[str, 
             return [("chart", _chart(root))]
         if "/diagrams/" in part:
             return [("diagram", _text(root, _DRAWING, "; "))]
-        return list(_of_word(part, root) if part.startswith("word/") else _of_slides(part, root, archive))
+        return list(_of_word(part, root) if part.startswith("word/") else _of_slides(part, root, archive, numbers))
     except DAMAGE as error:
         warnings.warn(f"{name}: its part {part} is not looked through: {error}", stacklevel=6)
         return []
@@ -91,7 +94,11 @@ def _of_word(part: str, root: ElementTree.Element) -> Iterator[tuple[str, str]]:
             fallback.clear()
         for box in root.iter(f"{_WORD}txbxContent"):
             yield "text box", _text(box, _WORD)
+        for art in root.iter(_LETTERING):
+            yield "lettering", " ".join((art.get("string") or "").split())
     else:
+        for art in root.iter(_LETTERING):
+            yield "watermark", " ".join((art.get("string") or "").split())
         yield ("header" if part.startswith("word/header") else "footer"), _text(root, _WORD)
 
 
@@ -116,7 +123,9 @@ def _paragraphs(element: ElementTree.Element) -> str:
     return without_marks(" ".join(" ".join("".join(one.itertext()).split()) for one in found))
 
 
-def _of_slides(part: str, root: ElementTree.Element, archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
+def _of_slides(
+    part: str, root: ElementTree.Element, archive: zipfile.ZipFile, numbers: Mapping[str, int]
+) -> Iterator[tuple[str, str]]:
     number = _in_order(part)[1]
     if part.startswith("ppt/comments"):
         for text in root.iter():
@@ -125,13 +134,14 @@ def _of_slides(part: str, root: ElementTree.Element, archive: zipfile.ZipFile) -
         return
     if part.startswith("ppt/slides"):
         for group in root.iter(f"{_SLIDE}grpSp"):
-            yield f"group on slide {number}", _text(group, _DRAWING)
+            yield f"group on slide {numbers.get(part, number)}", _text(group, _DRAWING)
         return
     relations = f"ppt/notesSlides/_rels/notesSlide{number}.xml.rels"
     slide = _NOTES_OF.search(archive.read(relations)) if relations in archive.namelist() else None
+    shown = numbers.get(f"ppt/slides/slide{int(slide[1])}.xml", int(slide[1])) if slide else number
     for shape in root.iter(f"{_SLIDE}sp"):
         if any(holder.get("type") == "body" for holder in shape.iter(f"{_SLIDE}ph")):
-            yield f"notes of slide {int(slide[1]) if slide else number}", _text(shape, _DRAWING)
+            yield f"notes of slide {shown}", _text(shape, _DRAWING)
 
 
 def _chart(root: ElementTree.Element) -> str:

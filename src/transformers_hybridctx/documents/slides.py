@@ -34,7 +34,7 @@ def with_seen_shapes(data: bytes, name: str) -> bytes:
     hidden: list[str] = []
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            for number, part in enumerate(_slides(archive), start=1):
+            for number, part in enumerate(slide_parts(archive), start=1):
                 content = part_of(archive, part)
                 root = ElementTree.fromstring(content)
                 if root.get("show") in _OFF:
@@ -54,8 +54,8 @@ def with_seen_shapes(data: bytes, name: str) -> bytes:
     return changed_data
 
 
-def _slides(archive: zipfile.ZipFile) -> list[str]:
-    """The parts of the slides, as they follow one another."""
+def slide_parts(archive: zipfile.ZipFile) -> list[str]:
+    """The parts of a presentation's slides, as they follow one another; raises as `parsed_part`, or a KeyError."""
     parts = related_parts(archive, _PRESENTATION, "slide")
     listed = parsed_part(archive, _PRESENTATION).iter(f"{{{_SLIDE}}}sldId")
     return [parts[relation] for slide in listed if (relation := slide.get(_RELATION_ID) or "") in parts]
@@ -83,4 +83,4 @@ class _Shapes(MarkupEdits):
             hiding.text.append(text)
 
 
-__all__ = ["with_seen_shapes"]
+__all__ = ["slide_parts", "with_seen_shapes"]
