@@ -284,7 +284,7 @@ def test_a_model_that_cannot_be_had_is_told_after_one_request(
     ("arguments", "told"),
     [
         (("render", "a.txt"), "missing option '--out' (`"),
-        (("ask", "-q", "?"), "missing argument 'DOCUMENT...' (`"),
+        (("ask", "-q", "?"), "missing argument 'DOCUMENT' (`"),
         (("plan", "a.txt", "--budgte", 5), "no such option: --budgte (Possible options: --budget) (`"),
         (("pln",), "no such command 'pln'. Did you mean 'plan'? (`"),
     ],

@@ -179,6 +179,10 @@ def test_an_answer_that_goes_on_behind_a_sentence_says_what_was_not_asked(answer
         ("Who was on board?", "Jon, Ada and Bo", ""),
         ("When does she sail?", "10:30 and 11:45", ""),
         ("What is the code of the Aurora?", "The code of the Aurora is 4711, and the mast height is 38 metres", ""),
+        ("Who was a guest?", "Jon, Ada and Bo were guests", ""),
+        ("Who was a guest?", "Ada and Bo were guests", ""),
+        ("Who owned her?", "Eva Lind and her sister were her owners", ""),
+        ("What is the share of women?", "41%; note: of 2023", ""),
         ("", "4711, and the mast height is 38 metres", ""),  # nobody said what is asked
     ],
 )
@@ -187,7 +191,8 @@ def test_a_value_with_a_clause_about_something_else_says_what_was_not_asked(
 ) -> None:
     document = (
         "The code of the Aurora is 4711, and the mast height is 38 metres. Keel: 12 m; draught: 3 m. She sails at 10:30 "
-        "and 11:45. The captain was Ilse Brandt while the cook was Jon, Ada and Bo being guests."
+        "and 11:45. The captain was Ilse Brandt while the cook was Jon, Ada and Bo being guests. "
+        "Jon, Ada and Bo were guests. Eva Lind and her sister were her owners. Women: 41%; note: of 2023."
     )
     assert SupportChecker(document).check(answer, question).beyond == beyond
 

@@ -21,7 +21,7 @@ TOKENS_AT_ONCE = 1024
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="DOCUMENT...",
+        metavar="DOCUMENT",
         help="A file (text, Markdown, HTML, PDF, a picture of a page), a folder, or - for standard input; several are "
         "one document.",
         show_default=False,
@@ -30,7 +30,7 @@ Files = Annotated[
 FilesOrReading = Annotated[
     list[str],
     typer.Argument(
-        metavar="DOCUMENT...",
+        metavar="DOCUMENT",
         help="A file (text, Markdown, HTML, PDF, a picture of a page), a folder, or - for standard input; several are "
         "one document. Or what `hybridctx read` wrote.",
         show_default=False,

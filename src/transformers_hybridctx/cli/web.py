@@ -35,7 +35,7 @@ def web(
     document: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DOCUMENT...]",
+            metavar="DOCUMENT",
             help="Files that are open when the page comes, each a document of its own.",
             show_default=False,
         ),

@@ -15,11 +15,14 @@ _FEWEST_WORDS = 3
 _CLOSING = re.compile(r"[\s.!?:;,。！？：；，'\"“”‘’()\[\]]*")
 
 _MOST_WORDS_OF_A_VALUE = 4
+_LOOKED_AT = 400
+"""Characters in which a value of so few words ends, and a clause behind it says what it is about."""
 _CLAUSE = re.compile(
-    r"(?:[,;]\s*(?:(?:and|but|while|whereas)\s)?|\s(?:and|but|while|whereas)\s)\s*"
-    r"(?P<clause>(?P<about>[^,;.:=]{2,80}?)(?:\s(?:is|are|was|were|has|have|had)\s|[:=]\s).*\w)",
-    re.DOTALL | re.IGNORECASE,
+    r"(?:[,;] (?:(?:and|but|while|whereas) )?| (?P<joined>and) | (?:but|while|whereas) )"
+    r"(?P<about>[^,;.:=\s][^,;.:=]{0,79}?)(?: (?:is|was|has|had)| (?P<plural>are|were|have)|(?P<label>[:=])) "
 )
+_REMARKS = frozenset(("note", "notes"))
+"""Labels of what belongs to a value."""
 
 
 def beyond_a_sentence(text: str, start: int, end: int) -> str:
@@ -44,15 +47,24 @@ def beyond_a_sentence(text: str, start: int, end: int) -> str:
 
 def beyond_a_value(answer: str, question: str, function_words: Set[str]) -> str:
     """What of an answer that begins with a value is a clause of its own about what the question does not name, or ""."""
-    found = _CLAUSE.search(answer)
-    if found is None or not question.strip():
-        return ""
-    value = answer[: found.start()].strip()
-    is_value = value[:1].isupper() or any(character.isdigit() for character in value)
-    asked = {word.lower() for word in RUN.findall(question)} | function_words
-    about = {word.lower() for word in RUN.findall(found["about"]) if word.isalpha()}
-    is_short = len(RUN.findall(value)) <= _MOST_WORDS_OF_A_VALUE
-    return found["clause"] if is_value and is_short and about - asked else ""
+    text = " ".join(answer.split())
+    asked = {word.lower() for word in RUN.findall(question)}
+    for found in _CLAUSE.finditer(text, 0, _LOOKED_AT) if asked else ():
+        value = text[: found.start()]
+        if len(RUN.findall(value)) > _MOST_WORDS_OF_A_VALUE:
+            return ""
+        is_value = value[:1].isupper() or any(character.isdigit() for character in value)
+        about = {word.lower() for word in RUN.findall(found["about"]) if word.isalpha()} - function_words
+        if is_value and _is_clause(found) and about - asked - _REMARKS:
+            return text[found.start("about") :]
+    return ""
+
+
+def _is_clause(found: re.Match[str]) -> bool:
+    """Whether it has a subject of its own: not the rest of a list, nor one of two that a verb in the plural is about."""
+    if found["label"]:
+        return True
+    return found["about"][0].islower() and not (found["joined"] and found["plural"])
 
 
 def _follows_abbreviation(text: str, place: int) -> bool:
