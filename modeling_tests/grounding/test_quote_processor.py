@@ -278,6 +278,8 @@ def insistent(processor: DocumentQuoteProcessor, tokenizer: Any, wish: str) -> l
             "Ada is 11\nBob is 123\nBill",
             ["Ada is 11", "Bob is 8d49e9e4-c760"],
         ),
+        # the addresses of other places, which have no key in common with it
+        ("http://a.org/x or http://b.org or http://c.org.", "http://a.org/x\nhttp://a.org/x", ["http://a.org/x"]),
         # what it knows
         ("Ada is 11. Bob is 5. Ada is 22.", "Ada is 11\nAda is 22\nBob is 5", ["Ada is 11", "Ada is 22", "Bob is 5"]),
     ],
@@ -289,6 +291,16 @@ def test_a_later_quotation_that_the_model_does_not_mean_is_given_up(text: str, w
     assert [one.text for one in found if not one.is_answer][: len(quoted)] == quoted
     if "123" not in wish:
         assert len([one for one in found if not one.is_answer]) == len(quoted)
+    assert all(one.is_complete for one in found)
+
+
+def test_a_key_that_is_quoted_again_goes_on_with_another_of_its_values() -> None:
+    tokenizer = tokenizer_of("byte level")
+    text = "A woman, a wood. woe-haze is: 7768. Sails. woe-haze is: 9120. Words. woe-haze is: 9345. A word."
+    processor = DocumentQuoteProcessor(text, tokenizer, max_quotations=3)
+    found = insistent(processor, tokenizer, "<think>woe-haze is: 7768\nwoe-haze is: 7768\nwoe-haze is: 7768")
+    quoted = [one for one in found if not one.is_answer]
+    assert {one.text for one in quoted} == {"woe-haze is: 7768", "woe-haze is: 9120", "woe-haze is: 9345"}
     assert all(one.is_complete for one in found)
 
 

@@ -28,11 +28,11 @@ from .tasks import ATTRIBUTES, STATEMENTS, VALUES, Document, Question, draw_name
 from .wordings import CHAINS, Sentences
 
 KINDS = {
-    "answers": 0.26, "records": 0.05, "passages": 0.05, "facts": 0.05,
-    "several": 0.10, "several_text": 0.26, "chains": 0.03, "chains_text": 0.05, "phrases": 0.15,
+    "answers": 0.20, "records": 0.13, "passages": 0.19, "facts": 0.05,
+    "several": 0.06, "several_text": 0.18, "chains": 0.02, "chains_text": 0.03, "phrases": 0.14,
 }  # fmt: skip
 """How often a batch is of each kind, see [`BroadBatches`]."""
-ANSWER_KINDS = {"pages": 0.25, "choice": 0.40, "hybrid": 0.12, "records": 0.11, "text": 0.12}
+ANSWER_KINDS = {"pages": 0.25, "choice": 0.35, "hybrid": 0.10, "records": 0.18, "text": 0.12}
 """The kinds of `AnswerBatches` within `answers`: choosing one of several facts from pages alone is what lags behind."""
 SEVERAL_CHARS = (1_500, 20_000)
 """Lengths of documents with several values or with chains, drawn on a logarithmic scale."""

@@ -54,7 +54,7 @@ LEARNING_RATES: dict[Stage, float] = {
     "read": 2e-3,
     "answer": 2.5e-4,
     "lengthen": 2e-4,
-    "broaden": 2.5e-4,
+    "broaden": 1.25e-4,
 }
 """Peaks of the stages."""
 STARTS: dict[Stage, Stage | Literal["append"]] = {"answer": "append", "lengthen": "answer", "broaden": "lengthen"}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -17,6 +18,8 @@ from .token_pieces import TokenPieces
 
 _ANNOUNCING = (b":", b"=", "：".encode())
 """What no quotation ends with while the text goes on: the value comes behind it."""
+_KEY = re.compile(rb".*?(?:[:=](?=\s)|" + "：".encode() + rb")", re.DOTALL)
+"""What announces a value, as in "key: value"; not the colon of an address."""
 _FEW_PLACES = 64
 """A quotation that stands at more places than these says nothing of where; it may be said again."""
 
@@ -212,13 +215,14 @@ class QuoteGrammar:
 
     def giving_up(self, state: QuoteState, size: int) -> np.ndarray | None:
         """
-        The tokens that give up a later quotation, bool `[size]`; None where it stands at one place, which was chosen. An
-        empty line and the closing mark take the line before back; an answer's span, which nothing does, is not begun.
+        The tokens that give up a later quotation, bool `[size]`; None where it stands at one place, which was chosen, or
+        begins with the key of an earlier one, which other values follow elsewhere. An empty line and the closing mark take
+        the line before back; an answer's span, which nothing does, is not begun.
         """
         cursor = state.cursor
         if not state.is_later or cursor is None or bool(cursor.spoken) != (state.phase == "quote"):
             return None
-        if self.matcher(state).count(cursor) < 2:
+        if self.matcher(state).count(cursor) < 2 or self._repeats_key(state, cursor):
             return None
         if state.phase == "answer":
             return self.closing(state, size)
@@ -243,6 +247,12 @@ class QuoteGrammar:
                 allowed[: len(tokens)] |= self._is_line_break[: len(tokens)]
             if state.phase == "answer" and len(state.left) > 1:
                 allowed[: len(tokens)] |= self._is_comma[: len(tokens)]
+
+    @staticmethod
+    def _repeats_key(state: QuoteState, cursor: Cursor) -> bool:
+        """Whether a later quotation begins with the key of an earlier one: it is of another of that key's values."""
+        keys = (found[0] for quote in state.quotes if (found := _KEY.match(quote.spoken)))
+        return state.phase == "quote" and any(cursor.spoken.startswith(key) for key in keys)
 
     def _taken(self, state: QuoteState) -> frozenset[int]:
         """Bytes of the document that were quoted since the opening mark: another quotation begins at none of them."""
