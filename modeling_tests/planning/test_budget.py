@@ -41,6 +41,11 @@ def test_a_value_that_makes_no_sense_is_refused_by_its_name(name: str, value: An
     assert len(str(caught.value)) < 250
 
 
+def test_a_number_that_is_too_large_is_told_the_largest() -> None:
+    with pytest.raises(ValueError, match=rf"max_context_tokens={10**20} .*: 0 to {2**63 - 1}"):
+        ContextBudget(max_context_tokens=10**20)
+
+
 def test_scales_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match=r"min_scale=2.0 is above max_scale=1.0"):
         ContextBudget(min_scale=2.0, max_scale=1.0)

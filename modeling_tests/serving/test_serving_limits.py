@@ -194,6 +194,9 @@ def test_pages_of_other_sites_may_not_ask_a_server_without_a_key(pipe: LongDocQA
         for other in ({"Origin": "http://elsewhere.example"}, {"Origin": "null"}, {"Host": "elsewhere.example"}):
             status, answer = post(address, asks(), **other)
             assert status == 403 and next(iter(other.values())).removeprefix("http://") in answer["error"]["message"]
+        for malformed in ({"Host": "["}, {"Host": "[::1"}, {"Host": "a]b"}, {"Origin": "http://["}, {"Origin": "["}):
+            status, answer = post(address, asks(), **malformed)
+            assert status == 403 and next(iter(malformed.values())) in answer["error"]["message"]
     with served(pipe, api_key="secret", hosts=frozenset(("127.0.0.1",))) as address:
         bearer = {"Authorization": "Bearer secret", "Host": "name.of.a.proxy", "Origin": "http://elsewhere.example"}
         assert post(address, asks(), **bearer)[0] == 200

@@ -273,7 +273,8 @@ def test_uploads_are_bounded_in_all_and_closing_one_makes_room(address: str) -> 
 
 def test_orders_of_other_pages_and_other_names_of_this_machine_are_refused(address: str) -> None:
     browser = Browser(address)
-    assert "itself only" in refusal(403, browser, "/api/desk", origin="http://elsewhere.example")
+    for other in ("http://elsewhere.example", "http://[", "null"):
+        assert "itself only" in refusal(403, browser, "/api/desk", origin=other)
     assert browser.json("/api/desk", origin=address)["documents"]
     with pytest.raises(HTTPError, match="400"):
         browser.send("/", host="elsewhere.example")

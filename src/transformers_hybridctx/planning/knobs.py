@@ -23,7 +23,8 @@ def whole_number(name: str, value: Any, least: int, means: str, most: int = MOST
     except TypeError:
         number = None
     if number is None or not least <= number <= most:
-        bounds = f"{least} or more" if most == MOST else f"{least} to {most}"
+        is_open = most == MOST and (number is None or number < least)
+        bounds = f"{least} or more" if is_open else f"{least} to {most}"
         raise ValueError(f"{name}={shown(value)} must be a whole number of {means}: {bounds}")
     return number
 

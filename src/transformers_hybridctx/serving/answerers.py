@@ -88,11 +88,10 @@ class ChatAnswerer(ABC):
         most = self.settings.max_context_tokens
         if most is None:
             most = self.processor.default_budget.get("max_context_tokens")
-        if most is not None and (budget.max_context_tokens or most + 1) > most:
+        asked = budget.max_context_tokens
+        if most is not None and (asked is None or asked > most):
             if "max_context_tokens" in options.budget:
-                raise ValueError(
-                    f"max_context_tokens={budget.max_context_tokens} is more than the {most} that this server takes"
-                )
+                raise ValueError(f"max_context_tokens={asked} is more than the {most} that this server takes")
             budget = replace(budget, max_context_tokens=most)
         return budget
 

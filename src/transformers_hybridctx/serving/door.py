@@ -46,12 +46,26 @@ class Door:
             if not secrets.compare_digest(given.encode(), f"Bearer {self._key}".encode()):
                 return 401, "the API key is missing or wrong: send it as `Authorization: Bearer KEY`"
             return None
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
+        host = headers.get("host", "")
+        if self._hosts is not None and _name_in(host) not in self._hosts:
             return 403, f"this server is not called {host!r:.80}; ask it by one of {', '.join(sorted(self._hosts))}"
-        if origin is not None and urlsplit(origin).netloc != host:
+        if (origin := foreign_origin(headers)) is not None:
             return 403, f"pages of {origin!r:.80} may not ask this server, which has no API key; start it with one"
         return None
 
 
-__all__ = ["Door"]
+def foreign_origin(headers: Headers) -> str | None:
+    """The site whose page sends a request, as browsers tell it; None where it is the server's own, or no browser."""
+    origin = headers.get("origin")
+    return None if origin is None or origin.partition("://")[2] == headers.get("host") else origin
+
+
+def _name_in(host: str) -> str | None:
+    """A `Host` header without its port, in small letters; None where it is malformed."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # of brackets that hold no address
+        return None
+
+
+__all__ = ["Door", "foreign_origin"]

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..serving.door import foreign_origin
 
 _HEADERS = {
     # nothing from elsewhere, nothing to elsewhere, and in nobody else's frame
@@ -38,9 +38,7 @@ class OwnPageOnly:
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if foreign_origin(Headers(scope=scope)) is not None:
             refusal = JSONResponse({"error": "This page takes orders from itself only."}, 403)
             await refusal(scope, receive, send_guarded)
             return
