@@ -30,6 +30,10 @@ from transformers_hybridctx.documents.html_nesting import MAX_DEPTH
             "z. x\naa. y\nIV. z\n4000. w",
         ),
         (
+            "<ol start=-1><li>a<li>b</ol><ol start=2024001><li>c<li value=-3>d</ol><ol start=99999999999><li>e",
+            "-1. a\n0. b\n2024001. c\n-3. d\n1. e",
+        ),
+        (
             "<ol style='list-style-type: lower-roman'><li>a<li>b</ol><ol style='list-style: upper-alpha'><li>c",
             "i. a\nii. b\nA. c",
         ),
@@ -217,6 +221,9 @@ def test_a_hidden_cell_that_takes_its_room_is_empty(how: str, row: str) -> None:
             "b",
         ),
         ("<p hidden style='display: block'>b", "b"),
+        ("<style>p { display: none } .on { display: revert }</style><p>a<p class=on>b", "b"),
+        ("<style>i::before { content: '}p { display: none } /*' }</style><p>b", "b"),
+        ("<style>[id='a;b'] { display: none }</style><p id='a;b'>a<p id=ab>b", "b"),
         ("<noscript><style>p { display: none }</style></noscript><p>b", "b"),
         ("<p style='opacity:0; transition: opacity 1s'>b<p style='font-size:0.9em; opacity:.5'>c", "b\nc"),
         ("12<b style='visibility:hidden'>,</b>13<b style='font-size:0'>,</b>14", "12 1314"),

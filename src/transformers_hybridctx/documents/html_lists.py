@@ -13,6 +13,8 @@ _ROMAN = {
     **{9: "ix", 5: "v", 4: "iv", 1: "i"},
 }
 _MOST_ROMAN = 3999
+_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,10})(?![0-9])")
+_MOST = 2**31 - 1
 
 
 class ListMarks:
@@ -47,9 +49,9 @@ class ListMarks:
 
 
 def whole_number(text: str | None, otherwise: int) -> int:
-    """The number that an attribute begins with, as browsers take it."""
-    found = re.match(r"\s*\+?(\d{1,6})", text or "")
-    return int(found[1]) if found else otherwise
+    """The number that an attribute begins with, as browsers take it: one that 32 bits do not hold is none."""
+    found = _NUMBER.match(text or "")
+    return int(found[1]) if found and abs(int(found[1])) <= _MOST else otherwise
 
 
 def _letters(number: int) -> str:

@@ -14,7 +14,8 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
+_COMMENT_OR_TEXT = re.compile(r"""/\*.*?(?:\*/|\Z)|"[^"\n]*"|'[^'\n]*'""", re.S)
+_MARKS = re.compile(r"[{};]")
 _DECLARATION = re.compile(r"(?:^|;)\s*(display|visibility|font-size|font|opacity)\s*:\s*([^;]*)", re.I)
 _FADES = re.compile(r"(?:^|;)\s*(?:transition|animation)\b", re.I)
 _NOTHING = re.compile(r"(?:0+|0*\.0+)(?:[a-z]+|%)?\Z")
@@ -157,7 +158,7 @@ def _is_conditional(sheet: Any) -> bool:
 
 def _rules_of(sheet: str, is_conditional: bool) -> Iterator[tuple[str, _Rule]]:
     """(property, rule) for what a style sheet declares of the properties that hide."""
-    sheet = _COMMENT.sub("", sheet)
+    sheet = _COMMENT_OR_TEXT.sub(_without_marks, sheet)
     around: list[str] = []
     last = 0
     for brace in re.finditer(r"[{}]", sheet):
@@ -174,6 +175,11 @@ def _rules_of(sheet: str, is_conditional: bool) -> Iterator[tuple[str, _Rule]]:
                     if not (rule.hides and (around or is_conditional)):
                         for selector in listed:
                             yield name, rule._replace(selector=selector, specificity=_specificity(selector))
+
+
+def _without_marks(found: re.Match[str]) -> str:
+    """No comment; of a text in quotation marks, which may hold what would end a rule, that as CSS escapes it."""
+    return "" if found[0].startswith("/") else _MARKS.sub(lambda mark: f"\\{ord(mark[0]):x} ", found[0])
 
 
 def _listed(selectors: str) -> list[str]:
@@ -209,10 +215,10 @@ def _of_style(style: str | None) -> dict[str, _Rule]:
 
 def _hides(name: str, value: str, style: str) -> bool | None:
     """Whether a declaration hides; None where what is around its element decides."""
+    if name == "display":  # what is around is there, or nothing in it would be asked about
+        return value == "none"
     if value in _INHERITED:
         return None
-    if name == "display":
-        return value == "none"
     if name == "visibility":
         return value in ("hidden", "collapse")
     if name == "opacity":  # what fades in is seen as soon as the page's scripts have run
