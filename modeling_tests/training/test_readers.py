@@ -341,6 +341,9 @@ def test_rows_of_another_schema_and_files_that_are_not_there(tmp_path: Path) -> 
     (tmp_path / "a.exe").write_text("x")
     with pytest.raises(ValueError, match="no files of one kind"):
         list(DataSource("squad", str(tmp_path / "a.exe")).records(ReadCount()))
+    (tmp_path / "a.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match=r"split=train is of data sets on the Hub, and .*a.jsonl is here"):
+        list(DataSource("squad", str(tmp_path / "a.jsonl"), split="train").records(ReadCount()))
     with pytest.raises(ValueError, match="split="):
         list(DataSource("squad", "rajpurkar/squad").records(ReadCount()))
 

@@ -401,6 +401,8 @@ def test_a_loss_that_is_no_number_stops_before_the_step(tmp_path: Path, checkpoi
         ({"trainer": {"optim": 3}}, "optim=3"),
         ({"trainer": {"gradient_accumulation_steps": 0}}, "gradient_accumulation_steps=0 has to be 1"),
         ({"trainer": {"dataloader_num_workers": -1}}, "dataloader_num_workers=-1 has to be 0"),
+        ({"trainer": {"learning_rate": float("nan")}}, r"trainer\.learning_rate=nan has to be finite"),
+        ({"channels": {"both": float("inf")}}, "channels.both=inf has to be finite"),
         ({"learning_rates": {"vision": -1e-6}}, "vision=-1e-06 has to be above 0; freeze"),
         ({"trainer": {"save_strategy": False}}, "save_strategy=False.*quotation marks"),
         ({"trainer": {"save_total_limit": [1]}}, "save_total_limit"),

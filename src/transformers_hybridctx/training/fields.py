@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -69,7 +70,8 @@ def check_fields(
         The fields as values of these types: what is a dataclass, in YAML a mapping, is one.
 
     Raises:
-        ValueError: another value, a field that `form` has not, or of another type, or one that is needed.
+        ValueError: another value, a field that `form` has not, or of another type, or a number that is not finite, or
+            one that is needed.
     """
     names = sorted(field.name for field in fields(form))
     known = f"there are {', '.join(names)}"
@@ -86,6 +88,9 @@ def check_fields(
     types = get_type_hints(form) | dict(hints or {})
     typed: dict[str, Any] = {}
     for field, value in given.items():
+        for where, number in _numbers_in(value, field):
+            if not math.isfinite(number):
+                raise ValueError(f"{name}: {where}={number} has to be finite")
         parts = (types[field], *get_args(types[field]))
         nested: list[Any] = [one for one in parts if is_dataclass(one)]
         if len(nested) == 1 and isinstance(value, Mapping):
@@ -99,6 +104,15 @@ def check_fields(
                 said += "; no, off, yes and on without quotation marks are false and true in YAML"
             raise ValueError(said) from error
     return typed
+
+
+def _numbers_in(value: Any, where: str) -> Iterator[tuple[str, float]]:
+    """(place, number) for each float in what YAML holds, which may be .inf or .nan there."""
+    if isinstance(value, float):
+        yield where, value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _numbers_in(one, f"{where}.{key}")
 
 
 def _written(hint: Any) -> str:

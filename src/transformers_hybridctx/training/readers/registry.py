@@ -81,10 +81,18 @@ class DataSource:
 
         Raises:
             FileNotFoundError: a path to nowhere.
+            ValueError: fields of a data set on the Hub, of a file or folder.
         """
         if self.reader in _ON_THIS_MACHINE and not Path(self.path).expanduser().exists():
             raise FileNotFoundError(f"data: there is no file or folder {self.path}")
-        return located(self.path)
+        local = located(self.path)
+        for name in ("split", "revision", "config"):
+            if local is not None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"data: {name}={getattr(self, name)} is of data sets on the Hub, and {self.path} is here: "
+                    "leave it out"
+                )
+        return local
 
     def records(self, count: ReadCount) -> Iterator[TrainingRecord]:
         """The records, counted."""
