@@ -108,6 +108,16 @@ def test_words_that_would_be_control_tokens_elsewhere_are_refused(
         PlannedChat.of(plain, document, question, text_policy="full")
 
 
+def test_an_earlier_answer_may_bring_marks_around_reasoning_and_no_other_control_tokens(
+    plain: HybridCtxProcessor,
+) -> None:
+    thought = "<think>It says 4821930.</think>4821930"
+    chat = PlannedChat.of(plain, TALE, "And?", history=[("Hm?", thought)])
+    assert chat.messages[-2]["content"] == thought
+    with pytest.raises(ValueError, match=r"the history .* holds '<\|user\|>'"):
+        PlannedChat.of(plain, TALE, "And?", history=[("Hm?", "It says <|user|>")])
+
+
 def test_what_is_only_drawn_may_hold_any_words(plain: HybridCtxProcessor, client: openai.OpenAI) -> None:
     chat = PlannedChat.of(plain, "The end is <|endoftext|> \ud800 4821930.", "And \udfff?", text_policy="none")
     found = client.chat.completions.create(model="glm4v", messages=chat.messages, max_tokens=2)  # type: ignore[arg-type]

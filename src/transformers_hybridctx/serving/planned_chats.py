@@ -15,6 +15,9 @@ from ..planning.plan import ContextPlan, encodable
 from ..processing_hybridctx import HybridCtxProcessor
 from .engine_prompts import EnginePrompt
 
+_REASONING = frozenset(("<think>", "</think>"))
+"""Marks that an earlier answer may bring along."""
+
 
 @dataclass(frozen=True, eq=False)
 class PlannedChat:
@@ -60,8 +63,9 @@ class PlannedChat:
         drawn = EnginePrompt.planned(processor, prompt.input_ids, prompt.plans[0])
         pages = iter(drawn.pages)
         controls = {str(token) for token in processor.tokenizer.added_tokens_decoder.values()}
+        refused = {"user": controls, "assistant": controls - _REASONING}  # a system message is the caller's own
         messages = [
-            {**message, "content": _sent(message["content"], pages, controls if message["role"] == "user" else ())}
+            {**message, "content": _sent(message["content"], pages, refused.get(message["role"], ()))}
             for message in prompt.messages
         ]
         return cls(messages, drawn.plan)
@@ -84,9 +88,9 @@ def _checked(text: str, controls: Collection[str]) -> str:
     text = encodable(text)
     if found := [token for token in controls if token in text]:
         raise ValueError(
-            f"the question or what is copied of the document holds {min(found)!r}, which another server's tokenizer "
-            "takes for a control token: ask `hybridctx serve`, for which it is text, or copy nothing with "
-            "text_policy='none'"
+            f"the question, the history or what is copied of the document holds {min(found)!r}, which another "
+            "server's tokenizer takes for a control token: ask `hybridctx serve`, for which it is text, or copy "
+            "nothing with text_policy='none'"
         )
     return text
 
