@@ -25,7 +25,7 @@ class Answers:
     def __call__(self, question: str, document: str) -> dict[str, Any]:
         assert document == f"read {TEXT}"
         said = "4,970  km." if question == "What is the Coastline of Iceland?" else ""
-        return {"answer": said, "score": 0.5, "confidence": 0.5}
+        return {"answer": said, "score": 0.75 if said else 0.25, "confidence": 0.5}
 
 
 def test_fields_that_stand_once_are_asked_for() -> None:
@@ -36,6 +36,7 @@ def test_fields_that_stand_once_are_asked_for() -> None:
         "What is the Area land of Iceland?",
     }
     assert found["interval"][0] < 0.5 < found["interval"][1]
+    assert found["auroc"] == {"score": 1.0, "confidence": 0.5}
 
 
 def test_more_fields_than_there_are_is_an_error() -> None:

@@ -112,6 +112,9 @@ def fields(
             write_json(out, found)
     low, high = found["interval"]
     print_line(f"{found['exact_match']:.0%} of {examples} fields right (95% interval {low:.0%} to {high:.0%})")
+    for name, area in found["auroc"].items():
+        said = "none, as all are right, or none is" if area is None else f"{area:.2f}"
+        print_line(f"AUROC of the {name}: {said}")
 
 
 @app.command()

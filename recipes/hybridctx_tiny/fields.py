@@ -7,6 +7,9 @@ import re
 from random import Random
 from typing import Any
 
+import numpy as np
+
+from transformers_hybridctx.evaluation.answer_scores import auroc
 from transformers_hybridctx.evaluation.intervals import interval_95
 
 FIELD = re.compile(r"^(.+?) - (.+?): (.{1,60})$", re.MULTILINE)
@@ -25,8 +28,9 @@ def score_fields(pipe: Any, text: str, examples: int, seed: int, **options: Any)
         options: of each call, such as `text_policy` and `grounding`; the checkpoint's own choice if not given.
 
     Returns:
-        `exact_match` (0 to 1; white space and a final stop do not count), its `interval` of 95%, and `answers`: field,
-        value, what was said, its score and confidence, and whether it was right.
+        `exact_match` (0 to 1; white space and a final stop do not count), its `interval` of 95%, `auroc` of score and
+        confidence (None where all are right or none is), and `answers`: field, value, what was said, its score and
+        confidence, and whether it was right.
     """
     lines = [line for line in FIELD.finditer(text) if text.count(f"{line[1]} - {line[2]}:") == 1]
     if len(lines) < examples:
@@ -47,11 +51,13 @@ def score_fields(pipe: Any, text: str, examples: int, seed: int, **options: Any)
                 "is_right": is_right,
             }
         )
-    hits = sum(answer["is_right"] for answer in answers)
+    right = np.array([answer["is_right"] for answer in answers])
+    scores = {name: np.array([answer[name] for answer in answers]) for name in ("score", "confidence")}
     return {
         "examples": examples,
-        "exact_match": hits / examples,
-        "interval": interval_95([float(answer["is_right"]) for answer in answers]),
+        "exact_match": right.mean().item(),
+        "interval": interval_95([float(one) for one in right]),
+        "auroc": {name: auroc(one[right], one[~right]) for name, one in scores.items()},
         "answers": answers,
     }
 

@@ -216,13 +216,13 @@ class QuoteGrammar:
     def giving_up(self, state: QuoteState, size: int) -> np.ndarray | None:
         """
         The tokens that give up a later quotation, bool `[size]`; None where it stands at one place, which was chosen, or
-        begins with the key of an earlier one, which other values follow elsewhere. An empty line and the closing mark take
-        the line before back; an answer's span, which nothing does, is not begun.
+        begins with an earlier one's key, which other values follow elsewhere. An empty line and the closing mark take the
+        line before back; an answer's span, which nothing does, is not begun.
         """
         cursor = state.cursor
         if not state.is_later or cursor is None or bool(cursor.spoken) != (state.phase == "quote"):
             return None
-        if self.matcher(state).count(cursor) < 2 or self._repeats_key(state, cursor):
+        if self.matcher(state).count(cursor) < 2 or _repeats_key(state, cursor):
             return None
         if state.phase == "answer":
             return self.closing(state, size)
@@ -247,12 +247,6 @@ class QuoteGrammar:
                 allowed[: len(tokens)] |= self._is_line_break[: len(tokens)]
             if state.phase == "answer" and len(state.left) > 1:
                 allowed[: len(tokens)] |= self._is_comma[: len(tokens)]
-
-    @staticmethod
-    def _repeats_key(state: QuoteState, cursor: Cursor) -> bool:
-        """Whether a later quotation begins with the key of an earlier one: it is of another of that key's values."""
-        keys = (found[0] for quote in state.quotes if (found := _KEY.match(quote.spoken)))
-        return state.phase == "quote" and any(cursor.spoken.startswith(key) for key in keys)
 
     def _taken(self, state: QuoteState) -> frozenset[int]:
         """Bytes of the document that were quoted since the opening mark: another quotation begins at none of them."""
@@ -426,6 +420,12 @@ class QuoteGrammar:
         quotes = state.left if state.phase == "answer" else ()
         said = (*state.said, Said(state.start, end, cursor, quotes, is_complete))
         return replace(state, said=said, quotes=state.quotes if quotes else (*state.quotes, cursor))
+
+
+def _repeats_key(state: QuoteState, cursor: Cursor) -> bool:
+    """Whether a later quotation begins with the key of an earlier one: it is of another of that key's values."""
+    keys = (found[0] for quote in state.quotes if (found := _KEY.match(quote.spoken)))
+    return state.phase == "quote" and any(cursor.spoken.startswith(key) for key in keys)
 
 
 def _marked(mark: bytes, marked: int, mark_token: int | None, token: int, raw: bytes) -> int:
