@@ -19,7 +19,7 @@ from .archives import DAMAGE, parsed_part, part_of, with_parts, without_ranges
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 WORD_PARTS = re.compile(r"word/(?:document|header|footer|footnotes|endnotes|comments)\d*\.xml")
 """The parts of a Word file that hold its text."""
-_STYLES = "word/styles.xml"
+STYLES = "word/styles.xml"
 OFF = ("0", "false", "off", "none")
 """What a property says that does not hold."""
 _MOST_SHOWN = 120
@@ -48,7 +48,7 @@ def without_hidden_runs(data: bytes, name: str) -> bytes:
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             parts = [part for part in archive.namelist() if WORD_PARTS.fullmatch(part)]
-            hiding = _hiding_styles(archive) if _STYLES in archive.namelist() else frozenset()
+            hiding = hiding_styles(archive) if STYLES in archive.namelist() else frozenset()
             for part in parts:
                 content = part_of(archive, part)
                 if not hiding and b"vanish" not in content:
@@ -64,12 +64,12 @@ def without_hidden_runs(data: bytes, name: str) -> bytes:
     return changed_data
 
 
-def _hiding_styles(archive: zipfile.ZipFile) -> frozenset[str]:
+def hiding_styles(archive: zipfile.ZipFile) -> frozenset[str]:
     """Names of styles whose text is hidden, by themselves or by those that they are based on."""
     space = f"{{{_WORD}}}"
     said: dict[str, bool] = {}
     based: dict[str, str] = {}
-    for style in parsed_part(archive, _STYLES).iter(f"{space}style"):
+    for style in parsed_part(archive, STYLES).iter(f"{space}style"):
         key = style.get(f"{space}styleId") or ""
         mark = style.find(f"{space}rPr/{space}vanish")
         if mark is not None:
@@ -146,4 +146,4 @@ class _Runs:
             self._runs[-1][2].append(text)
 
 
-__all__ = ["OFF", "WORD_PARTS", "warn_of_hidden", "without_hidden_runs"]
+__all__ = ["OFF", "STYLES", "WORD_PARTS", "hiding_styles", "warn_of_hidden", "without_hidden_runs"]

@@ -12,9 +12,9 @@ _ROMAN = {
     **{1000: "m", 900: "cm", 500: "d", 400: "cd", 100: "c", 90: "xc", 50: "l", 40: "xl", 10: "x"},
     **{9: "ix", 5: "v", 4: "iv", 1: "i"},
 }
-_MOST_ROMAN = 3999
 _NUMBER = re.compile(r"\s*([+-]?[0-9]{1,10})(?![0-9])")
 _MOST = 2**31 - 1
+MOST_ROMAN = 3999
 
 
 class ListMarks:
@@ -39,8 +39,8 @@ class ListMarks:
         return f"{self._counted(number)}. "
 
     def _counted(self, number: int) -> str:
-        if self._digits == "roman" and 0 < number <= _MOST_ROMAN:
-            text = _roman(number)
+        if self._digits == "roman" and 0 < number <= MOST_ROMAN:
+            text = roman(number)
         elif self._digits in ("alpha", "latin") and number > 0:
             text = _letters(number)
         else:
@@ -62,7 +62,8 @@ def _letters(number: int) -> str:
     return text
 
 
-def _roman(number: int) -> str:
+def roman(number: int) -> str:
+    """A number of 1 to `MOST_ROMAN` in small Roman numerals."""
     text = ""
     for value, letters in _ROMAN.items():
         count, number = divmod(number, value)
@@ -70,4 +71,4 @@ def _roman(number: int) -> str:
     return text
 
 
-__all__ = ["ListMarks", "whole_number"]
+__all__ = ["MOST_ROMAN", "ListMarks", "roman", "whole_number"]
