@@ -106,6 +106,11 @@ def test_pages_of_pictures_among_pages_of_text_are_not_left_out_silently(tmp_pat
         ("a.html", b"<p> </p><script>x()</script>", "empty document: .*only white space and markup"),
         ("a.docx", b"PK\x03\x04\x14\x00\xff", "cannot be read as .docx: .*save it again, or as PDF"),
         ("a.txt", b"PK\x03\x04\x14\x00\xff", "is a zip archive, and no text"),
+        (
+            "a.odp",
+            b"PK\x03\x04\x14\x00\xff",
+            "holds slides of OpenDocument, which are not read; save it as .pptx or PDF",
+        ),
         ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Office file of before 2007 .*save it as .docx"),
         ("a.eml", b"no message", "is no e-mail: it has none of the headers"),
         ("a.pdf", b"%PDF-1.4\nnothing", "cannot be read as a PDF: it is damaged"),

@@ -175,6 +175,8 @@ def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
         suffix = next(
             (kind for start, kind in _NAMED_DOC.items() if data[:512].lstrip().lower().startswith(start)), suffix
         )
+    if suffix == ".odp":
+        raise ValueError(f"{name} holds slides of OpenDocument, which are not read; save it as .pptx or PDF")
     if suffix in PANDOC_FORMATS or suffix in SHEET_SUFFIXES:
         check_container(data, suffix, name)
     if suffix in PANDOC_FORMATS:
