@@ -80,6 +80,19 @@ def test_hidden_slides_are_reported_with_their_notes() -> None:
         assert read_document_file(slides("<p:sld ", '<p:sld show="0" '), name="a.pptx") == "## Slide 1\n## Two\nsecond"
 
 
+def test_hidden_slides_are_reported_where_the_presentation_has_another_name() -> None:
+    written = BytesIO()
+    hidden = slides("<p:sld ", '<p:sld show="0" ')
+    with zipfile.ZipFile(BytesIO(hidden)) as before, zipfile.ZipFile(written, "w") as after:
+        for part in before.namelist():
+            content = before.read(part)
+            if part == "_rels/.rels":
+                content = content.replace(b"ppt/presentation.xml", b"ppt/main.xml")
+            after.writestr(part.replace("presentation.xml", "main.xml"), content)
+    with pytest.warns(UserWarning, match=r"not read: 'slide 1: One first Say 7\."):
+        assert read_document_file(written.getvalue(), name="a.pptx") == "## Slide 1\n## Two\nsecond"
+
+
 def test_slides_have_the_numbers_of_their_order() -> None:
     program = pytest.importorskip("pypandoc").get_pandoc_path()
     command = [program, "-f", "markdown", "-t", "pptx", "-o", "-"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from io import BytesIO
 from xml.etree import ElementTree
 
-_RELATION = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
+RELATION = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
 LARGEST_PART = 2**25
 """Bytes of XML of one part that are looked through."""
 
@@ -39,15 +39,30 @@ def part_of(archive: zipfile.ZipFile, part: str) -> bytes:
 
 def related_parts(archive: zipfile.ZipFile, part: str, kind: str) -> dict[str, str]:
     """Id -> part, for the parts of a kind that a part of an Office file refers to; raises as `parsed_part`."""
-    folder, own = posixpath.split(part)
-    relations = f"{folder}/_rels/{own}.rels"
+    relations = relations_of(part)
     if relations not in archive.namelist():
         return {}
     return {
-        one.get("Id") or "": posixpath.normpath(posixpath.join("/", folder, one.get("Target") or ""))[1:]
-        for one in parsed_part(archive, relations).iter(_RELATION)
+        one.get("Id") or "": target_of(part, one)
+        for one in parsed_part(archive, relations).iter(RELATION)
         if (one.get("Type") or "").endswith(f"/{kind}")
     }
+
+
+def main_part(archive: zipfile.ZipFile) -> str:
+    """The part that an Office file begins with, or "" where none is said to; raises as `parsed_part`."""
+    return next(iter(related_parts(archive, "", "officeDocument").values()), "")
+
+
+def relations_of(part: str) -> str:
+    """The part that says which others one refers to; the whole file's for ""."""
+    folder, own = posixpath.split(part)
+    return posixpath.join(folder, "_rels", f"{own}.rels")
+
+
+def target_of(part: str, relation: ElementTree.Element) -> str:
+    """The part that a relation of another one refers to."""
+    return posixpath.normpath(posixpath.join("/", posixpath.dirname(part), relation.get("Target") or ""))[1:]
 
 
 def without_ranges(content: bytes, ranges: Iterable[tuple[int, int]]) -> bytes:
@@ -59,26 +74,40 @@ def without_ranges(content: bytes, ranges: Iterable[tuple[int, int]]) -> bytes:
     return b"".join((*kept, content[last:]))
 
 
-def with_parts(data: bytes, parts: Mapping[str, bytes]) -> bytes:
-    """An archive with some of its parts replaced; the others are copied as they are."""
-    if not parts:
+def with_parts(data: bytes, parts: Mapping[str, bytes], names: Mapping[str, str] | None = None) -> bytes:
+    """An archive with some of its parts replaced, or renamed; the others are copied as they are.
+
+    Args:
+        parts: part, by its name in `data` -> its new content.
+        names: such a name -> the new one, whose part before is left out.
+    """
+    names = names or {}
+    if not (parts or names):
         return data
+    replaced = set(names.values())
     written = BytesIO()
     with zipfile.ZipFile(BytesIO(data)) as before, zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as after:
         for part in before.infolist():
-            after.writestr(
-                part, parts[part.filename] if part.filename in parts else before.read(part), compresslevel=1
-            )
+            name = part.filename
+            if name in replaced and name not in names:
+                continue
+            content = parts[name] if name in parts else before.read(part)
+            part.filename = names.get(name, name)
+            after.writestr(part, content, compresslevel=1)
     return written.getvalue()
 
 
 __all__ = [
     "DAMAGE",
     "LARGEST_PART",
+    "RELATION",
     "UNPACKING",
+    "main_part",
     "parsed_part",
     "part_of",
     "related_parts",
+    "relations_of",
+    "target_of",
     "with_parts",
     "without_ranges",
 ]

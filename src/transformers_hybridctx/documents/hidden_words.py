@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
+from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from .archives import DAMAGE, parsed_part, part_of, with_parts, without_ranges
@@ -22,6 +23,7 @@ WORD_PARTS = re.compile(r"word/(?:document|header|footer|footnotes|endnotes|comm
 STYLES = "word/styles.xml"
 OFF = ("0", "false", "off", "none")
 """What a property says that does not hold."""
+_FOR_ALL = "\0"  # no style has such a name
 _MOST_SHOWN = 120
 
 
@@ -65,11 +67,16 @@ def without_hidden_runs(data: bytes, name: str) -> bytes:
 
 
 def hiding_styles(archive: zipfile.ZipFile) -> frozenset[str]:
-    """Names of styles whose text is hidden, by themselves or by those that they are based on."""
+    """
+    Names of styles whose text is hidden, by themselves, by those that they are based on, or by what holds for all.
+
+    "" is among them where paragraphs without a style are hidden.
+    """
     space = f"{{{_WORD}}}"
     said: dict[str, bool] = {}
     based: dict[str, str] = {}
-    for style in parsed_part(archive, STYLES).iter(f"{space}style"):
+    root = parsed_part(archive, STYLES)
+    for style in root.iter(f"{space}style"):
         key = style.get(f"{space}styleId") or ""
         mark = style.find(f"{space}rPr/{space}vanish")
         if mark is not None:
@@ -77,7 +84,20 @@ def hiding_styles(archive: zipfile.ZipFile) -> frozenset[str]:
         base = style.find(f"{space}basedOn")
         if base is not None:
             based[key] = base.get(f"{space}val") or ""
+        elif style.get(f"{space}type") == "paragraph":
+            based[key] = _FOR_ALL
+    mark = root.find(f"{space}docDefaults/{space}rPrDefault/{space}rPr/{space}vanish")
+    said[_FOR_ALL] = mark is not None and mark.get(f"{space}val", "1") not in OFF
+    based[""] = default_style(root) or _FOR_ALL
     return frozenset(key for key in {*said, *based} if _is_hiding(key, said, based))
+
+
+def default_style(styles: Element) -> str:
+    """The style of paragraphs that name none, or ""."""
+    space = f"{{{_WORD}}}"
+    of_paragraphs = (one for one in styles.iter(f"{space}style") if one.get(f"{space}type") == "paragraph")
+    default = (one for one in of_paragraphs if one.get(f"{space}default", "0") not in OFF)
+    return next((one.get(f"{space}styleId") or "" for one in default), "")
 
 
 def _is_hiding(key: str, said: dict[str, bool], based: dict[str, str]) -> bool:
@@ -115,7 +135,7 @@ class _Runs:
         value = attributes.get(f"{_WORD} val", "1")
         inside = self._path[-1:]
         if tag == "p":
-            self._paragraphs.append(False)
+            self._paragraphs.append("" in self._hiding)
         elif tag == "r":
             self._runs.append((self._parser.CurrentByteIndex, None, []))
         elif tag == "pStyle" and inside == ["pPr"] and self._paragraphs:
@@ -146,4 +166,4 @@ class _Runs:
             self._runs[-1][2].append(text)
 
 
-__all__ = ["OFF", "STYLES", "WORD_PARTS", "hiding_styles", "warn_of_hidden", "without_hidden_runs"]
+__all__ = ["OFF", "STYLES", "WORD_PARTS", "default_style", "hiding_styles", "warn_of_hidden", "without_hidden_runs"]

@@ -25,6 +25,7 @@ from .rtf import prepared_rtf
 from .slides import with_seen_shapes
 from .word_markup import with_plain_markup
 from .word_numbers import with_written_numbers
+from .word_parts import with_usual_parts
 
 PANDOC_FORMATS = {
     **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), "docx"),
@@ -89,7 +90,8 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
 def _prepared(data: bytes, kind: str, name: str) -> bytes:
     """A file as pandoc reads it without loss."""
     if kind == "docx":
-        return with_written_numbers(without_hidden_runs(with_plain_markup(data, name), name), name)
+        plain = with_plain_markup(with_usual_parts(data), name)
+        return with_written_numbers(without_hidden_runs(plain, name), name)
     if kind == "pptx":
         return with_seen_shapes(data, name)
     if kind == "rtf":

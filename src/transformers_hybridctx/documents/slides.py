@@ -8,14 +8,13 @@ from io import BytesIO
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from .archives import DAMAGE, parsed_part, part_of, related_parts, with_parts
+from .archives import DAMAGE, main_part, parsed_part, part_of, related_parts, with_parts
 from .hidden_words import warn_of_hidden
 from .markup_edits import MarkupEdits, OpenElement
 
 _SLIDE = "http://schemas.openxmlformats.org/presentationml/2006/main"
 _DRAWING = "http://schemas.openxmlformats.org/drawingml/2006/main"
 _RELATION_ID = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
-_PRESENTATION = "ppt/presentation.xml"
 _SHAPES = frozenset(("sp", "grpSp", "graphicFrame", "pic", "cxnSp"))
 _NO_SLIDE = f'<p:sld xmlns:p="{_SLIDE}"><p:cSld><p:spTree/></p:cSld></p:sld>'.encode()
 _NO_NOTES = f'<p:notes xmlns:p="{_SLIDE}"/>'.encode()
@@ -56,8 +55,9 @@ def with_seen_shapes(data: bytes, name: str) -> bytes:
 
 def slide_parts(archive: zipfile.ZipFile) -> list[str]:
     """The parts of a presentation's slides, as they follow one another; raises as `parsed_part`, or a KeyError."""
-    parts = related_parts(archive, _PRESENTATION, "slide")
-    listed = parsed_part(archive, _PRESENTATION).iter(f"{{{_SLIDE}}}sldId")
+    presentation = main_part(archive)
+    parts = related_parts(archive, presentation, "slide")
+    listed = parsed_part(archive, presentation).iter(f"{{{_SLIDE}}}sldId")
     return [parts[relation] for slide in listed if (relation := slide.get(_RELATION_ID) or "") in parts]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from .hidden_words import OFF
+from .hidden_words import OFF, default_style
 from .html_lists import MOST_ROMAN, roman, whole_number
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -65,10 +65,7 @@ class WordLists:
         self._lists = dict(_lists(numbering))
         self._found: dict[tuple[str, str, str], tuple[str, WordList, int] | None] = {}
         self._styles = {} if styles is None else {one.get(f"{_W}styleId", ""): one for one in styles}
-        is_default = {"type": "paragraph", "default": "1"}.items()
-        self._default = next(
-            (key for key, one in self._styles.items() if all(one.get(f"{_W}{k}") == v for k, v in is_default)), ""
-        )
+        self._default = "" if styles is None else default_style(styles)
 
     def of_paragraph(self, style: str, number: str, level: str) -> tuple[str, WordList, int] | None:
         """

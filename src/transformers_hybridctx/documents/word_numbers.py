@@ -106,7 +106,7 @@ class _Numbers(MarkupEdits):
             one.level = value
         elif path[-3:] == ["p", "pPr", "rPr"]:
             one.is_joined |= tag in ("del", "moveFrom")  # its mark is, so the next paragraph follows on its line
-            one.is_hidden |= tag == "vanish" and value not in OFF
+            one.is_hidden |= tag in ("vanish", "specVanish") and value not in OFF
 
     def ends(self, one: OpenElement, end: int) -> None:
         around = self.open[-1].tag if self.open else ""
