@@ -64,6 +64,43 @@ def test_words_in_markup_that_pandoc_drops_are_read(inside: str, text: str) -> N
     assert read_document_file(word_file(f"<w:p>{inside}</w:p>"), name="a.docx") == text
 
 
+FIELD = '<w:fldChar w:fldCharType="begin"/><w:instrText> REF a </w:instrText><w:fldChar w:fldCharType="separate"/>'
+CHECK_BOX = '<w:fldChar w:fldCharType="begin"><w:ffData><w:checkBox><w:checked/></w:checkBox></w:ffData></w:fldChar>'
+BOX = (
+    "<w:drawing><w:txbxContent><w:p><w:r><w:t>Box</w:t><w:pict/><w:t>ed</w:t></w:r></w:p></w:txbxContent></w:drawing>"
+)
+
+
+@pytest.mark.parametrize(
+    ("mark", "shown", "after"),
+    [
+        ('<w:footnoteReference w:id="2"/>', "^1", "\n1. Note 7.↩︎"),
+        ('<w:endnoteReference w:id="2"/><w:footnoteReference w:id="2"/>', "^1^2", "\n1. End 8.↩︎\n2. Note 7.↩︎"),
+        ('<w:commentReference w:id="2"/>', "", ""),
+        ('<w:sym w:font="Symbol" w:char="F061"/>', "α", ""),
+        ("<w:drawing/>", "", ""),
+        (BOX, "", "\n[text box: Boxed]"),
+        ("<w:pict/><w:object/>", "", ""),
+        (alternatives("<w:drawing/>", "<w:pict/>"), "", ""),
+        (FIELD + '<w:t>5</w:t><w:fldChar w:fldCharType="end"/>', "5", ""),
+        (CHECK_BOX + '<w:fldChar w:fldCharType="end"/>', "☒", ""),
+    ],
+)
+@pytest.mark.parametrize("properties", ["", "<w:rPr><w:b/></w:rPr>", "<w:rPr/>"])
+def test_text_in_one_run_with_what_pandoc_reads_alone_is_read(
+    mark: str, shown: str, after: str, properties: str
+) -> None:
+    space = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    note = '<w:{0}s {1}><w:{0} w:id="2"><w:p><w:r><w:t>{2}</w:t></w:r></w:p></w:{0}></w:{0}s>'
+    more = {
+        "word/footnotes.xml": note.format("footnote", space, "Note 7."),
+        "word/endnotes.xml": note.format("endnote", space, "End 8."),
+    }
+    inside = f"{properties}<w:t>Seen</w:t><w:tab/><w:t>4711</w:t>{mark}<w:t>m</w:t><w:br/><w:t>high</w:t>"
+    data = word_file(f'<w:p><w:r w:rsidR="a > b">{inside}</w:r></w:p>', more)
+    assert read_document_file(data, name="a.docx") == f"Seen 4711{shown}m\nhigh{after}"
+
+
 def cell(text: str) -> str:
     return f"<w:tc><w:p>{run(text)}</w:p></w:tc>"
 

@@ -33,6 +33,7 @@ class MarkupEdits:
     Alternatives for programs of different age are replaced by the first one, which is for the newest.
 
     Attributes:
+        content: the part as it is.
         open: the elements that have begun, the innermost last.
         prefix: that of the part's own elements, with its colon.
         hidden: the words of what is hidden, which subclasses drop.
@@ -47,7 +48,7 @@ class MarkupEdits:
         self.open: list[OpenElement] = []
         self.prefix = ""
         self.hidden: list[str] = []
-        self._content = content
+        self.content = content
         self._edits: list[tuple[int, int, bytes]] = []
         self._spaces: dict[str, str] = {}  # those that unwrapped elements declare
         self._root_spaces: set[str] = set()
@@ -67,12 +68,12 @@ class MarkupEdits:
         last = 0
         for start, end, instead in sorted([*self._edits, root]):
             if start >= last:  # not within what is replaced as a whole
-                kept += (self._content[last:start], instead)
+                kept += (self.content[last:start], instead)
                 last = end
-        return b"".join((*kept, self._content[last:]))
+        return b"".join((*kept, self.content[last:]))
 
-    def replace(self, start: int, end: int, instead: str = "") -> None:
-        self._edits.append((start, end, instead.encode()))
+    def replace(self, start: int, end: int, instead: str | bytes = "") -> None:
+        self._edits.append((start, end, instead.encode() if isinstance(instead, str) else instead))
 
     def begins(self, tag: str, said: dict[str, str], around: str) -> None:
         """An element has begun, with what its attributes say, within another."""
@@ -94,7 +95,7 @@ class MarkupEdits:
         if not self.open:
             self.prefix = f"{prefix}:" * bool(prefix)
             self._root_spaces = set(spaces)
-            self._end_of_root = inside - 1 - (self._content[inside - 2 : inside - 1] == b"/")
+            self._end_of_root = inside - 1 - (self.content[inside - 2 : inside - 1] == b"/")
         outer = self.open[-1] if self.open else OpenElement("", 0, 0)
         is_unwrapped = self.is_unwrapped(tag, outer.tag)
         is_dropped = outer.is_unwrapped and tag in self.dropped_within
@@ -111,7 +112,7 @@ class MarkupEdits:
     def _end(self, name: str) -> None:
         one = self.open.pop()
         at = self._parser.CurrentByteIndex
-        is_empty = self._content[one.inside - 2 : one.inside] == b"/>"
+        is_empty = self.content[one.inside - 2 : one.inside] == b"/>"
         end = one.inside if is_empty else self._end_of_tag(at)
         if one.is_dropped:
             self.replace(one.start, end)
@@ -122,7 +123,7 @@ class MarkupEdits:
             self.ends(one, end)
 
     def _end_of_tag(self, start: int) -> int:
-        found = _TAG.match(self._content, start)
+        found = _TAG.match(self.content, start)
         return found.end() if found else start
 
 

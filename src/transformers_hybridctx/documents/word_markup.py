@@ -2,14 +2,16 @@
 """Word's markup that pandoc drops with the words in it, written anew as such that it reads.
 
 That are simple fields (cross-references, numbers of captions), ruby, text in another direction, custom XML, alternatives
-for programs of different age, form fields of before 2007, cells that are left out at the beginning of a row, and some
-blanks. The rest of a part stays as it is, to the byte.
+for programs of different age, form fields of before 2007, cells that are left out at the beginning of a row, some
+blanks, and text in one run with the mark of a note, a picture or the border of a field. The rest of a part stays as it
+is, to the byte.
 """
 
 from __future__ import annotations
 
 import re
 import zipfile
+from dataclasses import dataclass, field
 from io import BytesIO
 from xml.parsers import expat
 from xml.sax.saxutils import escape
@@ -20,8 +22,19 @@ from .markup_edits import MarkupEdits, OpenElement
 
 _BLANKS = {"cr": "br", "ptab": "tab"}
 _CHOSEN = "\0"  # before the number of the chosen one among the entries of a list
+# Where a run holds one of them, pandoc reads nothing else in it.
+_ALONE = (
+    "footnoteReference",
+    "endnoteReference",
+    "drawing",
+    "pict",
+    "object",
+    "fldChar",
+    "instrText",
+    "AlternateContent",
+)
 _CHANGED = re.compile(
-    rb"[<:](?:fldSimple|bdo|dir|customXml|ins|moveTo|AlternateContent|ruby|cr|ptab|ffData|gridBefore|hidden)[\s/>]"
+    rf"[<:](?:fldSimple|bdo|dir|customXml|ins|moveTo|ruby|cr|ptab|gridBefore|hidden|{'|'.join(_ALONE)})[\s/>]".encode()
 )
 
 
@@ -40,13 +53,24 @@ def with_plain_markup(data: bytes, name: str) -> bytes:
                 content = part_of(archive, part)
                 if _CHANGED.search(content):
                     edits = _Edits(content)
-                    changed[part] = edits.applied()
+                    if (plain := edits.applied()) != content:
+                        changed[part] = plain
                     hidden += edits.hidden
         changed_data = with_parts(data, changed)
     except (*DAMAGE, expat.ExpatError):
         return data  # damaged: its reader says so
     warn_of_hidden(name, hidden)
     return changed_data
+
+
+@dataclass
+class _Run:
+    """An open run: where its properties end, and how many elements follow them."""
+
+    begins: int
+    contents: int = 0
+    cuts: list[tuple[int, str]] = field(default_factory=list)
+    """Where it is cut in two, and the runs that stand between the two."""
 
 
 class _Edits(MarkupEdits):
@@ -58,6 +82,7 @@ class _Edits(MarkupEdits):
     def __init__(self, content: bytes) -> None:
         self._fields: list[str] = []  # of open form fields, what they show
         self._shown = ""  # what fields that have ended show
+        self._runs: list[_Run] = []
         super().__init__(content)
 
     def is_unwrapped(self, tag: str, around: str) -> bool:
@@ -66,7 +91,9 @@ class _Edits(MarkupEdits):
 
     def begins(self, tag: str, said: dict[str, str], around: str) -> None:
         value = said.get("val", "1")
-        if tag == "fldChar" and said.get("fldCharType") == "begin":
+        if tag == "r":
+            self._runs.append(_Run(self.open[-1].inside))
+        elif tag == "fldChar" and said.get("fldCharType") == "begin":
             self._fields.append("")
         elif tag == "fldChar" and said.get("fldCharType") == "end" and self._fields:
             self._shown += self._fields.pop()
@@ -81,6 +108,8 @@ class _Edits(MarkupEdits):
 
     def ends(self, one: OpenElement, end: int) -> None:
         around = self.open[-1].tag if self.open else ""
+        if around == "r":
+            self._is_in_run(one, end)
         if one.tag in ("rt", "rubyBase") and around == "ruby":
             self.open[-1].text.append("".join(one.text))
         elif one.tag == "ruby":
@@ -90,9 +119,8 @@ class _Edits(MarkupEdits):
             self.replace(one.start, end, f"<{self.prefix}{_BLANKS[one.tag]}/>")
         elif one.tag == "ddList" and self._fields:
             self._fields[-1] = _chosen(one.text)
-        elif one.tag == "r" and self._shown:
-            self.replace(end, end, f"<{self.prefix}r>{self._words(self._shown)}</{self.prefix}r>")
-            self._shown = ""
+        elif one.tag == "r":
+            self._cut(one, self._runs.pop())
         elif one.tag == "trPr" and one.text:
             self.replace(end, end, self._cell(one.text[0]))
         elif one.tag == "tr" and one.is_hidden:
@@ -104,6 +132,25 @@ class _Edits(MarkupEdits):
             for one in self.open:
                 if one.is_hidden or one.tag in ("rt", "rubyBase"):
                     one.text.append(text)
+
+    def _is_in_run(self, one: OpenElement, end: int) -> None:
+        run = self._runs[-1]
+        if one.tag == "rPr" and not run.contents:
+            run.begins = end
+            return
+        run.contents += 1
+        if one.tag in _ALONE:
+            shown = f"<{self.prefix}r>{self._words(self._shown)}</{self.prefix}r>" if self._shown else ""
+            run.cuts += ((one.start, ""), (end, shown))
+            self._shown = ""
+
+    def _cut(self, one: OpenElement, run: _Run) -> None:
+        """Give each part of a run a run of its own with the same properties, where it is to be alone."""
+        begin = self.content[one.start : run.begins]
+        if run.contents > 1 or any(between for _, between in run.cuts):
+            name = begin[1:].split(b">")[0].split()[0]
+            for at, between in run.cuts:
+                self.replace(at, at, b"</" + name + b">" + between.encode() + begin)
 
     def _words(self, text: str) -> str:
         return f'<{self.prefix}t xml:space="preserve">{escape(text)}</{self.prefix}t>'
