@@ -129,6 +129,12 @@ def test_a_checkpoint_may_have_its_answers_held_where_nobody_says(
     check(held, DOCUMENT)
     for off in (None, "none"):
         assert comparable(pipe(**asked, grounding=off)) == comparable(free)
+    # the word alone is the checkpoint's own form; a dict is the form that it says
+    assert comparable(pipe(**asked, grounding="quote")) == comparable(held)
+    forms = {"max_quotations": 2}, "strings", None
+    own = [Grounding.of("quote", form) for form in forms]
+    assert [one.form.max_quotations for one in own if one] == [2, 1, 1]
+    assert Grounding.of({"mode": "quote"}, forms[0]) == Grounding.of("quote")
     # where it cannot be, a default is no error
     picture = np.full((56, 56), 255, np.uint8)
     assert pipe(**{**asked, "document": [picture]})["quotations"] == []

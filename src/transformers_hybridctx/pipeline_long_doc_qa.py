@@ -122,7 +122,8 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         held = {}  # None is a choice, too: not held, whatever the checkpoint's default
         if "grounding" in generation_parameters:
-            held = {"grounding": Grounding.of(generation_parameters.pop("grounding"))}
+            own = self.processor.default_grounding
+            held = {"grounding": Grounding.of(generation_parameters.pop("grounding"), own)}
         if unknown := sorted(generation_parameters.keys() - GENERATE_ARGUMENTS):
             raise TypeError(
                 f"unknown arguments for {TASK}: {', '.join(unknown)}; it takes question, document, text, budget, "
@@ -185,7 +186,7 @@ class LongDocQAPipeline(TravelsWithCode, Pipeline):
             batch_size (`int`, *optional*): questions that are answered at a time; 1 unless given.
             grounding (`str` or dict, *optional*): how the answer is held to the document as it is generated: `"quote"`,
                 `"strings"`, or a dict that says where the quotation is ([`Grounding.of`]); `"none"` or None: not held.
-                The checkpoint's own choice (`processor.default_grounding`) unless given.
+                The checkpoint's own choice (`processor.default_grounding`) unless given, and its form of `"quote"`.
             repair (`bool`, *optional*): put the document's own string into `checked` where exactly one is near.
             abstain (`bool` or `float`, *optional*): `checked` is None where nothing in the document supports the answer,
                 or `confidence` is below a half, or below the number given.

@@ -40,16 +40,23 @@ class Grounding:
     form: QuoteForm = field(default_factory=QuoteForm.of)
 
     @classmethod
-    def of(cls, given: str | dict[str, Any] | Grounding | None) -> Grounding | None:
+    def of(
+        cls, given: str | dict[str, Any] | Grounding | None, default: str | dict[str, Any] | None = None
+    ) -> Grounding | None:
         """
         `"quote"`, `"strings"`, None or `"none"`, or a dict: `mode` (`"quote"` unless given), and what [`QuoteForm.of`]
         takes.
+
+        Args:
+            default: the checkpoint's own choice. The word `"quote"` alone is the form in which it quotes, if it does.
 
         Raises:
             ValueError, TypeError: anything else.
         """
         if given is None or isinstance(given, Grounding):
             return given
+        if given == "quote" and (own := cls.of(default)) is not None and own.mode == given:
+            return own
         if given == "none":
             return None
         if not isinstance(given, (str, dict)):

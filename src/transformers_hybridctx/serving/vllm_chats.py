@@ -134,7 +134,7 @@ class VllmAnswerer(ChatAnswerer):
         """How an answer is held; ValueError where the request asks for it and the document has no text."""
         if options.grounding is None:  # the checkpoint's own choice, where it can be
             return Grounding.of(self.processor.default_grounding) if document.text.strip() else None
-        grounding = Grounding.of(options.grounding)
+        grounding = Grounding.of(options.grounding, self.processor.default_grounding)
         if grounding is not None:
             grounding.check(document, self.processor.tokenizer, self._ends)
         return grounding
