@@ -101,6 +101,15 @@ def test_text_in_one_run_with_what_pandoc_reads_alone_is_read(
     assert read_document_file(data, name="a.docx") == f"Seen 4711{shown}m\nhigh{after}"
 
 
+def test_a_hidden_mark_of_a_note_hides_its_note() -> None:
+    space = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    note = f'<w:footnotes {space}><w:footnote w:id="2"><w:p>{run("Note 7.")}</w:p></w:footnote></w:footnotes>'
+    hidden = '<w:r><w:rPr><w:vanish/></w:rPr><w:t>Secret</w:t><w:footnoteReference w:id="2"/></w:r>'
+    data = word_file(f"<w:p>{run('Seen.')}{hidden}</w:p>", {"word/footnotes.xml": note})
+    with pytest.warns(UserWarning, match=r"hidden text, which is not read: 'Secret \[note\]'"):
+        assert read_document_file(data, name="a.docx") == "Seen."
+
+
 def cell(text: str) -> str:
     return f"<w:tc><w:p>{run(text)}</w:p></w:tc>"
 

@@ -25,6 +25,7 @@ OFF = ("0", "false", "off", "none")
 """What a property says that does not hold."""
 _FOR_ALL = "\0"  # no style has such a name
 _MOST_SHOWN = 120
+_NOTE_MARKS = ("footnoteReference", "endnoteReference")  # without them, their notes are not read either
 
 
 def warn_of_hidden(name: str, hidden: Sequence[str]) -> None:
@@ -140,6 +141,8 @@ class _Runs:
             self._runs.append((self._parser.CurrentByteIndex, None, []))
         elif tag == "pStyle" and inside == ["pPr"] and self._paragraphs:
             self._paragraphs[-1] = value in self._hiding
+        elif tag in _NOTE_MARKS and self._runs:
+            self._runs[-1][2].append(" [note] ")
         elif self._runs and self._path[-2:] == ["r", "rPr"]:
             start, is_hidden, words = self._runs[-1]
             if tag == "vanish":
