@@ -232,7 +232,7 @@ def test_dry_run_writes_nothing_and_reports_the_same(source: Path, tmp_path: Pat
 def test_an_existing_target_is_kept_unless_asked(source: Path, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "mine").write_text("precious")
-    with pytest.raises(CheckpointError, match="exists and is not empty"):
+    with pytest.raises(CheckpointError, match=r"exists and is not empty; .* or replace it \(overwrite=\)"):
         convert_checkpoint(str(source), tmp_path / "target")
     assert (tmp_path / "target" / "mine").read_text() == "precious"
     convert_checkpoint(str(source), tmp_path / "target", overwrite=True)

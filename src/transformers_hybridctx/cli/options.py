@@ -164,6 +164,7 @@ _OPTIONS = {
     "layout": "--layout",
     "ocr": "--ocr",
     "scale": "--scale",
+    "overwrite": "--overwrite",
 }
 _NO_THINK = re.compile(r"chat_template_kwargs=\{[^}]*\}")
 _ZOOM = re.compile(r"\bzoom=[\d.]+")

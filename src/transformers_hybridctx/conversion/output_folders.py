@@ -115,7 +115,7 @@ def check_target(target: Path, overwrite: bool) -> None:
     if target.is_file():
         raise CheckpointError(f"{target} is a file; name a folder")
     if target.exists() and any(target.iterdir()) and not overwrite:
-        raise CheckpointError(f"{target} exists and is not empty; name another folder, or ask to overwrite it")
+        raise CheckpointError(f"{target} exists and is not empty; name another folder, or replace it (overwrite=)")
 
 
 def check_apart(source: Path, target: Path) -> None:
