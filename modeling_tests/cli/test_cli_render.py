@@ -50,7 +50,7 @@ def test_render_writes_pages_and_where_each_character_stands(
 
 
 def test_render_counts_what_no_font_has(glyph_config: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a\x01b")
+    (tmp_path / "a.txt").write_text("a\x01bcdefghijklmno")
     result = run("render", tmp_path / "a.txt", "--out", tmp_path / "out", "--config", glyph_config)
     assert "undrawable   1 characters" in result.stdout
     assert json.loads((tmp_path / "out" / "layout.json").read_text())["undrawable"] == [[1, "U+0001"]]
