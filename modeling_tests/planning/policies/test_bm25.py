@@ -24,7 +24,7 @@ def test_bm25_copies_the_passages_that_answer_in_document_order() -> None:
 
 
 def test_bm25_needs_words_in_its_question() -> None:
-    with pytest.raises(ValueError, match="'bm25' ranks .* words, and there is no question: ask one"):
+    with pytest.raises(ValueError, match=r"'bm25' ranks .* words, and there is no question: ask one"):
         plan(policy="bm25", question=None)
 
 
