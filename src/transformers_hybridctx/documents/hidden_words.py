@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -28,15 +28,37 @@ _MOST_SHOWN = 120
 _NOTE_MARKS = ("footnoteReference", "endnoteReference")  # without them, their notes are not read either
 
 
-def warn_of_hidden(name: str, hidden: Sequence[str]) -> None:
-    """Say what of a file is hidden and therefore not read."""
+def warn_of_hidden(name: str, hidden: Sequence[str], stacklevel: int = 7) -> None:
+    """Say what of a file is hidden and therefore not read; `stacklevel` leads to whoever reads it."""
     words = " ".join(hidden)
     if words:
         warnings.warn(
             f"{name} holds hidden text, which is not read: {words[:_MOST_SHOWN]!r}{'...' * (len(words) > _MOST_SHOWN)}; "
             "show it in the program that made the file, where it is meant",
-            stacklevel=7,
+            stacklevel=stacklevel,
         )
+
+
+def without_what_is_hidden(
+    data: bytes, name: str, edits_of: Callable[[zipfile.ZipFile], tuple[dict[str, bytes], list[str]]]
+) -> bytes:
+    """
+    An Office file with some of its parts written anew; as it is where it is damaged, which its reader says.
+
+    Args:
+        edits_of: gives {part: its new content}, and what was hidden in them.
+
+    Warns:
+        UserWarning: what is hidden.
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            changed, hidden = edits_of(archive)
+        changed_data = with_parts(data, changed)
+    except (*DAMAGE, expat.ExpatError):
+        return data
+    warn_of_hidden(name, hidden, stacklevel=8)
+    return changed_data
 
 
 def without_hidden_runs(data: bytes, name: str) -> bytes:
@@ -46,25 +68,23 @@ def without_hidden_runs(data: bytes, name: str) -> bytes:
     Warns:
         UserWarning: what is hidden.
     """
+    return without_what_is_hidden(data, name, _without_runs)
+
+
+def _without_runs(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[str]]:
     changed: dict[str, bytes] = {}
     hidden: list[str] = []
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            parts = [part for part in archive.namelist() if WORD_PARTS.fullmatch(part)]
-            hiding = hiding_styles(archive) if STYLES in archive.namelist() else frozenset()
-            for part in parts:
-                content = part_of(archive, part)
-                if not hiding and b"vanish" not in content:
-                    continue
-                runs = _Runs(content, hiding)
-                if runs.hidden:
-                    changed[part] = without_ranges(content, runs.hidden)
-                    hidden += runs.words
-        changed_data = with_parts(data, changed)
-    except (*DAMAGE, expat.ExpatError):
-        return data  # damaged: its reader says so
-    warn_of_hidden(name, hidden)
-    return changed_data
+    parts = [part for part in archive.namelist() if WORD_PARTS.fullmatch(part)]
+    hiding = hiding_styles(archive) if STYLES in archive.namelist() else frozenset()
+    for part in parts:
+        content = part_of(archive, part)
+        if not hiding and b"vanish" not in content:
+            continue
+        runs = _Runs(content, hiding)
+        if runs.hidden:
+            changed[part] = without_ranges(content, runs.hidden)
+            hidden += runs.words
+    return changed, hidden
 
 
 def hiding_styles(archive: zipfile.ZipFile) -> frozenset[str]:
@@ -169,4 +189,13 @@ class _Runs:
             self._runs[-1][2].append(text)
 
 
-__all__ = ["OFF", "STYLES", "WORD_PARTS", "default_style", "hiding_styles", "warn_of_hidden", "without_hidden_runs"]
+__all__ = [
+    "OFF",
+    "STYLES",
+    "WORD_PARTS",
+    "default_style",
+    "hiding_styles",
+    "warn_of_hidden",
+    "without_hidden_runs",
+    "without_what_is_hidden",
+]

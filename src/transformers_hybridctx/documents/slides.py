@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import zipfile
-from io import BytesIO
 from xml.etree import ElementTree
-from xml.parsers import expat
 
-from .archives import DAMAGE, main_part, parsed_part, part_of, related_parts, with_parts
-from .hidden_words import warn_of_hidden
+from .archives import main_part, parsed_part, part_of, related_parts
+from .hidden_words import without_what_is_hidden
 from .markup_edits import MarkupEdits, OpenElement
 
 _SLIDE = "http://schemas.openxmlformats.org/presentationml/2006/main"
@@ -29,28 +27,29 @@ def with_seen_shapes(data: bytes, name: str) -> bytes:
     Warns:
         UserWarning: what is hidden.
     """
+    try:
+        return without_what_is_hidden(data, name, _with_seen_shapes)
+    except KeyError:
+        return data  # a part is missing: its reader says so
+
+
+def _with_seen_shapes(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[str]]:
     changed: dict[str, bytes] = {}
     hidden: list[str] = []
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            for number, part in enumerate(slide_parts(archive), start=1):
-                content = part_of(archive, part)
-                root = ElementTree.fromstring(content)
-                if root.get("show") in _OFF:
-                    changed[part] = _NO_SLIDE
-                    hidden.append(f"slide {number}: {_words(root)}")
-                    for notes in related_parts(archive, part, "notesSlide").values():
-                        changed[notes] = _NO_NOTES
-                        hidden.append(_words(parsed_part(archive, notes)))
-                elif b"hidden" in content or b"AlternateContent" in content:
-                    shapes = _Shapes(content)
-                    changed[part] = shapes.applied()
-                    hidden += (f"slide {number}: {words}" for words in shapes.hidden if words)
-        changed_data = with_parts(data, changed)
-    except (*DAMAGE, expat.ExpatError, KeyError):
-        return data  # damaged: its reader says so
-    warn_of_hidden(name, hidden)
-    return changed_data
+    for number, part in enumerate(slide_parts(archive), start=1):
+        content = part_of(archive, part)
+        root = ElementTree.fromstring(content)
+        if root.get("show") in _OFF:
+            changed[part] = _NO_SLIDE
+            hidden.append(f"slide {number}: {_words(root)}")
+            for notes in related_parts(archive, part, "notesSlide").values():
+                changed[notes] = _NO_NOTES
+                hidden.append(_words(parsed_part(archive, notes)))
+        elif b"hidden" in content or b"AlternateContent" in content:
+            shapes = _Shapes(content)
+            changed[part] = shapes.applied()
+            hidden += (f"slide {number}: {words}" for words in shapes.hidden if words)
+    return changed, hidden
 
 
 def slide_parts(archive: zipfile.ZipFile) -> list[str]:

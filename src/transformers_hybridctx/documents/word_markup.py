@@ -12,12 +12,10 @@ from __future__ import annotations
 import re
 import zipfile
 from dataclasses import dataclass, field
-from io import BytesIO
-from xml.parsers import expat
 from xml.sax.saxutils import escape
 
-from .archives import DAMAGE, part_of, with_parts
-from .hidden_words import OFF, WORD_PARTS, warn_of_hidden
+from .archives import part_of
+from .hidden_words import OFF, WORD_PARTS, without_what_is_hidden
 from .markup_edits import MarkupEdits, OpenElement
 
 _BLANKS = {"cr": "br", "ptab": "tab"}
@@ -45,22 +43,20 @@ def with_plain_markup(data: bytes, name: str) -> bytes:
     Warns:
         UserWarning: rows of its tables are hidden, which are not read.
     """
+    return without_what_is_hidden(data, name, _in_plain_markup)
+
+
+def _in_plain_markup(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[str]]:
     changed: dict[str, bytes] = {}
     hidden: list[str] = []
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            for part in filter(WORD_PARTS.fullmatch, archive.namelist()):
-                content = part_of(archive, part)
-                if _CHANGED.search(content):
-                    edits = _Edits(content)
-                    if (plain := edits.applied()) != content:
-                        changed[part] = plain
-                    hidden += edits.hidden
-        changed_data = with_parts(data, changed)
-    except (*DAMAGE, expat.ExpatError):
-        return data  # damaged: its reader says so
-    warn_of_hidden(name, hidden)
-    return changed_data
+    for part in filter(WORD_PARTS.fullmatch, archive.namelist()):
+        content = part_of(archive, part)
+        if _CHANGED.search(content):
+            edits = _Edits(content)
+            if (plain := edits.applied()) != content:
+                changed[part] = plain
+            hidden += edits.hidden
+    return changed, hidden
 
 
 @dataclass
