@@ -15,7 +15,7 @@ from typing import Any
 
 from .hidden_words import warn_of_hidden
 from .html_formulas import UNSEEN, closing, is_layout, opening
-from .html_lists import ListMarks, whole_number
+from .html_lists import ListMarks, number_in
 from .html_nested_tables import NestedTables
 from .html_nesting import parsed_quickly
 from .html_styles import Appearance, Look
@@ -243,7 +243,7 @@ class _Writer:
         tag = node.tag
         if tag in ("td", "th") and self._tables and (rows := self._tables[-1]) is not None:
             content, attributes = str(self._texts.pop()), node.attributes
-            spans = whole_number(attributes.get("colspan"), 1), whole_number(attributes.get("rowspan"), 1)
+            spans = number_in(attributes.get("colspan"), 1), number_in(attributes.get("rowspan"), 1)
             rows.add_cell(content, *spans, is_header=tag == "th")
             return
         out = self._out

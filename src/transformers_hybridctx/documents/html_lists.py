@@ -29,12 +29,12 @@ class ListMarks:
         )
         self._step = -1 if "reversed" in attributes else 1
         first = len([one for one in node.iter() if one.tag == "li"]) if "reversed" in attributes else 1
-        self._next = whole_number(attributes.get("start"), first)
+        self._next = number_in(attributes.get("start"), first)
 
     def mark(self, item: Any) -> str:
         if not self._is_numbered:
             return "- "
-        number = whole_number(item.attributes.get("value"), self._next)
+        number = number_in(item.attributes.get("value"), self._next)
         self._next = number + self._step
         return f"{self._counted(number)}. "
 
@@ -48,7 +48,7 @@ class ListMarks:
         return text.upper() if self._case == "upper" else text
 
 
-def whole_number(text: str | None, otherwise: int) -> int:
+def number_in(text: str | None, otherwise: int) -> int:
     """The number that an attribute begins with, as browsers take it: one that 32 bits do not hold is none."""
     found = _NUMBER.match(text or "")
     return int(found[1]) if found and abs(int(found[1])) <= _MOST else otherwise
@@ -71,4 +71,4 @@ def roman(number: int) -> str:
     return text
 
 
-__all__ = ["MOST_ROMAN", "ListMarks", "roman", "whole_number"]
+__all__ = ["MOST_ROMAN", "ListMarks", "number_in", "roman"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from .hidden_words import OFF, default_style
-from .html_lists import MOST_ROMAN, roman, whole_number
+from .html_lists import MOST_ROMAN, number_in, roman
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _OF_LEVEL = re.compile(r"%([1-9])")
@@ -35,12 +35,12 @@ class Level:
         formats = list(level.iter(f"{_W}numFmt"))  # such as "001, 002, ..." for newer programs, and one for others
         examples = [one.get(f"{_W}format", "").partition(",")[0] for one in formats]
         return cls(
-            start=whole_number(_said(level, "start"), 0),
+            start=number_in(_said(level, "start"), 0),
             kind=next(filter(str.isdecimal, examples), formats[-1].get(f"{_W}val", "") if formats else "decimal"),
             text="" if _is_on(level.find(f"{_W}rPr/{_W}vanish")) else _said(level, "lvlText"),
             blank="" if _said(level, "suff") == "nothing" else " ",
             is_legal=_is_on(level.find(f"{_W}isLgl")),
-            restart=whole_number(_said(level, "lvlRestart"), 9),
+            restart=number_in(_said(level, "lvlRestart"), 9),
             style=_said(level, "pStyle"),
         )
 
@@ -89,7 +89,7 @@ class WordLists:
         # A style's own level is what the list says; what the style says counts only where the list does not name it.
         named = {one.style: at for at, one in found.levels.items() if one.style}
         linked = next((str(named[key]) for key, _ in chain if key in named), "")
-        at = whole_number(level or linked or next((said for _, said in of_styles if said), ""), 0)
+        at = number_in(level or linked or next((said for _, said in of_styles if said), ""), 0)
         return (number, found, at) if at in found.levels else None
 
     def _based_on(self, style: str) -> Iterator[tuple[str, Element]]:
@@ -185,12 +185,12 @@ def _lists(numbering: Element) -> Iterator[tuple[str, WordList]]:
         for override in one.iterfind(f"{_W}lvlOverride"):
             levels |= _levels(override)
             if start := _said(override, "startOverride"):
-                starts[whole_number(override.get(f"{_W}ilvl"), 0)] = whole_number(start, 0)
+                starts[number_in(override.get(f"{_W}ilvl"), 0)] = number_in(start, 0)
         yield one.get(f"{_W}numId", ""), WordList(definition, levels, starts)
 
 
 def _levels(within: Element) -> dict[int, Level]:
-    return {whole_number(one.get(f"{_W}ilvl"), 0): Level.of(one) for one in within.iterfind(f"{_W}lvl")}
+    return {number_in(one.get(f"{_W}ilvl"), 0): Level.of(one) for one in within.iterfind(f"{_W}lvl")}
 
 
 def _is_on(mark: Element | None) -> bool:
