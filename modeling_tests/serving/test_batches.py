@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from command_line import run
 
-from transformers_hybridctx.serving.batches import AnswerFile, answer_jobs, read_jobs
+from transformers_hybridctx.serving.batches import AnswerFile, Job, answer_jobs, read_jobs
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -116,6 +117,64 @@ def test_a_half_written_line_is_dropped_and_another_process_is_not_disturbed(tmp
         with pytest.raises(ValueError, match=r"line 1 of .*no answer"):
             AnswerFile(out)
     assert out.read_text() == "Dear diary,\n"
+
+
+@pytest.mark.parametrize("theirs", ["Dear diary,", '{"notes": 1}', '{"id": "a"}\n'])
+def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path, theirs: str) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text(theirs)
+    with pytest.raises(ValueError, match=r"line 1 of .*no answer"):
+        AnswerFile(out)
+    assert out.read_text() == theirs
+
+
+def test_whoever_is_killed_while_errors_are_dropped_loses_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = write_jobs(tmp_path / "jobs.jsonl", {"id": "a", "text": "One.", "questions": ["x?", "bad?", "y?"]})
+    out = tmp_path / "out.jsonl"
+    with AnswerFile(out) as answers:
+        answer_jobs(read_jobs(jobs), answers, Asked("bad"))
+    before = out.read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            AnswerFile(out, retry_errors=True)
+    assert out.read_bytes() == before
+    with AnswerFile(out, retry_errors=True) as answers:
+        assert answers.done == {("a", 0), ("a", 2)}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"text": "One.", "question": "y?"}, {"text": "Two.", "question": "x?"}, {"file": "One.", "question": "y?"}],
+)
+def test_answers_of_another_job_are_not_taken_for_these(tmp_path: Path, changed: dict[str, str]) -> None:
+    first = write_jobs(tmp_path / "jobs.jsonl", {"text": "One.", "question": "x?"})
+    with AnswerFile(tmp_path / "out.jsonl") as answers:
+        answer_jobs(read_jobs(first), answers, Asked())
+    other = write_jobs(tmp_path / "other.jsonl", changed)
+    with AnswerFile(tmp_path / "out.jsonl") as answers:
+        for job in read_jobs(first):
+            answers.check(job)
+        with pytest.raises(ValueError, match=r"out.jsonl has an answer of 'line 1' to another question"):
+            answers.check(next(read_jobs(other)))
+
+
+def test_a_changed_file_of_jobs_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with AnswerFile(out) as answers:
+        answer_jobs(iter([Job("a", "One.", ("x?",))]), answers, Asked())
+    jobs = write_jobs(tmp_path / "jobs.jsonl", {"id": "a", "text": "One.", "question": "y?"})
+    result = run("batch", str(jobs), "--out", str(out), "--model", "not/there")
+    assert result.exit_code == 2 and "to another question" in result.output
+    os.mkfifo(tmp_path / "pipe")
+    result = run("batch", str(tmp_path / "pipe"), "--out", str(out))
+    assert result.exit_code == 2 and "save it first" in result.output
 
 
 def test_the_command_answers_as_ask_does(tmp_path: Path, checkpoint: Path) -> None:

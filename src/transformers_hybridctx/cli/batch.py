@@ -99,8 +99,15 @@ def batch(
             raise ValueError("--workers and --worker-gpus are of --ray: give it, too")
         check_output(out, "--out")
         ask = _Asker(model, font, batch_size, options)
-        total = sum(1 for job in read_jobs(jobs))
+        if not jobs.is_file():
+            raise ValueError(
+                f"{jobs} is no file that can be read twice, to count the jobs and to do them: save it first"
+            )
         with AnswerFile(out, retry_errors) as answers:
+            total = 0
+            for job in read_jobs(jobs):
+                answers.check(job)
+                total += 1
             failed_before = _failures(out)
             before = len(answers.done)
             done = count()

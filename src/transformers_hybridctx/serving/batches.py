@@ -6,8 +6,9 @@ stops goes on where it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, KeysView, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 _FIELDS = frozenset(("id", "text", "file", "question", "questions"))
+_BEGINNING = b'{"id": '
+"""Of each line of answers."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def _job_of(line: str, number: int, folder: Path) -> Job:
 
 class AnswerFile:
     """
-    The file of answers, a line each: `{"id", "index", "question", "answer", ...}`, or `{"id", "index", "error"}`.
+    The file of answers, a line each: `{"id", "index", "asked", "question", "answer", ...}` or `{"id", "index", "error"}`.
+    `asked` tells what was asked of which document from what another job with the same id asks.
 
     One process at a time; a line that an earlier one was killed over is dropped.
 
@@ -117,8 +121,12 @@ class AnswerFile:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise ValueError(f"another process writes to {path}; wait for it, or name another file") from error
-        self.done = self._done(retry_errors)
-        self._file = path.open("a", encoding="utf-8")
+        try:
+            self._asked = self._read(retry_errors)
+            self._file = path.open("a", encoding="utf-8")
+        except BaseException:
+            self._lock.release()
+            raise
 
     def __enter__(self) -> AnswerFile:
         return self
@@ -128,35 +136,68 @@ class AnswerFile:
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
+    @property
+    def done(self) -> KeysView[tuple[str, int]]:
+        """(id of the job, number of its question) of all lines."""
+        return self._asked.keys()
+
+    def check(self, job: Job) -> None:
+        """Raises `ValueError` where another job was answered under this id: its answers would be taken for this one's."""
+        for index, question in enumerate(job.questions):
+            if self._asked.get((job.id, index)) not in (None, _asked(job.document, question)):
+                raise ValueError(
+                    f"{self._path} has an answer of {job.id!r:.80} to another question, or about another document, than "
+                    f"{question!r:.80}: name another file, or give the job another id"
+                )
+
     def write(self, job_id: str, index: int, answer: dict[str, Any]) -> bool:
         """Add a line, whole or not at all; whether it was not there before: then it is left as it is."""
-        if (job_id, index) in self.done:
+        if (job_id, index) in self._asked:
             return False
         self._file.write(json.dumps({"id": job_id, "index": index, **answer}) + "\n")
         self._file.flush()
-        self.done.add((job_id, index))
+        self._asked[job_id, index] = answer.get("asked")
         return True
 
-    def _done(self, retry_errors: bool) -> set[tuple[str, int]]:
+    def _read(self, retry_errors: bool) -> dict[tuple[str, int], str | None]:
         if not self._path.exists():
-            return set()
-        data = self._path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        kept = []
-        for number, line in enumerate(data[:whole].splitlines(keepends=True), start=1):
-            try:
-                answer = json.loads(line)
-                key = (str(answer["id"]), int(answer["index"]))
-            except (ValueError, TypeError, KeyError) as error:
-                self._lock.release()
-                raise ValueError(
-                    f"line {number} of {self._path} is no answer of a batch; name another file"
-                ) from error
-            if not (retry_errors and "error" in answer):
-                kept.append((key, line))
-        if len(data) > sum(len(line) for _, line in kept):
-            self._path.write_bytes(b"".join(line for _, line in kept))
-        return {key for key, _ in kept}
+            return {}
+        asked, failed = {}, set()
+        whole = 0
+        with self._path.open("rb") as lines:
+            for number, line in enumerate(lines):
+                if not line.endswith(b"\n") and _BEGINNING.startswith(line[: len(_BEGINNING)]):
+                    break  # an earlier process was killed over it
+                try:
+                    answer = json.loads(line)
+                    key = str(answer["id"]), int(answer["index"])
+                except (ValueError, TypeError, KeyError) as error:
+                    raise ValueError(
+                        f"line {number + 1} of {self._path} is no answer of a batch; name another file"
+                    ) from error
+                whole += len(line)
+                if retry_errors and "error" in answer:
+                    failed.add(number)
+                else:
+                    asked[key] = answer.get("asked")
+        with self._path.open("rb+") as file:
+            file.truncate(whole)
+        if failed:
+            self._drop(failed)
+        return asked
+
+    def _drop(self, numbers: set[int]) -> None:
+        """Write the file without some lines; whoever kills this finds it as it was."""
+        unfinished = self._path.with_name(f"{self._path.name}.unfinished")
+        with self._path.open("rb") as lines, unfinished.open("wb") as kept:
+            kept.writelines(line for number, line in enumerate(lines) if number not in numbers)
+        unfinished.replace(self._path)
+
+
+def _asked(document: str | Path | None, question: str) -> str:
+    """What tells a job's question from those of other jobs that have its id; of a file it is the name."""
+    said = json.dumps([document.name if isinstance(document, Path) else document, question])
+    return sha256(said.encode()).hexdigest()[:16]
 
 
 def answer_jobs(
@@ -219,8 +260,8 @@ def answers_about(work: DocumentJob, ask: Answers) -> Iterator[AnswerLine]:
         for one in work.asked:
             yield from answers_about(DocumentJob(work.document, (one,)), ask)
         return
-    for (job_id, index, _), answer in zip(work.asked, found, strict=True):
-        yield job_id, index, answer
+    for (job_id, index, question), answer in zip(work.asked, found, strict=True):
+        yield job_id, index, {"asked": _asked(work.document, question), **answer}
 
 
 __all__ = [
