@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ from transformers_hybridctx.planning.policies.registry import TEXT_POLICIES
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("explore", print_blob=True)
 settings.load_profile("repeatable")
+
+# Workers share few cores, where threads of several wait for one another; and sums of several threads are other numbers.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,12 +68,7 @@ def found(folder: Path) -> dict[str, dict[str, Any]]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command += ["--nproc-per-node", "2"]
     with open(folder / "output.txt", "w+") as output:
-        process = subprocess.Popen(
-            [*command, str(script), str(folder)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        process = subprocess.Popen([*command, str(script), str(folder)], stdout=output, stderr=subprocess.STDOUT)
         try:
             code: int | str = process.wait(SECONDS)
         except subprocess.TimeoutExpired:

@@ -7,11 +7,9 @@ What was saved is sound, and what comes next is what would have come.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,26 +60,11 @@ def command(*arguments: Any, processes: int = 1) -> subprocess.CompletedProcess[
     if processes > 1:
         started += ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
         started += ["--nproc-per-node", str(processes)]
-    return subprocess.run(
-        [*started, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=SECONDS,
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As in the processes that are started: sums of several threads are other numbers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    return subprocess.run([*started, *map(str, arguments)], capture_output=True, text=True, timeout=SECONDS)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, one_thread: None) -> dict[str, torch.Tensor]:
+def whole(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> dict[str, torch.Tensor]:
     """Weights of the run that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
     run_training(TrainingConfig.read(config(folder, checkpoint, loss_weights="token")))
