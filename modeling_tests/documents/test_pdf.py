@@ -263,7 +263,7 @@ def test_light_text_that_is_seen_is_read(write, seen: bytes) -> None:
 
 
 def to_unicode(mapped: dict[int, int]) -> str:
-    differences = " ".join(f"{code} /uni{point:04X}" for code, point in mapped.items())
+    differences = " ".join(f"{code} /u{'ni' * (point < 0x10000)}{point:04X}" for code, point in mapped.items())
     encoding = f"/Encoding << /Type /Encoding /BaseEncoding /WinAnsiEncoding /Differences [{differences}] >>"
     return HELVETICA.replace("/Encoding /WinAnsiEncoding", encoding)
 
@@ -283,6 +283,21 @@ def test_pages_whose_fonts_map_to_no_characters_are_shown(write, font: str) -> N
     ):
         document = read_document_file(write(["The access code is 4471."] * 2, font=font))
     assert isinstance(document, ScannedPages)
+
+
+def test_a_font_without_a_map_whose_codes_are_characters_is_read(write) -> None:
+    """Pictures by matplotlib and invoices of many programs have such; where codes number glyphs, digits are controls."""
+    said = "Sum 1,406.50"
+    assert read_document_file(write(["".join("\0" + one for one in said)], font=NO_MAP)) == said
+    with pytest.warns(UserWarning, match="do not say which characters"):
+        document = read_document_file(write(["".join("\0" + chr(ord(one) - 29) for one in said)], font=NO_MAP))
+    assert isinstance(document, ScannedPages)
+
+
+def test_characters_above_u_ffff_are_one_each_where_a_page_is_looked_at(write) -> None:
+    page = b"1 1 0 rg " + lines("The sum of ~ is 485.")
+    text = read_document_file(write([page], font=to_unicode({126: 0x1D465})))
+    assert text == "The sum of \U0001d465 is 485."
 
 
 def test_a_bullet_of_a_symbol_font_does_not_make_text_garbled(write) -> None:

@@ -31,6 +31,10 @@ _LINE_END_HYPHEN = re.compile(r"[\ufffe\x02]\n?")
 _NO_TEXT = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff\ufffd\x00-\x01\x03-\x08\x0e-\x1f\x7f-\x9f]")
 
 
+# Letters, digits and signs of Europe's languages, and what is set around them.
+_EUROPEAN = re.compile("[ -~\u00a0-\u024f\u0370-\u052f\u2010-\u2044\u20ac\u2122]+")
+
+
 @dataclass(frozen=True)
 class PageText:
     """The text of a page.
@@ -96,19 +100,26 @@ def _as_pdfium_gives_it(textpage: Any) -> str | None:
     if any(pdfium.FPDFText_HasUnicodeMapError(textpage, index) == 1 for index in range(0, count, step)):
         return None
     text = textpage.get_text_bounded()
-    units = len(text) + sum(one > "\uffff" for one in text)
-    if units < count or _NO_TEXT.search(text):
-        return None
+    if len(text) < count or max(text, default="") > "\uffff" or _NO_TEXT.search(text):
+        return None  # of characters above U+FFFF, PDFium takes some for two, and drops as many at the end
     return _LINE_END_HYPHEN.sub("-\n", text.replace("\r\n", "\n").replace("\r", " ").replace("\f", "\n"))
 
 
 def _characters(textpage: Any, is_plain: bool = False) -> list[Character]:
     """All characters that a page holds, in PDFium's order; of a plain page, what else there is to know is known."""
     characters: list[Character] = []
+    unmapped: dict[int, list[int]] = {}  # font -> places of its characters
     box = pdfium.FS_RECTF()
     ends_line = False
+    high = 0
     for index in range(textpage.count_chars()):
         code = pdfium.FPDFText_GetUnicode(textpage, index)
+        if 0xD800 <= code < 0xDC00:  # PDFium has two characters for one of those above U+FFFF
+            high = code
+            continue
+        if high and 0xDC00 <= code < 0xE000:
+            code += ((high - 0xD800) << 10) + 0x10000 - 0xDC00
+        high = 0
         text = chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
         angle = characters[-1].angle if characters else 0
         if ends_line:  # behind a hyphen, where PDFium may leave it out
@@ -124,6 +135,8 @@ def _characters(textpage: Any, is_plain: bool = False) -> list[Character]:
         found = Character(
             "-" if ends_line else " " if text in "\r\n\f" else text, (box.left, box.bottom, box.right, box.top)
         )
+        if code > 0xFFFF and characters and characters[-1][:2] == found[:2]:
+            continue  # Word's PDFs map each letter of an equation to itself twice
         if not is_plain:
             item = pdfium.FPDFText_GetTextObject(textpage, index)
             found = found._replace(
@@ -133,8 +146,28 @@ def _characters(textpage: Any, is_plain: bool = False) -> list[Character]:
                 is_unpainted=bool(item) and pdfium.FPDFTextObj_GetTextRenderMode(item) in (3, 7),
                 size=_size_of(textpage, index),
             )
+            if not found.is_mapped and item:
+                font = ctypes.cast(pdfium.FPDFTextObj_GetFont(item), ctypes.c_void_p).value or 0
+                unmapped.setdefault(font, []).append(len(characters))
         characters.append(found)
+    for places in unmapped.values():
+        if _are_characters("".join(characters[place].text for place in places)):
+            for place in places:
+                characters[place] = characters[place]._replace(is_mapped=True)
     return [*characters, Character("\n")] if ends_line else characters
+
+
+def _are_characters(codes: str) -> bool:
+    """Whether the codes of a font without a map are its characters, as in pictures by matplotlib and in many invoices.
+
+    Else they are numbers of glyphs: digits and blanks are controls then, small letters are capitals or signs.
+    """
+    letters = [one for one in codes if one.isalpha()]
+    return (
+        bool(_EUROPEAN.fullmatch(codes))
+        and 2 * sum(one.isalnum() or one == " " for one in codes) >= len(codes)
+        and 3 * sum(one.islower() for one in letters) >= len(letters)
+    )
 
 
 def _ends_behind_hyphen(characters: Sequence[Character]) -> bool:
