@@ -29,6 +29,7 @@ def test_unicode_is_read_with_a_mark_and_without(text: str, encoding: str) -> No
         ("naïve", "cp1252"),
         (ENGLISH, "latin-1"),
         ("Größe über alles, Straße für Übung.\n" * 9, "cp1252"),
+        ("El niño comió paella con ñoquis. La señora dijo: ¡Qué rico!\n" * 20, "cp1252"),
         (RUSSIAN, "cp1251"),
         (JAPANESE, "shift_jis"),
         ("这是一个中文文档，北京是中国的首都。我们今天去公园散步。\n" * 5, "gb18030"),
@@ -61,6 +62,13 @@ def test_a_bad_byte_is_placed_and_reported() -> None:
     data = "Größe\nnaïve\nx".encode() + b"\xff\xfey"
     with pytest.warns(UserWarning, match="byte 0xff at position 16 and 1 others are none, .* the first in line 3;"):
         assert decode(data, "a.txt", "utf-8") == "Größe\nnaïve\nx\ufffd\ufffdy"
+
+
+@pytest.mark.parametrize("zeros", ["\0", "\0" * 40])
+def test_a_text_with_a_few_zeros_is_not_taken_for_utf_16(zeros: str) -> None:
+    text = "The harbour code is 4711.\n" * 40
+    for whole in (text + zeros + text, zeros + text, text + zeros):
+        assert decode(whole.encode(), "a.log") == whole
 
 
 def test_a_file_of_utf8_with_a_torn_end_is_utf8() -> None:

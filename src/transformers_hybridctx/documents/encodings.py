@@ -20,6 +20,9 @@ _BOMS = {  # UTF-32 before UTF-16, whose mark is the beginning of the other's
 # Such as no text has but by accident: not bells, escapes and backspaces of terminals, nor separators of fields.
 _OF_BINARIES = re.compile(rb"[\x00-\x06\x0e-\x1a\x7f]")
 _MOST_OF_BINARIES = 0.1
+# In UTF-16, half of the bytes of ASCII characters are zeros; a text with a stray zero has hardly any.
+_PRINTED = re.compile(rb"[\t\n\r -~]")
+_MOST_PRINTED = 0.9
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _DECLARED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 # What a page that declares these is decoded with, by the Encoding Standard (https://encoding.spec.whatwg.org).
@@ -117,7 +120,7 @@ def _marked(data: bytes) -> str | None:
 def _by_zeros(data: bytes) -> str | None:
     """UTF-16 and UTF-32 without a mark, by where the zeros of ASCII characters stand."""
     sample = data[: _LOOKED_THROUGH - _LOOKED_THROUGH % 4]
-    if b"\0" not in sample:
+    if b"\0" not in sample or len(_PRINTED.findall(sample)) > _MOST_PRINTED * len(sample):
         return None
     zeros = [sum(byte == 0 for byte in sample[place::4]) / max(1, len(sample[place::4])) for place in range(4)]
     for codec, empty, used in (("utf-32-le", (2, 3), 0), ("utf-32-be", (0, 1), 3)):
@@ -177,14 +180,16 @@ def _recognised(data: bytes, name: str) -> str:
         raise ImportError(
             f"{name} is no UTF-8 text, and recognising others needs charset-normalizer: pip install charset-normalizer"
         ) from error
-    best = from_bytes(data[:_SAMPLE]).best()
+    matches = from_bytes(data[:_SAMPLE])
+    best = matches.best()
     if best is None and len(_CONTROL.findall(data[:_SAMPLE])) <= _MOST_CONTROLS * len(data[:_SAMPLE]):
         return "utf-8"  # torn text: its bad bytes are reported where it is decoded
     if best is None:
         raise ValueError(f"{name} is a binary file, or text of an encoding that is not recognised; encoding= says it")
     # What is all ASCII but for a few bytes is most often this, and too little to tell others by.
     wide = sum(byte > 0x7F for byte in data[:_SAMPLE])
-    is_western = "cp1252" in best.could_be_from_charset or (wide < 32 and best.multi_byte_usage < 0.9)
+    is_western = any(one.encoding == "cp1252" and one.chaos <= best.chaos for one in matches)
+    is_western |= "cp1252" in best.could_be_from_charset or (wide < 32 and best.multi_byte_usage < 0.9)
     found = "cp1252" if is_western else best.encoding
     warnings.warn(
         f"{name} does not say its encoding and is taken as {found}; encoding= decides otherwise", stacklevel=4
