@@ -207,9 +207,14 @@ def rtf(body: str) -> bytes:
         (r"x{\footnote\trowd\cellx1\pard\intbl F\cell\row}", "x^1\n1. F↩︎"),
         (r"{\header\trowd\pard\intbl H1\cell\pard\plain H2\cell\row}x", "x\n[header: H1 H2]"),
         (r"{\pict\bin3 }{\}Hi", "Hi"),
+        (
+            r"{\field{\*\fldinst PAGE}{\fldrslt 7}\htmlrtf0 } {\field{\fldinst HYPERLINK x}{\fldrslt\ul see}} "
+            r"{\field\fldedit{\*\fldinst{REF {\field{\*\fldinst A}{\fldrslt 1}\b }}}{\fldrslt{\b B}}}",
+            "7 [see](x) B",
+        ),
     ],
 )
-def test_rich_text_loses_no_notes_headers_characters_and_cells(body: str, text: str) -> None:
+def test_rich_text_loses_no_notes_headers_fields_characters_and_cells(body: str, text: str) -> None:
     assert read_document_file(rtf(body), name="a.rtf") == text
 
 

@@ -28,7 +28,10 @@ _MOVED = {
 }
 # Destinations whose text is none of the cell or paragraph in which they stand.
 _ASIDE = frozenset(
-    (b"footnote", b"shp", b"fonttbl", b"colortbl", b"stylesheet", b"info", b"pict", b"listtable", b"nonesttables")
+    (
+        *(b"footnote", b"fldinst", b"shp", b"fonttbl", b"colortbl", b"stylesheet", b"info", b"pict", b"listtable"),
+        b"nonesttables",
+    )
 )
 _OF_TABLES = frozenset(
     (b"trowd", b"cellx", b"clmrg", b"clvmrg", b"intbl", b"itap", b"cell", b"row", b"nestcell", b"nestrow")
@@ -52,6 +55,7 @@ class _Group:
     is_hidden: bool = False
     is_in_table: bool = False
     is_font_table: bool = False
+    is_field: bool = False
     depth: int = 0
     font: int | None = None
     substitutes: int = 1
@@ -171,7 +175,7 @@ class _Rewriter:
 
     def _control(self, token: bytes, word: bytes | None, number: bytes | None) -> None:
         if token == b"{":
-            self._groups.append(replace(self._groups[-1], is_optional=False))
+            self._groups.append(replace(self._groups[-1], is_optional=False, is_field=False))
         elif token == b"}":
             if len(self._groups) <= 2 and self._moving is None:
                 self._end()
@@ -215,6 +219,13 @@ class _Rewriter:
     def _word(self, word: bytes, number: bytes | None) -> bool:
         """Take a control word; whether it is not to be written."""
         group = self._groups[-1]
+        if group.is_field:  # beside what it says and how it is counted, where pandoc drops it for any word
+            return True
+        if word == b"field":
+            self._groups[-1] = replace(group, is_field=True)
+            return False
+        if word == b"fldinst" and not group.is_optional:
+            self._write(b"\\*")
         if self._moving is not None:
             return word in (b"pard", b"plain") or (word in _OF_TABLES and word not in _BREAKS)
         if word in _MOVED:
