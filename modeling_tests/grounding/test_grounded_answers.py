@@ -85,25 +85,31 @@ def check(answer: LongDocAnswer, text: str) -> None:
         assert answer["support"] is not None and answer["support"]["status"] == "verbatim"
 
 
+@pytest.fixture(scope="module")
+def documents(pipe: LongDocQAPipeline) -> list[tuple[str, Any]]:
+    """Each text laid out, and read."""
+    return [
+        (text, given) for text in (DOCUMENT, TYPOGRAPHY) for given in (pipe.lay_out(text=text), pipe.read(text=text))
+    ]
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "form", ["quote", WHOLE, {"begin": "e", "end": "a"}], ids=["marks", "whole answers", "letters as marks"]
 )
 @pytest.mark.filterwarnings("ignore:.*was cut off after")
 def test_quotations_stand_in_the_document_however_they_are_generated(
-    pipe: LongDocQAPipeline, way: str, form: Any
+    pipe: LongDocQAPipeline, documents: list[tuple[str, Any]], way: str, form: Any
 ) -> None:
     options = {"max_new_tokens": 40, "grounding": form, **WAYS[way]}
     quoted = 0
-    for text in (DOCUMENT, TYPOGRAPHY):
-        reading = pipe.read(text=text)
-        for seed, document in enumerate((pipe.lay_out(text=text), reading)):
-            torch.manual_seed(seed)
-            alone = pipe(question=QUESTION, document=document, **options)
-            together = pipe(question=QUESTIONS, document=document, batch_size=3, **options)
-            for answer in (alone, *together):
-                check(answer, text)
-                quoted += len(answer["quotations"])
+    for seed, (text, document) in enumerate(documents):
+        torch.manual_seed(seed)
+        alone = pipe(question=QUESTION, document=document, **options)
+        together = pipe(question=QUESTIONS, document=document, batch_size=3, **options)
+        for answer in (alone, *together):
+            check(answer, text)
+            quoted += len(answer["quotations"])
     assert quoted or way in ("stop strings", "cut")  # the opening mark was not said to its end
 
 
