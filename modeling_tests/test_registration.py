@@ -42,13 +42,11 @@ def test_the_console_script_starts_without_torch_and_transformers() -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        "import transformers_hybridctx",
         "from transformers import pipeline",
-        "import transformers_hybridctx; from transformers import PreTrainedModel",
-        "import transformers_hybridctx; import transformers_hybridctx.image_processing_hybridctx",
         "import transformers_hybridctx.modeling_hybridctx",
-        "from transformers_hybridctx import *",
-        "import transformers_hybridctx; from transformers import Trainer",
+        # what reads transformers' tables or loads more of it, after the package: one process for all of it
+        "from transformers_hybridctx import *; import transformers_hybridctx.image_processing_hybridctx; "
+        "from transformers import PreTrainedModel, Trainer",
     ],
 )
 def test_auto_classes_know_hybridctx_after(first: str) -> None:
