@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,9 +17,13 @@ import pytest
 from transformers_hybridctx import ContextBudget, HybridCtxProcessor
 from transformers_hybridctx.bundled_checkpoint import BUNDLED_CHECKPOINT
 from transformers_hybridctx.planning.policies.registry import resolve_text_policy
+from transformers_hybridctx.training.config import TrainingConfig
 from transformers_hybridctx.training.examples import TrainingExamples
-from transformers_hybridctx.training.objectives import IGNORE, ExampleMaker
+from transformers_hybridctx.training.objectives import IGNORE, OBJECTIVES, ExampleMaker
+from transformers_hybridctx.training.readers.registry import DataSource
 from transformers_hybridctx.training.records import TrainingRecord, TrainingTurn, UnusableRow
+from transformers_hybridctx.training.starting_point import example_maker, model_config_of, processor_of
+from transformers_hybridctx.training.unused import count_unused
 
 CONTEXT = "It was the best of times. The code of room 7 is 42. It was the worst of times. " * 3
 CODE = CONTEXT.index("42")
@@ -63,6 +70,19 @@ def test_every_answer_and_its_end_is_learned(maker: ExampleMaker) -> None:
     assert len(example["input_ids"]) == len(example["labels"])
 
 
+def test_the_last_answer_ends_as_those_before_it() -> None:
+    """GLM-4.1V may also end with </answer>, which its config names last."""
+    settings = TrainingConfig("out", (DataSource("json_lines", "a"),), {"max_steps": 1}, text_policy="anchors")
+    model_config, processor = model_config_of(settings), processor_of(settings)
+    user = processor.tokenizer.convert_tokens_to_ids("<|user|>")
+    for ends in ([1, user, 3, 4], user):
+        model_config.text_config.eos_token_id = ends
+        bundled = example_maker(settings, processor, model_config)
+        assert learned(bundled, made(bundled, "answer")) == ["42<|user|>", "room 7<|user|>"]
+    model_config.text_config.eos_token_id = [1, 3]
+    assert example_maker(settings, processor, model_config).end_token_id == 3
+
+
 def test_an_answer_with_reasoning_of_its_own_has_no_quotation_before_it(maker: ExampleMaker) -> None:
     reasoned = replace(RECORD.turns[0], answer="<think>The room is 7.</think>42")
     with pytest.raises(UnusableRow, match="reasoning of its own"):
@@ -104,6 +124,11 @@ def test_evidence_is_quoted_as_the_document_has_it(maker: ExampleMaker) -> None:
     assert second == "<think>room 7</think>room 7<|endoftext|>"
     with pytest.raises(UnusableRow, match="without evidence"):
         made(maker, "quote", TrainingRecord(CONTEXT, (TrainingTurn("Which?", "42"),)))
+    # as SQuAD 2.0 asks of one text what it says and what it does not
+    unknown = TrainingTurn("Who?", "not in the document")
+    mixed = replace(RECORD, turns=(unknown, RECORD.turns[1], unknown))
+    assert learned(maker, made(maker, "quote", mixed)) == ["<think>room 7</think>room 7<|endoftext|>"]
+    assert all("Page 1 [" in learned(maker, made(maker, "locate", mixed, seed=seed))[0] for seed in range(4))
 
 
 def test_boxes_are_the_renderers(maker: ExampleMaker) -> None:
@@ -139,6 +164,13 @@ def test_interleaved_text_is_learned_where_it_is_tokens(maker: ExampleMaker, see
     assert all(label == IGNORE for token, label in zip(example["input_ids"], example["labels"]) if token == image)
     tokens = [token for token, label in zip(example["input_ids"], example["labels"]) if label != IGNORE]
     assert tokens == [label for label in example["labels"] if label != IGNORE]
+
+
+def test_interleaved_text_begins_anywhere_in_a_long_one(maker: ExampleMaker) -> None:
+    roomy = replace(maker, max_tokens=6000)
+    record = TrainingRecord(" ".join(f"word{number}" for number in range(9000)))
+    begun = {learned(roomy, made(roomy, "interleaved", record, seed=seed))[0].split()[0] for seed in range(3)}
+    assert len(begun) == 3 and "word0" not in begun
 
 
 def test_a_dialogue_is_drawn_only_where_it_is_too_long(maker: ExampleMaker) -> None:
@@ -225,10 +257,17 @@ def test_what_does_not_fit_is_not_used(maker: ExampleMaker) -> None:
         made(maker, "answer", TrainingRecord(CONTEXT))
 
 
-def examples(maker: ExampleMaker, tmp_path: Any = None, **options: Any) -> TrainingExamples:
+def examples(maker: ExampleMaker, **options: Any) -> TrainingExamples:
     rows = [TrainingRecord(f"{CONTEXT} {number}", RECORD.turns, None, str(number)).as_row() for number in range(5)]
-    given = {"objectives": {"answer": 1, "read_back": 1}, "channels": {"both": 1, "pages": 1}, "length": 12}
-    return TrainingExamples([rows], [1.0], maker, **{**given, **options})
+    given: dict[str, Any] = {
+        "sources": [rows],
+        "weights": [1.0],
+        "objectives": {"answer": 1, "read_back": 1},
+        "channels": {"both": 1, "pages": 1},
+        "length": 12,
+        "unused_path": Path(os.devnull),
+    }
+    return TrainingExamples(maker=maker, **given | options)
 
 
 def test_examples_follow_from_the_seed_alone(maker: ExampleMaker) -> None:
@@ -246,6 +285,32 @@ def test_an_epoch_has_every_record_once(maker: ExampleMaker) -> None:
     assert sorted(order[:5]) == sorted(order[5:]) == list(range(5)) and order[:5] != order[5:]
 
 
+def test_a_record_is_used_for_what_it_can_teach(maker: ExampleMaker, tmp_path: Path) -> None:
+    """Whatever weighs most: a source is drawn as often as its weight says, and nothing of it is left out."""
+    asked = TrainingTurn("Which code?", "42")
+    rows = [
+        TrainingRecord("", (asked,), None, "chat"),
+        TrainingRecord(CONTEXT, (), None, "read_back"),
+        TrainingRecord(CONTEXT, (asked,), None, "answer"),
+        TrainingRecord(CONTEXT, RECORD.turns, None, "quote"),
+    ]
+    unused = tmp_path / "unused.jsonl"
+    seen = []
+
+    def noted(objective: str) -> Any:
+        return lambda maker, record, *_: seen.append((record.source, objective))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in OBJECTIVES:
+            patch.setitem(OBJECTIVES, name, noted(name))
+        objectives = {"interleaved": 0, "quote": 1000, "answer": 5, "chat": 1e-3, "read_back": 1e-6}
+        tables = [[row.as_row() for row in rows]]
+        found = examples(maker, sources=tables, objectives=objectives, length=400, unused_path=unused)
+        assert [found[index] for index in range(400)] == [None] * 400
+    assert {name: seen.count((name, name)) for name in ("chat", "read_back")} == {"chat": 100, "read_back": 100}
+    assert seen.count(("answer", "answer")) > 95 and seen.count(("quote", "quote")) > 95 and not unused.exists()
+
+
 def test_what_is_not_used_is_written_down(maker: ExampleMaker, tmp_path: Any) -> None:
     path = tmp_path / "unused.jsonl"
     rows = [
@@ -255,7 +320,12 @@ def test_what_is_not_used_is_written_down(maker: ExampleMaker, tmp_path: Any) ->
     options: Any = {"objectives": {"answer": 1}, "channels": {"pages": 1}, "length": 6, "unused_path": path}
     found = TrainingExamples([rows], [1.0], maker, **options)
     assert all(learned(maker, found[index]) for index in range(6))
-    assert '"source": "bare", "objective": "answer", "reason": "no question about a document"' in path.read_text()
+    lines = path.read_text().splitlines()
+    assert len(lines) > 1  # for each time that it was drawn, and once after it was counted
+    assert count_unused(path) == count_unused(path) == {"answer: no question about a document": 1}
+    reason = "no question about a document"
+    assert json.loads(path.read_text()) == {"source": "bare", "objective": "answer", "reason": reason}
+    assert count_unused(tmp_path / "nothing") == {}
     hopeless = TrainingExamples([rows[:1]], [1.0], maker, **options)
     with pytest.raises(ValueError, match=r"could not be used for answer: see .*unused\.jsonl"):
         hopeless[0]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def test_ultrachat(tmp_path: Path) -> None:
     odd = good | {"messages": messages[1:]}
     (record,), count = records(tmp_path, "ultrachat", good, odd)
     turns = (TrainingTurn("What is a page?", "A side of a leaf."), TrainingTurn("And a leaf?", "Two pages."))
-    assert record == TrainingRecord("", turns, None, "a1")
+    assert record == TrainingRecord("", turns, None, f"{tmp_path}/rows.jsonl, record 1 (a1)")
     assert (count.used, dict(count.unused)) == (1, {"messages that do not take turns": 1})
 
 
@@ -60,7 +61,7 @@ def test_squad(tmp_path: Path) -> None:
     (record,), count = records(
         tmp_path, "squad", *rows, row | {"context": "Another.", "answers": rows[1]["answers"]}, limit=1
     )
-    assert record.source == "q"  # of neighbours about one text
+    assert record.source.endswith("record 1 (q)")  # of neighbours about one text
     right = TrainingTurn("Which code?", "42", ((12, 14),))
     assert record.turns == (right, TrainingTurn("Which code?", "not in the document"))
     assert dict(count.unused) == {"the answer does not stand where the row says": 1}
@@ -152,7 +153,7 @@ PAPER = {
 def test_qasper(tmp_path: Path) -> None:
     bare = PAPER | {"qas": {"question": ["Whose?"], "answers": [{"answer": []}]}}
     (record,), count = records(tmp_path, "qasper", PAPER, bare)
-    assert record.source == "1909.00001" and record.context.startswith(
+    assert record.source.endswith("record 1 (1909.00001)") and record.context.startswith(
         "Codes of rooms\n\nWe find codes.\n\nIntroduction"
     )
     said = [(turn.question, turn.answer, [record.context[a:b] for a, b in turn.evidence]) for turn in record.turns]
@@ -193,7 +194,7 @@ def test_rel_cot(tmp_path: Path) -> None:
     count = ReadCount()
     (record,) = DataSource("rel_cot", str(tmp_path)).records(count)
     turn = TrainingTurn("Which code?", "<think>Look at the rooms. It says 42.</think>42")
-    assert record == TrainingRecord("The code of room 7 is 42.", (turn, turn), None, "s1")
+    assert record == TrainingRecord("The code of room 7 is 42.", (turn, turn), None, f"{tmp_path}, record 1 (s1)")
     assert dict(count.unused) == {
         "an answer without <answer>": 1,
         "conversations that do not take turns": 1,
@@ -304,6 +305,19 @@ def test_a_folder_of_documents(tmp_path: Path) -> None:
     assert texts == ["One.", "Two."]
 
 
+def test_files_of_a_folder_that_cannot_be_read_are_counted_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.")
+    (tmp_path / "b.pdf").write_bytes(b"%PDF-1.7 and no more")
+    (tmp_path / "c.md").write_text(" ")
+    (tmp_path / "d.zip").write_bytes(b"PK\3\4" + bytes(range(256)))
+    count = ReadCount()
+    with pytest.warns(UserWarning, match="left out") as warned:
+        (record,) = DataSource("texts", str(tmp_path)).records(count)
+    assert (record.context, record.source) == ("One.", f"{tmp_path}, record 1 ({tmp_path}/a.txt)")
+    assert dict(count.unused) == {"a file that cannot be read": 2, "a file without text": 1}
+    assert all(any(name in str(one.message) for one in warned) for name in ("b.pdf", "d.zip"))
+
+
 def test_prolong_rows_are_turned_back_into_their_documents(tokenizer: Any) -> None:
     texts = ["It was the best of times.", "The special magic number."]
     pieces = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
@@ -370,9 +384,36 @@ def test_all_sources_are_looked_for_before_the_first_is_read(
         record_tables(sources, tmp_path / "data")
     assert not Path("data").exists()
     record_tables(sources[:1], tmp_path / "data")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(record_tables, sources[:1], tmp_path / "later", reads=False)
+        read = record_tables(sources[:1], tmp_path / "later")
+        assert waiting.result(20)[0][1] == read[0][1]
     Path("rows.jsonl").unlink()  # what has been read is not looked for
-    ((table, counts),) = record_tables(sources[:1], tmp_path / "data")
+    ((table, counts),) = record_tables(sources[:1], tmp_path / "data", reads=False)
     assert (len(table), counts["used"]) == (1, 1)
+
+
+def test_a_data_set_that_is_a_script_says_where_its_rows_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Dataset scripts are no longer supported, but found qasper.py")
+
+    monkeypatch.setattr("datasets.load_dataset", refuses)
+    with pytest.raises(ValueError, match=r"allenai/qasper.*found qasper\.py.*revision: refs/convert/parquet"):
+        DataSource("qasper", "allenai/qasper", split="train").rows()
+
+
+def test_rows_that_are_damaged_and_of_another_form(tmp_path: Path) -> None:
+    row = {"context": "The code is 42.", "question": "Which?", "answer": "42"}
+    found, count = records(tmp_path, "json_lines", row, {**row, "answer": None}, {**row, "context": "Another."})
+    assert len(found) == 2 and dict(count.unused) == {"another form than the reader's (KeyError: 'answer')": 1}
+    with pytest.raises(ValueError, match=r"row 1 of .*rows\.jsonl has not the form.*KeyError.*its fields are"):
+        records(tmp_path, "json_lines", {**row, "answer": None}, row)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n{damaged\n")
+    with pytest.raises(ValueError, match=r"rows\.jsonl cannot be read to its end, after 0 rows: JSON"):
+        list(DataSource("json_lines", str(tmp_path / "rows.jsonl")).records(ReadCount()))
+    (tmp_path / "rows.jsonl").write_text("")
+    with pytest.raises(ValueError, match="no files of one kind with rows"):
+        DataSource("json_lines", str(tmp_path / "rows.jsonl")).rows()
 
 
 def test_scans_are_counted(tmp_path: Path) -> None:

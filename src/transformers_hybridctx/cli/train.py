@@ -61,6 +61,7 @@ def train(
                 + f"; not used: {unused}" * bool(unused),
             )
         )
+    rows += [("not used", f"{count:,} for {reason}") for reason, count in report.unused.items()]
     rows.append(("steps", f"{report.steps:,}"))
     for channel, loss in report.loss_after.items():
         before = report.loss_before.get(channel)

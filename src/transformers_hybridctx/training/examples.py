@@ -7,9 +7,6 @@ number of workers, which typeset and draw.
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +17,12 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ..rendering.styles import StyleSampler
-from .objectives import OBJECTIVES, Example, ExampleMaker
+from .objectives import OBJECTIVES, Example, ExampleMaker, possible_objectives
 from .records import TrainingRecord, UnusableRow
+from .unused import note_unused
 
 CHANNELS = ("both", "pages", "tokens")
 _TRIES = 50
-_log = logging.getLogger(__name__)
 
 
 class TrainingExamples(Dataset[Example]):
@@ -34,7 +31,7 @@ class TrainingExamples(Dataset[Example]):
         sources: records of each source, by number: tables of rows, as [`TrainingRecord.as_row`] makes them.
         weights: how many times an epoch each record of a source is drawn, on average.
         maker: makes examples.
-        objectives, channels: weights of each.
+        objectives, channels: weights of each; of objectives those are drawn that a record has what it takes for.
         length: how many examples there are to be: steps times examples a step.
         seed: of everything.
         styles: draws pages in styles at random; None: in the checkpoint's own.
@@ -52,7 +49,7 @@ class TrainingExamples(Dataset[Example]):
         length: int,
         seed: int = 0,
         styles: StyleSampler | None = None,
-        unused_path: Path | None = None,
+        unused_path: Path,
     ) -> None:
         if unknown := sorted(objectives.keys() - OBJECTIVES.keys()):
             raise ValueError(f"objectives: there is no {', '.join(unknown)}; there are {', '.join(OBJECTIVES)}")
@@ -81,15 +78,18 @@ class TrainingExamples(Dataset[Example]):
         rng = Random(f"{self._seed} {index}")
         for attempt in range(_TRIES):
             record = self._record(index + attempt * self._length)
-            objective, channel = _drawn(rng, self._objectives), _drawn(rng, self._channels)
+            possible = possible_objectives(record)
+            fitting = {name: weight for name, weight in self._objectives.items() if name in possible and weight}
+            # of one that nothing can be made of, the objective says why
+            objective, channel = _drawn(rng, fitting or self._objectives), _drawn(rng, self._channels)
             style = None if self._styles is None else self._styles.sample(rng.getrandbits(63))
             try:
                 return OBJECTIVES[objective](self._maker, record, rng, style, channel)
             except UnusableRow as reason:
-                self._note(record, objective, str(reason))
+                note_unused(self._unused_path, record.source, objective, str(reason))
         raise ValueError(
             f"{_TRIES} records one after another could not be used for {', '.join(self._objectives)}: see "
-            f"{self._unused_path or 'the log'}; raise max_tokens or the budget, or choose other objectives"
+            f"{self._unused_path}; raise max_tokens or the budget, or choose other objectives"
         )
 
     def _record(self, index: int) -> TrainingRecord:
@@ -104,25 +104,9 @@ class TrainingExamples(Dataset[Example]):
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self._seed, epoch]).permutation(self.epoch_length)
 
-    def _note(self, record: TrainingRecord, objective: str, reason: str) -> None:
-        if self._unused_path is None:
-            _log.warning("a record of %s is not used: %s", record.source, reason)
-            return
-        note_unused(self._unused_path, record.source, objective, reason)
-
-
-def note_unused(path: Path, source: str, objective: str, reason: str) -> None:
-    """Add a line of JSON about a record that cannot be used."""
-    line = json.dumps({"source": source, "objective": objective, "reason": reason}) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:  # one write: several workers add to the file
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
-
 
 def _drawn(rng: Random, weights: Mapping[str, float]) -> str:
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-__all__ = ["CHANNELS", "TrainingExamples", "note_unused"]
+__all__ = ["CHANNELS", "TrainingExamples"]

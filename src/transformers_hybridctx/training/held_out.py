@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class HeldOutRecords:
         number: of examples, for each channel.
         pack: makes a batch of examples.
         chunk_tokens: labels whose logits are held at a time.
+        unused_path: as in [`TrainingExamples`].
     """
 
     sources: Sequence[Sequence[Mapping[str, Any]]]
@@ -50,6 +52,7 @@ class HeldOutRecords:
     seed: int
     pack: Callable[[list[Any]], dict[str, Any]]
     chunk_tokens: int
+    unused_path: Path
 
     def measure(self, model: Any, accelerator: Any) -> HeldOutFigures:
         """
@@ -73,6 +76,7 @@ class HeldOutRecords:
                     channels={channel: 1.0},
                     length=self.number,
                     seed=self.seed,
+                    unused_path=self.unused_path,
                 )
                 loss = self._mean_loss(model, accelerator, self.number, examples.__getitem__)
                 if loss is not None:
@@ -121,4 +125,36 @@ class HeldOutRecords:
         return {"input_ids": [self.maker.end_token_id], "labels": [IGNORE]}
 
 
-__all__ = ["HeldOutFigures", "HeldOutRecords"]
+class MeasuresHeldOut:
+    """
+    Before a `Trainer` among the bases: `evaluate` measures records that no step sees.
+
+    Attributes:
+        held_out: these records; None: nothing is measured.
+    """
+
+    held_out: HeldOutRecords | None = None
+    args: Any
+    state: Any
+    control: Any
+    accelerator: Any
+    model_wrapped: Any
+    callback_handler: Any
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Figures of the records that are held out, logged: `eval_loss` by channel and their mean, `eval_perplexity`."""
+        held = self.held_out
+        figures = HeldOutFigures() if held is None else held.measure(self.model_wrapped, self.accelerator)
+        found = {f"{metric_key_prefix}_loss_{channel}": loss for channel, loss in figures.losses.items()}
+        if found:
+            found[f"{metric_key_prefix}_loss"] = sum(found.values()) / len(found)
+        if figures.perplexity is not None:
+            found[f"{metric_key_prefix}_perplexity"] = figures.perplexity
+        self.log(dict(found))  # type: ignore[attr-defined]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+
+__all__ = ["HeldOutFigures", "HeldOutRecords", "MeasuresHeldOut"]

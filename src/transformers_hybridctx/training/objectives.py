@@ -26,6 +26,8 @@ from ..rendering.settings import RenderConfig
 from .records import TrainingRecord, TrainingTurn, UnusableRow
 
 IGNORE = -100
+USER = "<|user|>"
+"""What a template of the family writes before a user's words, and so behind an answer."""
 Example = dict[str, Any]
 """`input_ids` and `labels`, lists of equal length, and where there are pages `pixel_values` and `image_grid_thw`."""
 
@@ -34,6 +36,7 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 _READ_BACK = "Write out the text of the document, word for word."
 _PIECE = 2000  # characters of a piece of interleaved text, about
 _BOX_UNITS = 1000
+_TOKEN = 8  # characters of a token at most, on average, where half of the text is pages
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,12 @@ class ExampleMaker:
         return self._conversation(record, record.turns, rng, style, channel)
 
     def quote(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
-        """As `answer`, and before each answer the words that it rests on, as the document has them."""
+        """
+        As `answer`, and before each answer the words that it rests on, as the document has them; of questions whose
+        evidence is known.
+        """
         turns = []
-        for turn in record.turns:
-            if not turn.evidence:
-                raise UnusableRow("a turn without evidence has nothing to quote")
+        for turn in _with_evidence(record, "a turn without evidence has nothing to quote"):
             if _MARKS.search(turn.answer):
                 raise UnusableRow("an answer with reasoning of its own, which is no quotation")
             evidence = "\n".join(record.context[start:end] for start, end in turn.evidence)
@@ -83,9 +87,7 @@ class ExampleMaker:
         Where on the pages the evidence stands: `Page 2 [x1, y1, x2, y2]`, a line each, in thousandths of the page's width
         and height, as grounded vision-language models say boxes.
         """
-        turn = rng.choice(record.turns) if record.turns else None
-        if turn is None or not turn.evidence:
-            raise UnusableRow("a turn without evidence has no place")
+        turn = rng.choice(_with_evidence(record, "a turn without evidence has no place"))
         document = self._typeset(record.context, style)
         lines = []
         for start, end in turn.evidence:
@@ -104,7 +106,8 @@ class ExampleMaker:
     def interleaved(self, record: TrainingRecord, rng: Random, style: RenderConfig | None, channel: str) -> Example:
         """
         Language modelling of a text whose pieces are pages or tokens in turn, either first (Glyph, arXiv 2510.17800:
-        interleaved language modelling): the pieces that are tokens are learned, given all pieces before them.
+        interleaved language modelling): the pieces that are tokens are learned, given all pieces before them. It begins
+        anywhere in a text that is longer than fits.
         """
         if not record.context.strip():
             raise UnusableRow("no text to go on with")
@@ -113,7 +116,7 @@ class ExampleMaker:
         ids = list(processor.tokenizer("").input_ids)
         labels, plans = [IGNORE] * len(ids), []
         as_page = rng.random() < 0.5
-        for piece in _pieces(record.context, rng):
+        for piece in _pieces(_from_anywhere(record.context, rng, self.max_tokens), rng):
             if as_page:
                 plan = processor.plan(self._typeset(piece, style), budget=_PAGES, text_policy="none")
                 tokens = [
@@ -265,7 +268,7 @@ class ExampleMaker:
 
     @property
     def _ends(self) -> frozenset[int]:
-        ends = self.processor.tokenizer.convert_tokens_to_ids(["<|user|>", "<|endoftext|>"])
+        ends = self.processor.tokenizer.convert_tokens_to_ids([USER, "<|endoftext|>"])
         return frozenset((self.end_token_id, *(token for token in ends if token is not None)))
 
     def _with_pages(self, ids: list[int], labels: list[int], plans: list[ContextPlan]) -> Example:
@@ -299,6 +302,28 @@ OBJECTIVES: dict[str, Callable[..., Example]] = {
 }
 
 
+def possible_objectives(record: TrainingRecord) -> frozenset[str]:
+    """Those that a record has what it takes for, as far as that is seen without making an example."""
+    has_text = bool(record.context.strip())
+    of_text = ("read_back", "interleaved") if has_text else ()
+    of_turns = ("chat", *(["answer"] if has_text else [])) if record.turns else ()
+    of_evidence = ("quote", "locate") if any(turn.evidence for turn in record.turns) else ()
+    return frozenset((*of_text, *of_turns, *of_evidence))
+
+
+def _with_evidence(record: TrainingRecord, otherwise: str) -> list[TrainingTurn]:
+    turns = [turn for turn in record.turns if turn.evidence]
+    if not turns:
+        raise UnusableRow(otherwise)
+    return turns
+
+
+def _from_anywhere(text: str, rng: Random, tokens: int) -> str:
+    """A text from a word on that is drawn, with enough behind it to fill so many tokens."""
+    start = rng.randrange(max(1, len(text) - _TOKEN * tokens + 1))
+    return text[text.find(" ", start) + 1 :] if start else text
+
+
 def _piece(text: str, rng: Random, length: int) -> str:
     """Up to so many characters, from a word's beginning to a word's end."""
     if not text.strip():
@@ -324,4 +349,4 @@ def _pieces(text: str, rng: Random) -> list[str]:
     return [piece for piece in pieces if piece.strip()]
 
 
-__all__ = ["IGNORE", "OBJECTIVES", "Example", "ExampleMaker"]
+__all__ = ["IGNORE", "OBJECTIVES", "USER", "Example", "ExampleMaker", "possible_objectives"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
 
@@ -30,12 +31,14 @@ class TrainingRecord:
         turns: what is said about it, in order. () for text to read or to go on with.
         system: a system message, or None.
         source: which data set's which row, for messages.
+        document: what tells this document from others, where the context holds more than it. "": the context does.
     """
 
     context: str
     turns: tuple[TrainingTurn, ...] = ()
     system: str | None = None
     source: str = ""
+    document: str = ""
 
     def __post_init__(self) -> None:
         if not self.context.strip() and not self.turns:
@@ -53,7 +56,8 @@ class TrainingRecord:
             {"question": turn.question, "answer": turn.answer, "evidence": [list(span) for span in turn.evidence]}
             for turn in self.turns
         ]
-        return {"context": self.context, "turns": turns, "system": self.system or "", "source": self.source}
+        texts = {"system": self.system or "", "source": self.source, "document": self.document}
+        return {"context": self.context, "turns": turns, **texts}
 
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> TrainingRecord:
@@ -61,7 +65,13 @@ class TrainingRecord:
             TrainingTurn(turn["question"], turn["answer"], tuple((start, end) for start, end in turn["evidence"]))
             for turn in row["turns"]
         )
-        return cls(row["context"], turns, row["system"] or None, row["source"])
+        return cls(row["context"], turns, row["system"] or None, row["source"], row["document"])
+
+    @property
+    def named(self) -> str:
+        """What tells its document from others; a dialogue without one is known by its first question."""
+        told = self.context if self.context.strip() else self.turns[0].question
+        return self.document or blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class UnusableRow(ValueError):  # noqa: N818  (a finding, counted by its words)
@@ -79,16 +89,25 @@ class ReadCount:
 def usable(
     rows: Iterable[Any], record_of: Callable[[Any], TrainingRecord], name: str, count: ReadCount
 ) -> Iterator[TrainingRecord]:
-    """The records of rows; what is not usable is counted by its reason, never dropped silently."""
+    """
+    The records of rows; what is not usable is counted by its reason, never dropped silently.
+
+    Raises:
+        ValueError: a row of another form before any that can be used: the reader is that of other data.
+    """
     for number, row in enumerate(rows, start=1):
         try:
             record = record_of(row)
         except UnusableRow as reason:
             count.unused[str(reason)] += 1
         except (KeyError, TypeError, AttributeError, IndexError) as error:
+            what = f"{type(error).__name__}: {error}"
+            if count.used:  # a row among many, where the reader is the right one
+                count.unused[f"another form than the reader's ({what})"] += 1
+                continue
             raise ValueError(
-                f"row {number} of {name} has not the form that its reader reads ({type(error).__name__}: {error}); its "
-                f"fields are {', '.join(sorted(row)) if isinstance(row, dict) else type(row).__name__}"
+                f"row {number} of {name} has not the form that its reader reads ({what}); its fields are "
+                + (", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__)
             ) from error
         else:
             count.used += 1

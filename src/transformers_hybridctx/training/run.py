@@ -31,6 +31,7 @@ from .starting_point import (
 )
 from .tables import record_tables, split_by_document
 from .trainer import HybridCtxTrainer
+from .unused import count_unused
 from .weighting import LongContextWeights, WeightedPacking
 
 _REPORT = "report.json"
@@ -44,6 +45,8 @@ class TrainingReport:
 
     Attributes:
         data: for each source, its records, the rows that they are made of, and how many were not used, by reason.
+        unused: records that turned out later not to be usable, such as those that are too long, by objective and reason;
+            `unused_records.jsonl` names them.
         steps: optimiser steps, those of earlier runs included.
         loss_before, loss_after: mean loss a label of held-out examples, by channel: `both`, `pages`, `tokens`.
         perplexity_before, perplexity_after: of held-out text as tokens, without a document: whether the language is kept.
@@ -51,6 +54,7 @@ class TrainingReport:
     """
 
     data: list[dict[str, Any]] = field(default_factory=list)
+    unused: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     loss_before: dict[str, float] = field(default_factory=dict)
     loss_after: dict[str, float] = field(default_factory=dict)
@@ -96,8 +100,7 @@ def run_training(config: TrainingConfig) -> TrainingReport:
     if arguments.process_index == 0:
         keep_config(config, _examples_per_step(arguments))
     report = TrainingReport()
-    with arguments.main_process_first(desc="reading the data"):
-        read = record_tables(config.data, folder / "data")
+    read = record_tables(config.data, folder / "data", reads=arguments.local_process_index == 0)
     tables, report.data = [table for table, _ in read], [counts for _, counts in read]
     parts = split_by_document(tables, config.held_out)
     set_seed(config.seed)
@@ -111,10 +114,10 @@ def run_training(config: TrainingConfig) -> TrainingReport:
         config.seed + 1,
         DataCollatorWithPacking(base_model(model).config, config.max_tokens, needs_labels=False),
         config.chunk_tokens,
+        folder / _UNUSED,
     )
-    trainer = (_supervised if config.rewards is None else _reinforced)(
-        config, arguments, model, maker, trains, held_out
-    )
+    trainer = (_supervised if config.rewards is None else _reinforced)(config, arguments, model, maker, trains)
+    trainer.held_out = held_out
     if last is not None and (folder / _REPORT).exists():
         earlier = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
         report.loss_before, report.perplexity_before = earlier["loss_before"], earlier["perplexity_before"]
@@ -126,6 +129,7 @@ def run_training(config: TrainingConfig) -> TrainingReport:
     trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         processor.save_pretrained(folder)
+        report.unused = count_unused(folder / _UNUSED)
         report.write(folder)
     return report
 
@@ -136,7 +140,7 @@ def _examples_per_step(arguments: Any) -> int:
 
 
 def _supervised(
-    config: TrainingConfig, arguments: Any, model: Any, maker: ExampleMaker, tables: Any, held_out: HeldOutRecords
+    config: TrainingConfig, arguments: Any, model: Any, maker: ExampleMaker, tables: Any
 ) -> HybridCtxTrainer:
     examples = TrainingExamples(
         tables,
@@ -160,19 +164,15 @@ def _supervised(
         processing_class=maker.processor,
         chunk_tokens=config.chunk_tokens,
         part_rates=config.learning_rates,
-        held_out=held_out,
         most_weight=long_context.most if long_context else 1.0,
     )
 
 
-def _reinforced(
-    config: TrainingConfig, arguments: Any, model: Any, maker: ExampleMaker, tables: Any, held_out: HeldOutRecords
-) -> Any:
+def _reinforced(config: TrainingConfig, arguments: Any, model: Any, maker: ExampleMaker, tables: Any) -> Any:
     from .reinforcement import reinforcement_trainer, reward_rows
 
     assert config.rewards is not None
-    unused = Path(config.output_dir) / _UNUSED if arguments.process_index == 0 else None
-    rows = reward_rows(tables, maker, config.rewards, config.channels, config.seed, unused)
+    rows = reward_rows(tables, maker, config.rewards, config.channels, config.seed, Path(config.output_dir) / _UNUSED)
     return reinforcement_trainer(model, arguments, maker.processor, rows, config.rewards)
 
 

@@ -15,7 +15,7 @@ from ..planning.budget import ContextBudget
 from ..planning.policies.registry import resolve_text_policy
 from ..processing_hybridctx import HybridCtxProcessor
 from .config import TrainingConfig, lora_config
-from .objectives import ExampleMaker
+from .objectives import USER, ExampleMaker
 from .trainer import part_of
 
 
@@ -84,18 +84,24 @@ def example_maker(
             "budget, or set it to 0 where the checkpoint's processor has it"
         )
     policy = processor.default_text_policy if config.text_policy is None else config.text_policy
-    ends = model_config.text_config.eos_token_id
-    end = ends if isinstance(ends, int) or ends is None else ends[-1]
-    if end is None:
-        raise ValueError("the model's config names no eos_token_id, which ends an answer: set one")
     return ExampleMaker(
         processor,
         budget,
         resolve_text_policy(policy if isinstance(policy, str) else dict(policy)),
         config.max_tokens,
-        end,
+        _end_of_answers(processor, model_config),
         (model_config.image_start_token_id, model_config.image_end_token_id),
     )
+
+
+def _end_of_answers(processor: HybridCtxProcessor, model_config: HybridCtxConfig) -> int:
+    """A user's mark, which templates write behind answers, where generating ends with it; else the last that ends it."""
+    ends = model_config.text_config.eos_token_id
+    if ends is None:
+        raise ValueError("the model's config names no eos_token_id, which ends an answer: set one")
+    ends = [ends] if isinstance(ends, int) else ends
+    mark: int = processor.tokenizer.convert_tokens_to_ids(USER)
+    return mark if mark in ends else ends[-1]
 
 
 def learning_on_meta(config: TrainingConfig, model_config: HybridCtxConfig, with_devices: bool = False) -> Any:

@@ -5,22 +5,30 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from .readers.registry import DataSource
 from .records import ReadCount, TrainingRecord
 
+_WAIT_SECONDS = 0.2
 
-def record_tables(sources: Sequence[DataSource], folder: Path) -> list[tuple[Any, dict[str, Any]]]:
+
+def record_tables(sources: Sequence[DataSource], folder: Path, reads: bool = True) -> list[tuple[Any, dict[str, Any]]]:
     """
     What [`record_table`] makes of each source. Whether there is anything to read is seen of all of them before the first
     is read, which may take hours.
+
+    Args:
+        reads: whether this process reads what is not there yet. Others wait for it however long it takes, where a barrier
+            would give up after `ddp_timeout`; if it fails, whoever started them ends them.
     """
     paths = [folder / str(number) for number in range(len(sources))]
+    while not reads and not all(_counts_of(path).exists() for path in paths):
+        time.sleep(_WAIT_SECONDS)
     for source, path in zip(sources, paths, strict=True):
         if not _counts_of(path).exists():
             source.rows()
@@ -82,7 +90,7 @@ def _features() -> Any:
     # Given, for what is empty in the first rows has no type otherwise.
     text = Value("large_string")
     turn = {"question": text, "answer": text, "evidence": List(List(Value("int64")))}
-    return Features({"context": text, "turns": List(turn), "system": text, "source": text})
+    return Features({"context": text, "turns": List(turn), "system": text, "source": text, "document": text})
 
 
 def split_by_document(tables: Sequence[Any], held_out: float) -> list[tuple[Any, Any]]:
@@ -92,8 +100,8 @@ def split_by_document(tables: Sequence[Any], held_out: float) -> list[tuple[Any,
     Args:
         held_out: part of each table's documents; where that is above 0, at least one of two or more.
     """
-    documents = [[_document_of(row) for row in table] for table in tables]
-    held: set[bytes] = set()
+    documents = [[TrainingRecord.of_row(row).named for row in table] for table in tables]
+    held: set[str] = set()
     for names in documents:
         distinct = list(dict.fromkeys(names))
         number = max(round(len(distinct) * held_out), int(held_out > 0 and len(distinct) > 1))
@@ -105,12 +113,6 @@ def split_by_document(tables: Sequence[Any], held_out: float) -> list[tuple[Any,
             sides[name in held].append(number)
         parts.append((table.select(sides[False]), table.select(sides[True])))
     return parts
-
-
-def _document_of(row: dict[str, Any]) -> bytes:
-    """What tells documents apart; a dialogue without one is known by its first question."""
-    text = row["context"] if row["context"].strip() else TrainingRecord.of_row(row).turns[0].question
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 __all__ = ["record_table", "record_tables", "split_by_document"]

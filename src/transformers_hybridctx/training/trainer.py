@@ -11,23 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerControl
+from transformers import Trainer
 
 from .checkpoints import WholeCheckpoints
-from .held_out import HeldOutFigures, HeldOutRecords
+from .held_out import MeasuresHeldOut
 from .losses import chunked_loss, label_losses
 
 PARTS = {"vision": "model.visual.", "phi": "model.phi.", "decoder": ""}
 """Parts of a model that can be frozen or have learning rates of their own: what their parameters' names begin with."""
 
 
-class HybridCtxTrainer(WholeCheckpoints, Trainer):
+class HybridCtxTrainer(MeasuresHeldOut, WholeCheckpoints, Trainer):
     """
     Args:
         chunk_tokens: the loss is computed for so many labels at a time, and anew for their gradients: logits of a long
             sequence are never held whole.
         part_rates: learning rates of parts of the model (`PARTS`); what is not named has the arguments' own.
-        held_out: what `evaluate` measures; None: nothing.
         most_weight: of a label, where batches have `short` ones ([`LongContextWeights`]).
     """
 
@@ -39,20 +38,20 @@ class HybridCtxTrainer(WholeCheckpoints, Trainer):
         *args: Any,
         chunk_tokens: int = 2048,
         part_rates: Mapping[str, float] | None = None,
-        held_out: HeldOutRecords | None = None,
         most_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._chunk_tokens, self._most_weight = chunk_tokens, most_weight
         self._part_rates = dict(part_rates or {})
-        self._held_out = held_out
         self._seen: Counter[str] = Counter()
-        self._since = time.perf_counter()
+        self._since: float | None = None  # when the steps that are logged next began, measuring between them left out
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        if self._since is None:
+            self._since = time.perf_counter()
         labels, weights, short = inputs.pop("labels"), inputs.pop("label_weights"), inputs.pop("short", None)
         self._seen["tokens"] += labels.numel()
         self._seen["pages"] += len(inputs.get("image_grid_thw", ()))
@@ -105,7 +104,7 @@ class HybridCtxTrainer(WholeCheckpoints, Trainer):
         return float(rates[0] if rates else super()._get_learning_rate())
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if "loss" in logs:
+        if "loss" in logs and self._since is not None:
             seconds = max(time.perf_counter() - self._since, 1e-9)
             seen = torch.tensor([self._seen[name] for name in ("tokens", "pages")], device=self.accelerator.device)
             seen = self.accelerator.reduce(seen, reduction="sum").tolist()
@@ -115,19 +114,11 @@ class HybridCtxTrainer(WholeCheckpoints, Trainer):
             self._since = time.perf_counter()
         super().log(logs, *args, **kwargs)
 
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Figures of the records that are held out, logged: `eval_loss` by channel and their mean, `eval_perplexity`."""
-        held = self._held_out
-        figures = HeldOutFigures() if held is None else held.measure(self.model_wrapped, self.accelerator)
-        found = {f"{metric_key_prefix}_loss_{channel}": loss for channel, loss in figures.losses.items()}
-        if found:
-            found[f"{metric_key_prefix}_loss"] = sum(found.values()) / len(found)
-        if figures.perplexity is not None:
-            found[f"{metric_key_prefix}_perplexity"] = figures.perplexity
-        self.log(dict(found))
-        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        begun = time.perf_counter()
+        found = super().evaluate(*args, **kwargs)
+        if self._since is not None:
+            self._since += time.perf_counter() - begun
         return found
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:

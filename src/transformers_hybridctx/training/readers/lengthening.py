@@ -164,7 +164,7 @@ def _joined(record: TrainingRecord, texts: list[_Piece]) -> TrainingRecord:
     turns = tuple(
         TrainingTurn(turn.question, turn.answer, tuple(at(span) for span in turn.evidence)) for turn in record.turns
     )
-    return replace(record, context=context, turns=turns)
+    return replace(record, context=context, turns=turns, document=record.named)
 
 
 __all__ = ["Lengthening"]

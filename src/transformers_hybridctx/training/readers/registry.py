@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from ...documents.emptiness import EmptyFileError
 from ..fields import check_fields
 from ..records import ReadCount, TrainingRecord, UnusableRow, joined, usable
 from . import extractive_qa, json_lines, longalign, papers, prolong, rel_cot, ultrachat
@@ -17,10 +19,21 @@ from .mds import mds_folders, mds_rows
 from .sources import located, rows_of
 
 
-def _text_record(row: dict[str, Any]) -> TrainingRecord:
-    if row["text"] is None:
+def _text_record(file: Path) -> TrainingRecord:
+    from ...documents.files import read_document_file
+    from ...documents.joined_document import DocumentParts
+
+    try:
+        content = read_document_file(file)
+    except EmptyFileError as error:
+        raise UnusableRow("a file without text") from error
+    except (ValueError, OSError) as error:
+        warnings.warn(f"{error}: left out", stacklevel=2)
+        raise UnusableRow("a file that cannot be read") from error
+    text = content.text if isinstance(content, DocumentParts) else content
+    if not isinstance(text, str) or not text.strip():
         raise UnusableRow("pictures of pages, whose text is not known")
-    return json_lines.record_of(row)
+    return TrainingRecord(str(text), source=str(file))
 
 
 READERS: dict[str, Callable[[Any], TrainingRecord]] = {
@@ -102,7 +115,8 @@ class DataSource:
         for number, record in enumerate(found):
             if number == self.limit:
                 return
-            yield record if record.source else replace(record, source=f"{self.path}, record {number + 1}")
+            named = f" ({record.source})" if record.source else ""
+            yield replace(record, source=f"{self.path}, record {number + 1}{named}")
 
     def rows(self) -> Iterator[Any]:
         """
@@ -128,18 +142,11 @@ class DataSource:
         return prolong.rows_of_documents(rows, tokenizer)
 
 
-def _texts_in(folder: Path) -> Iterator[dict[str, str]]:
+def _texts_in(folder: Path) -> Iterator[Path]:
     files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
         raise FileNotFoundError(f"data: there are no files in {folder}")
-    return map(_text_in, files)
-
-
-def _text_in(file: Path) -> dict[str, Any]:
-    from ...documents.files import read_document_file
-
-    content = read_document_file(file)
-    return {"text": str(content) if isinstance(content, str) else None}
+    return iter(files)
 
 
 __all__ = ["READERS", "DataSource"]

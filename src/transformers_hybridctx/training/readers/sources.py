@@ -45,14 +45,32 @@ def rows_of(
     local = located(path)
     if local is not None:
         files = [local] if local.is_file() else sorted(file for file in local.rglob("*") if file.suffix in _FORMATS)
+        files = [file for file in files if file.stat().st_size]
         kinds = {_FORMATS.get(file.suffix) for file in files}
         if len(kinds) != 1 or None in kinds:
-            raise ValueError(f"data: {path} holds no files of one kind among {', '.join(_FORMATS)}")
+            raise ValueError(f"data: {path} holds no files of one kind with rows among {', '.join(_FORMATS)}")
         kind = kinds.pop()
-        return iter(load_dataset(kind, data_files=[str(file) for file in files], split="train", streaming=True))
+        names = [str(file) for file in files]
+        return _told(path, iter(load_dataset(kind, data_files=names, split="train", streaming=True)))
     if split is None:
         raise ValueError(f"data: {path} is read from the Hub: say which split= of it")
-    return iter(load_dataset(path, config, split=split, revision=revision, streaming=True))
+    try:
+        return iter(load_dataset(path, config, split=split, revision=revision, streaming=True))
+    except RuntimeError as error:
+        raise ValueError(
+            f"data: {path} cannot be read from the Hub: {error}. Of what is published as a script there is a copy "
+            "that can be read: revision: refs/convert/parquet"
+        ) from error
+
+
+def _told(path: str, rows: Iterator[Any]) -> Iterator[Any]:
+    read = 0
+    try:
+        for row in rows:
+            yield row
+            read += 1
+    except ValueError as error:  # of the files, not of whoever takes the rows
+        raise ValueError(f"data: {path} cannot be read to its end, after {read:,} rows: {error}") from error
 
 
 __all__ = ["located", "rows_of"]
