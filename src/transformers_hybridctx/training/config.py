@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from .trainer import PARTS
 from .trainer_fields import DECIDED, check_built, check_trainer
 from .weighting import LongContextWeights, Weighting
 
+_OF_OBJECTIVES = ("objectives", "styles", "loss_weights", "long_context_weights", "learning_rates")
+"""Fields that a training with rewards does not heed."""
 _DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 
@@ -93,6 +95,8 @@ class TrainingConfig:
             weights = getattr(self, name).values()
             if not weights or min(weights) < 0 or not sum(weights) > 0:
                 raise ValueError(f"{name}={dict(getattr(self, name))}: give weights, none below 0 and one above")
+        if self.rewards is not None:
+            self._check_rewarded()
         if self.loss_weights not in ("token", "sequence"):
             raise ValueError(f"loss_weights={self.loss_weights!r} is not 'token' or 'sequence'")
         if not 0 <= self.held_out < 1:
@@ -128,6 +132,16 @@ class TrainingConfig:
         steps = self.trainer.get("max_steps", 0)
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"trainer.max_steps={steps!r} says how long the training is: give 1 or more")
+
+    def _check_rewarded(self) -> None:
+        given = [one.name for one in fields(self) if getattr(self, one.name) != _default_of(one)]
+        if unheeded := [name for name in _OF_OBJECTIVES if name in given]:
+            raise ValueError(f"{', '.join(unheeded)}: a training with rewards does not heed that: leave it out")
+        if weighed := [source.path for source in self.data if source.weight != 1]:
+            raise ValueError(
+                f"data: weight of {', '.join(weighed)}: with rewards each question is asked as often as any other: leave "
+                "it out; limit says how many records a source gives"
+            )
 
     @classmethod
     def read(cls, path: Path, with_devices: bool = True) -> TrainingConfig:
@@ -168,6 +182,10 @@ class TrainingConfig:
 
         form: type[TrainingArguments] = GRPOConfig
         return form
+
+
+def _default_of(one: Field[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def lora_config(given: Mapping[str, Any]) -> Any:

@@ -26,6 +26,7 @@ _FREE = (
     *("trainer.torch_compile*", "trainer.torch_empty_cache_steps"),
     # when it ends, and what is seen of it
     *("trainer.max_steps", "trainer.logging_*", "trainer.log_*", "trainer.disable_tqdm", "trainer.run_name"),
+    "trainer.report_to",
     *("trainer.project", "trainer.trackio_*", "trainer.num_completions_to_print", "trainer.skip_memory_metrics"),
     *("trainer.include_num_input_tokens_seen", "trainer.debug", "trainer.eval_*", "trainer.save_strategy"),
     *("trainer.save_steps", "trainer.save_total_limit", "trainer.save_on_each_node", "trainer.enable_jit_checkpoint"),

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import TrainingArguments, get_scheduler
+from transformers.integrations import get_available_reporting_integrations
 
 from .fields import check_fields
 
 DECIDED: Mapping[str, Any] = {
     "remove_unused_columns": False,  # pages' fields are no columns of the model's forward
     "label_names": [],
-    "report_to": [],
 }
 """Of `TrainingArguments`: what the kit decides."""
 
@@ -53,13 +53,21 @@ _ELSEWHERE = {
         "activation_checkpointing keeps less of each layer, attn_implementation: flash_attention_2 holds no mask, "
         "and a smaller chunk_tokens holds fewer logits; `--memory` says what each gives"
     ),
+    "deepspeed": "neither the loss nor checkpoints were tried with it: fsdp, or distributed, spreads the model",
+    "auto_find_batch_size": "a step has as many examples as the config says; `--memory` says what a batch takes",
+    **dict.fromkeys(
+        ("use_liger_kernel", "liger_kernel_config"), "it has no kernels for this model; chunk_tokens holds few logits"
+    ),
     "reward_weights": "rewards says what each weighs",
     **dict.fromkeys(("model_init_kwargs", "trust_remote_code"), "model, dtype and attn_implementation say it"),
     "max_tool_calling_iterations": "there are no tools",
+    "use_vllm": "whether vLLM reads page pictures beside tokens that have their places already is not checked",
 }
 """Fields that nothing would come of, and what says it instead."""
 
 _LEAST = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "dataloader_num_workers": 0}
+_EVERY = {"save_steps": "save_strategy", "eval_steps": "eval_strategy", "logging_steps": "logging_strategy"}
+"""Steps between two of a kind, and what says that there are none."""
 
 # In place of hints that are narrower than what is taken.
 _HINTS = {"fsdp": bool | str, "fsdp_config": dict, "scale_rewards": bool | str}
@@ -93,6 +101,10 @@ def check_trainer(given: Mapping[str, Any], form: type[TrainingArguments]) -> No
     for name, least in _LEAST.items():
         if given.get(name, least) < least:
             raise ValueError(f"trainer: {name}={given[name]} has to be {least} or more")
+    for name, strategy in _EVERY.items():
+        every = given.get(name)
+        if every is not None and not every > 0:
+            raise ValueError(f'trainer: {name}={every} has to be above 0; for none, say {strategy}: "no"')
     if given.get("fsdp"):
         fsdp_config = given.get("fsdp_config") or {}
         if not fsdp_config.get("transformer_layer_cls_to_wrap"):
@@ -108,7 +120,8 @@ def check_trainer(given: Mapping[str, Any], form: type[TrainingArguments]) -> No
 
 def check_built(arguments: TrainingArguments) -> None:
     """
-    Whether what a trainer builds of its arguments can be built: a schedule, and the calls that compute layers anew.
+    Whether what a trainer builds of its arguments can be built: a schedule, the calls that compute layers anew, and what
+    its log is sent to.
 
     Raises:
         ValueError: a part that it does not have; the message names the field.
@@ -133,6 +146,12 @@ def check_built(arguments: TrainingArguments) -> None:
         raise ValueError(
             f"trainer: activation_checkpointing_kwargs: there is no {', '.join(unknown)}; there are "
             + ", ".join(name for name in known if name not in ("function", "args", "kwargs"))
+        )
+    available = get_available_reporting_integrations()
+    if missing := [name for name in arguments.report_to or () if name not in available]:
+        raise ValueError(
+            f"trainer: report_to: {', '.join(missing)} is not installed, or nothing that transformers reports to; here "
+            f"is {', '.join(available) or 'nothing (pip install tensorboard, or wandb)'}"
         )
 
 
