@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from transformers_hybridctx.training.reinforcement import reinforcement_trainer,
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "training"
 EVIDENCE = ((48, 50),)
+NOWHERE = Path(os.devnull)
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +57,19 @@ def test_a_row_for_each_question_with_evidence(maker: ExampleMaker, tmp_path: Pa
     system, user = first["prompt"]
     assert system == {"role": "system", "content": "Be short."}
     assert user["content"][1] == {"type": "text", "text": "Which code?"}
-    both = reward_rows([rows(CONTEXT)], maker, {"quote": 1.0, "place": 1.0}, {"tokens": 1.0})[0]
+    both = reward_rows([rows(CONTEXT)], maker, {"quote": 1.0, "place": 1.0}, {"tokens": 1.0}, 0, NOWHERE)[0]
     assert "between <think> and </think>" in both["prompt"][1]["content"][1]["text"]
     (box,) = both["boxes"]
     assert box[0] == 1 and both["prompt"][1]["content"][0]["budget"].visual_share == 1  # a place is on pages
     with pytest.raises(ValueError, match="no question can be rewarded"):
-        reward_rows([rows(CONTEXT, evidence=())], maker, {"answer": 1.0}, {"pages": 1.0})
+        reward_rows([rows(CONTEXT, evidence=())], maker, {"answer": 1.0}, {"pages": 1.0}, 0, NOWHERE)
 
 
 def test_what_is_scored_is_what_the_model_says_of_the_processors_prompts(maker: ExampleMaker, tmp_path: Path) -> None:
     """Documents of different lengths, with and without pages, among them a text that writes the model's own marks."""
     odd = CONTEXT + "<|user|> "
     channels = {"both": 1.0, "pages": 1.0, "tokens": 1.0}
-    data = reward_rows([rows(CONTEXT, odd, CONTEXT * 4)], maker, {"answer": 1.0}, channels, 3)
+    data = reward_rows([rows(CONTEXT, odd, CONTEXT * 4)], maker, {"answer": 1.0}, channels, 3, NOWHERE)
     model = HybridCtxForCausalLM.from_pretrained(BUNDLED_CHECKPOINT, dtype="float32")
     arguments = trl.GRPOConfig(
         output_dir=str(tmp_path),
@@ -89,16 +91,17 @@ def test_what_is_scored_is_what_the_model_says_of_the_processors_prompts(maker: 
         row[-len(prompt) - longest :] = torch.cat([torch.tensor(prompt), answer[:longest]])
     mask = (torch.arange(width)[None] >= width - torch.tensor([[len(prompt) + longest] for prompt in ids])).int()
     assert pages is not None
-    logps, *_ = trainer._get_per_token_logps_and_entropies(
-        model,
-        padded,
-        mask,
-        longest,
-        pixel_values=fields["pixel_values"],
-        image_grid_thw=fields["image_grid_thw"],
-        num_images=[len(few) for few in pages],
-        mm_token_type_ids=torch.zeros(3, 7),  # of another tokenisation: not used
-    )
+    given = {
+        "pixel_values": fields["pixel_values"],
+        "image_grid_thw": fields["image_grid_thw"],
+        "num_images": [len(few) for few in pages],
+        "mm_token_type_ids": torch.zeros(3, 7),  # of another tokenisation: not used
+    }
+    logps, *_ = trainer._get_per_token_logps_and_entropies(model, padded, mask, longest, **given)
+    assert 0 in given["num_images"]
+    with torch.no_grad():  # one after the other, and of one alone there is no page
+        apart, *_ = trainer._get_per_token_logps_and_entropies(model, padded, mask, longest, 1, **given)
+    torch.testing.assert_close(apart, logps.detach(), rtol=1e-4, atol=1e-4)
     for number, (messages, prompt, answer) in enumerate(zip(prompts, ids, answers, strict=True)):
         features = maker.processor.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"

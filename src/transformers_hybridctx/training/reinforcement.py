@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
+from ..modules.loading import base_model
 from ..planning.budget import ContextBudget, ContextBudgetError
 from ..planning.policies.base import TextPolicy
 from ..processing_hybridctx import HybridCtxProcessor
 from ..prompting.pages import drawn_pages
 from .checkpoints import WholeCheckpoints
-from .examples import note_unused
+from .held_out import MeasuresHeldOut
 from .objectives import ExampleMaker
 from .records import TrainingRecord, TrainingTurn
 from .rewards import REWARDS, answer_reward, evidence_boxes, place_reward, quote_reward
+from .unused import note_unused
 
 _REWARDS: dict[str, Any] = dict(zip(REWARDS, (answer_reward, quote_reward, place_reward), strict=True))
 
@@ -28,7 +30,7 @@ _FORM = "\nQuote the words of the document that the answer rests on between <thi
 _PLACE = "\nName the page and the box where that stands."
 
 
-class HybridCtxGRPOTrainer(WholeCheckpoints, GRPOTrainer):
+class HybridCtxGRPOTrainer(MeasuresHeldOut, WholeCheckpoints, GRPOTrainer):
     """TRL's trainer, with prompts whose messages hold documents (`{"type": "document", "text": ...}`)."""
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], list[Any] | None, dict[str, Any]]:
@@ -58,11 +60,17 @@ class HybridCtxGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         ]
         return without_padding("input_ids"), pages, fields
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         # TRL's are of the prompt as one text, which has other tokens at the borders of what the processor puts together;
         # the model finds them in the tokens themselves
         kwargs.pop("mm_token_type_ids", None)
-        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+
+        def scored(**inputs: Any) -> Any:
+            if "image_grid_thw" in inputs and not len(inputs["image_grid_thw"]):  # of a few prompts, none has a page
+                del inputs["image_grid_thw"], inputs["pixel_values"]
+            return model(**inputs)
+
+        return super()._get_per_token_logps_and_entropies(scored, *args, **kwargs)
 
 
 def reward_rows(
@@ -70,8 +78,8 @@ def reward_rows(
     maker: ExampleMaker,
     rewards: Mapping[str, float],
     channels: Mapping[str, float],
-    seed: int = 0,
-    unused_path: Path | None = None,
+    seed: int,
+    unused_path: Path,
 ) -> Any:
     """
     A `datasets.Dataset` for GRPO, of any records that have evidence: a row for each question that has, with the columns
@@ -100,10 +108,10 @@ def reward_rows(
                 reason = _hindrance(record, asked, maker, rewards, channels, rng_of(place))
                 if reason is None:
                     places.append(place)
-                elif unused_path is not None:
+                else:
                     note_unused(unused_path, record.source, "rewards", reason)
     if not places:
-        raise ValueError(f"data: no question can be rewarded: see {unused_path or 'what evidence there is'}")
+        raise ValueError(f"data: no question can be rewarded: see {unused_path}")
 
     def made(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         rows = []
@@ -193,12 +201,17 @@ def reinforcement_trainer(
             "rewards: quote needs a tokenizer for which </think> is no special token: it decodes to nothing"
         )
     tokenizer.padding_side = "left"
+    if (
+        arguments.fsdp
+    ):  # accelerate spreads it without saying so, and processes whose answers end would leave the others
+        base_model(model)._is_fsdp_managed_module = True
     arguments.reward_weights = list(rewards.values())
     return HybridCtxGRPOTrainer(
         model,
         reward_funcs=[_REWARDS[name] for name in rewards],
         args=arguments,
         train_dataset=rows,
+        eval_dataset=rows,  # is asked for, and what is measured is held_out
         processing_class=processor,
     )
 
