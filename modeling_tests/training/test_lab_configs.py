@@ -147,6 +147,12 @@ def test_the_arithmetic_is_what_a_training_holds(
     assert told.optimizer == sum(value.nbytes for value in states)
 
 
+def qasper_answer(number: int) -> dict[str, Any]:
+    said = f"The code is {number}."
+    answer = {"unanswerable": False, "extractive_spans": [f"{number}"], "yes_no": None, "free_form_answer": ""}
+    return answer | {"evidence": [said], "highlighted_evidence": [said]}
+
+
 def made_up_data(folder: Path, tokenizer: Any) -> dict[str, str]:
     """A file for each reader that the recipes use, in the published schema."""
     ids = tokenizer.encode(LONG, add_special_tokens=False)
@@ -179,6 +185,16 @@ def made_up_data(folder: Path, tokenizer: Any) -> dict[str, str]:
             }
             for number in range(6)
         ],
+        "qasper": [
+            {
+                "id": f"{number}",
+                "title": "Rooms",
+                "abstract": CONTEXT,
+                "full_text": {"section_name": ["Codes"], "paragraphs": [[f"The code is {number}."]]},
+                "qas": {"question": ["Which code?"], "answers": [{"answer": [qasper_answer(number)]}]},
+            }
+            for number in range(6)
+        ],
         "json_lines": [
             {"context": f"{CONTEXT}{number}", "question": "Which?", "answer": "42", "evidence": [[start, start + 2]]}
             for number in range(6)
@@ -207,7 +223,7 @@ def test_a_step_of_each_config_on_a_scaled_down_twin(
         source["path"] = data[source["reader"]]
         source |= {"tokenizer": str(tmp_path / "model")} if "tokenizer" in source else {}
         source |= {"lengthen": {"characters": 300}} if "lengthen" in source else {}
-        for field in ("split", "config"):
+        for field in ("split", "config", "revision"):
             source.pop(field, None)
     given |= {"output_dir": str(tmp_path / "out"), "model": str(tmp_path / "model"), "evaluation_examples": 1}
     given |= {"max_tokens": 6000, "attn_implementation": None, "held_out": 0.2}
@@ -215,6 +231,7 @@ def test_a_step_of_each_config_on_a_scaled_down_twin(
     given["trainer"] |= {"max_steps": 1, "gradient_accumulation_steps": 2, "use_cpu": True, "disable_tqdm": True}
     for field in ("fsdp", "fsdp_config"):
         given["trainer"].pop(field, None)
+    given["trainer"]["dataloader_num_workers"] = 0  # a run with others is in test_trainer
     if "rewards" in given:
         given["trainer"] |= {"num_generations": 2, "max_completion_length": 4}
     path = tmp_path / "config.yaml"
