@@ -17,6 +17,8 @@ from document_samples import pdf_file
 from PIL import Image
 from sample_questions import DOCUMENT, QUESTION, QUESTIONS, comparable
 from transformers import AutoModelForImageTextToText, LogitsProcessor, LogitsProcessorList, pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.utils import logging
 
 from transformers_hybridctx import (
     ContextBudget,
@@ -347,23 +349,20 @@ def test_a_model_brings_the_processor_of_its_checkpoint(checkpoint: Path, proces
     assert pipeline("long-doc-qa", model=model, processor=processor).processor is processor
 
 
-def test_without_a_model_the_bundled_one_is_named_as_default_without_advice() -> None:
-    code = """
-import logging
-import transformers_hybridctx
-from transformers import pipeline
-from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.utils import logging as log
-
-_, task, _ = PIPELINE_REGISTRY.check_task("long-doc-qa")
-model, revision = task["default"]["model"]
-assert (model, revision) == (str(transformers_hybridctx.pipeline_long_doc_qa.BUNDLED_CHECKPOINT), None)
-log.get_logger("transformers.pipelines").warning(f"No model was supplied, defaulted to {model} and revision None.")
-log.get_logger("transformers.pipelines").warning("No model was supplied, defaulted to another")
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "defaulted to another" in result.stderr
-    assert str(BUNDLED_CHECKPOINT) not in result.stderr
+def test_without_a_model_the_bundled_one_is_named_as_default_without_advice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, task, _ = PIPELINE_REGISTRY.check_task("long-doc-qa")
+    model, revision = task["default"]["model"]
+    assert (model, revision) == (str(BUNDLED_CHECKPOINT), None)
+    logger = logging.get_logger("transformers.pipelines")
+    logger.addHandler(caplog.handler)
+    try:
+        logger.warning(f"No model was supplied, defaulted to {model} and revision None.")
+        logger.warning("No model was supplied, defaulted to another")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"No model was supplied, defaulted to another"}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

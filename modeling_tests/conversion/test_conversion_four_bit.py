@@ -50,7 +50,7 @@ def source(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
 
 @pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verification without processes of its own, which take seconds to start; one test has them."""
+    """Verification without processes of its own, which take seconds to start; test_conversion.py has a test with them."""
     monkeypatch.setattr(verification, "_apart", lambda function, *arguments: function(*arguments))
 
 
@@ -277,7 +277,7 @@ def test_a_prompt_leaves_room_for_its_answer(
     assert f"at most {budget:,} tokens, so that {window - budget:,} are left" in card and f"{pages:,} pages" in card
 
 
-def test_the_command_tells_what_it_did(source: Path, tmp_path: Path) -> None:
+def test_the_command_tells_what_it_did(source: Path, tmp_path: Path, one_process: None) -> None:
     arguments = ["convert", str(source), str(tmp_path / "a b"), "--load-in-4bit", "--verify"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
