@@ -143,6 +143,33 @@ def test_an_answer_agrees_with_its_question_where_the_document_speaks_of_what_is
     assert checker.agreement(asked, []) == checker.agreement("?!", lemur) == 0
 
 
+RECORDS = (
+    "Model: TR-450\nMaker: Dornbach\nSerial number: DM-87\n\n"
+    "## 3. Notice\nThree months. Who pays?\nThe tenant does. At 9 a bell rings."
+)
+"""A short document, in which every word of a question is near every answer."""
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "agrees"),
+    [
+        ("What is the serial number?", "DM-87", True),
+        ("What is the serial number?", "TR-450", False),  # of another label
+        ("Who is the maker?", "DM-87", False),
+        ("Who is the maker?", "Dornbach", True),
+        ("How long is the notice?", "Three months", True),  # by its heading
+        ("Who pays?", "The tenant", True),  # by the question before it
+        ("Which bell rings?", "9", True),
+        ("Who rings the bell?", "9", False),  # nobody's name
+        ("What rings the bell?", "DM-87", False),
+    ],
+)
+def test_an_answer_agrees_with_what_is_said_in_its_own_sentence(question: str, answer: str, agrees: bool) -> None:
+    checker = SupportChecker(RECORDS)
+    found = checker.agreement(question, checker.places(answer))
+    assert found == 1 if agrees else found < 0.38  # less likely right than wrong, however sure the model is
+
+
 @pytest.mark.parametrize(
     ("answer", "beyond"),
     [
@@ -183,6 +210,14 @@ def test_an_answer_that_goes_on_behind_a_sentence_says_what_was_not_asked(answer
         ("Who was a guest?", "Ada and Bo were guests", ""),
         ("Who owned her?", "Eva Lind and her sister were her owners", ""),
         ("What is the share of women?", "41%; note: of 2023", ""),
+        ("What is her code?", "4712 (the mast height is 38 metres)", "the mast height is 38 metres"),
+        ("What is her code?", "4712 [draught: 3 m]", "draught: 3 m"),
+        ("What is her code?", "4712 – the mast will be 38 metres", "the mast will be 38 metres"),
+        ("What is her code?", "4712, and the mast measures some 38 metres", "the mast measures some 38 metres"),
+        ("What is her code?", "4712 but the hull weighed 90 t", "the hull weighed 90 t"),
+        ("Which pages?", "12, and the next boxes of 38 pages", ""),
+        ("Who owned 3 ships?", "Eva Lind and her sister owned 3 ships", ""),
+        ("Who owned her?", "Eva Lind (she was her sister)", ""),
         ("", "4711, and the mast height is 38 metres", ""),  # nobody said what is asked
     ],
 )
@@ -192,7 +227,10 @@ def test_a_value_with_a_clause_about_something_else_says_what_was_not_asked(
     document = (
         "The code of the Aurora is 4711, and the mast height is 38 metres. Keel: 12 m; draught: 3 m. She sails at 10:30 "
         "and 11:45. The captain was Ilse Brandt while the cook was Jon, Ada and Bo being guests. "
-        "Jon, Ada and Bo were guests. Eva Lind and her sister were her owners. Women: 41%; note: of 2023."
+        "Jon, Ada and Bo were guests. Eva Lind and her sister were her owners. Women: 41%; note: of 2023. "
+        "4712 (the mast height is 38 metres). 4712 [draught: 3 m]. 4712 – the mast will be 38 metres. "
+        "4712, and the mast measures some 38 metres. 4712 but the hull weighed 90 t. 12, and the next boxes of 38 pages. "
+        "Eva Lind and her sister owned 3 ships. Eva Lind (she was her sister)."
     )
     assert SupportChecker(document).check(answer, question).beyond == beyond
 

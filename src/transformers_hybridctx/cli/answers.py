@@ -130,6 +130,7 @@ def _support_rows(text: str, support: AnswerStanding) -> list[tuple[str, Any]]:
         return [("standing", "verbatim: the document has this word for word")]
     if support["status"] == "verbatim":
         return [("standing", "verbatim: the document has each number, code and name of it, though not in these words")]
+    strings = tuple({one["text"]: one for one in strings}.values())  # each once, however often it was said
     near = [whole] if whole["status"] == "near" else [one for one in strings if one["status"] == "near"]
     absent = [one for one in strings if one["status"] == "absent" and one["text"] != whole["text"]]
     return [

@@ -13,7 +13,7 @@ from functools import cache
 from random import Random
 from typing import Literal
 
-from ..grounding.support import function_words
+from ..grounding.agreement import function_words
 from ..planning.policies.bm25 import bm25_words
 from .needles import NeedleExample, draw_key, draw_number, hide
 

@@ -18,10 +18,13 @@ _MOST_WORDS_OF_A_VALUE = 4
 _LOOKED_AT = 400
 """Characters in which a value of so few words ends, and a clause behind it says what it is about."""
 _CLAUSE = re.compile(
-    r"(?:[,;] (?:(?:and|but|while|whereas) )?| (?P<joined>and) | (?:but|while|whereas) )"
-    r"(?P<about>[^,;.:=\s][^,;.:=]{0,79}?)(?: (?:is|was|has|had)| (?P<plural>are|were|have)|(?P<label>[:=])) "
+    r"(?:(?:[,;]| [-–—]) (?:(?:and|but|while|whereas) )?| ?[(\[]| (?P<joined>and) | (?:but|while|whereas) )"
+    r"(?P<about>[^,;.:=()\[\]\s][^,;.:=()\[\]]{0,79}?)(?: (?:is|was|has|had|does)"
+    r"| (?P<plural>are|were|have|do|did|can|could|will|would|may|might|must|shall|should)|(?P<label>[:=])"
+    r"| \w{2,}(?:s|(?P<past>ed))(?= (?:(?:about|some|over|only|nearly|almost) )?[\d$£€])) "
 )
-_REMARKS = frozenset(("note", "notes"))
+"""What goes before a subject, the subject, and its verb: one of a few, or any by its ending and the number behind it."""
+_REMARKS = frozenset(("note", "notes", "formerly", "source"))
 """Labels of what belongs to a value."""
 
 
@@ -64,7 +67,7 @@ def _is_clause(found: re.Match[str]) -> bool:
     """Whether it has a subject of its own: not the rest of a list, nor one of two that a verb in the plural is about."""
     if found["label"]:
         return True
-    return found["about"][0].islower() and not (found["joined"] and found["plural"])
+    return found["about"][0].islower() and not (found["joined"] and (found["plural"] or found["past"]))
 
 
 def _follows_abbreviation(text: str, place: int) -> bool:

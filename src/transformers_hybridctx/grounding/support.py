@@ -7,10 +7,9 @@ Distances are Levenshtein's, by RapidFuzz.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -18,7 +17,7 @@ import numpy as np
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Levenshtein
 
-from ..planning.sentences import RUN
+from .agreement import Agreement, function_words
 from .borders import word_borders
 from .folding import fold
 from .overlong import beyond_a_sentence, beyond_a_value
@@ -35,9 +34,6 @@ _CHARACTERS_AN_EDIT = 6
 """Characters of a string for each edit that it may be away from another and still be near."""
 _MOST_PLACES = 64
 """Places of a word around which the rest of an answer is looked for."""
-_AROUND = 200
-"""Characters before and after a place that are compared with the question."""
-_ENOUGH = 0.3
 _AROUND_ANSWERS = " \t\n.!?:;,。！？：；，、'\"“”‘’()[]*`"
 _EXACT = re.compile(r"\d|\w_\w|[a-z][A-Z]|.@.|://")
 _SENTENCE_END = re.compile(r"(?:^|[.!?:。！？：\n]\W*)$")
@@ -163,25 +159,8 @@ class SupportChecker:
         return [self.index.raw_span(start, start + len(said)) for start in starts.tolist()]
 
     def agreement(self, question: str, places: Iterable[tuple[int, int]]) -> float:
-        """
-        Whether the document speaks of what is asked where an answer stands, 0 to 1.
-
-        Words of the question that stand there weigh the more, the rarer they are in the document, and most where it has
-        them nowhere; function words ("what", "the") do not count. `_ENOUGH` of the weight counts as all: questions have
-        words of their own ("mentioned", "text").
-
-        Args:
-            places: characters [start, end) of the document; the best of them counts.
-        """
-        asked = {word.lower() for word in RUN.findall(question)} - function_words()
-        weights = {word: 1 / (1 + self._frequency[word]) for word in asked}
-        text, best = self.index.folded.raw, 0.0
-        for start, end in places:
-            around = {
-                word.lower() for word in RUN.findall(text, max(0, start - _AROUND), min(len(text), end + _AROUND))
-            }
-            best = max(best, sum(weights[word] for word in asked & around))
-        return min(1.0, best / (_ENOUGH * sum(weights.values()))) if asked else 0.0
+        """Whether the document speaks of what is asked at one of these places, 0 to 1: [`Agreement.of`]."""
+        return self._agreement.of(question, places)
 
     def _string(self, answer: str, start: int, end: int) -> Support:
         """The support of one word of the answer."""
@@ -264,9 +243,8 @@ class SupportChecker:
         return self.index.folded.raw[place[0] : place[1]]
 
     @cached_property
-    def _frequency(self) -> Counter[str]:
-        """How often the document has each word, in any case."""
-        return Counter(RUN.findall(self.index.folded.raw.lower()))
+    def _agreement(self) -> Agreement:
+        return Agreement(self.index.folded.raw)
 
     @cached_property
     def _offsets(self) -> np.ndarray:
@@ -299,16 +277,6 @@ def _unchecked(found: AnswerSupport) -> AnswerSupport:
     return replace(found, status=of(found.status), whole=whole, strings=tuple(strings))
 
 
-@lru_cache(maxsize=1)
-def function_words() -> frozenset[str]:
-    """English words that say nothing of what a text is about ("the", "what"), in lower case."""
-    try:
-        from bm25s.tokenization import STOPWORDS_EN_PLUS
-    except ImportError:
-        return frozenset()
-    return frozenset(STOPWORDS_EN_PLUS)
-
-
 def strings_that_matter(answer: str) -> list[tuple[int, int]]:
     """
     Characters [start, end) of the strings of an answer that must not be wrong.
@@ -335,4 +303,4 @@ def _reach(text: str) -> int:
     return 0 if len(text) < _SHORTEST_NEAR else max(1, len(text) // _CHARACTERS_AN_EDIT)
 
 
-__all__ = ["AnswerSupport", "Support", "SupportChecker", "function_words", "strings_that_matter"]
+__all__ = ["AnswerSupport", "Support", "SupportChecker", "strings_that_matter"]
