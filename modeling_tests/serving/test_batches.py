@@ -200,6 +200,9 @@ def test_the_command_answers_as_ask_does(tmp_path: Path, checkpoint: Path) -> No
     closer = run("batch", str(jobs), "--out", str(tmp_path / "closer.jsonl"), "--look-closer", "larger", *options)
     assert closer.exit_code == 1, closer.output  # for the file that is not there
     assert all(line["plan"]["looked_at"] for line in lines_of(tmp_path / "closer.jsonl")[:2])
+    write_jobs(jobs, {"id": "a", "file": "tale.txt", "questions": ["Which code?", "Which room?"]})
+    without = run("batch", str(jobs), "--out", str(tmp_path / "out.jsonl"), *options)
+    assert without.exit_code == 0 and "failed       0\n" in without.stdout  # what failed is not asked any more
 
 
 KILLED = """

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -104,11 +104,12 @@ def batch(
                 f"{jobs} is no file that can be read twice, to count the jobs and to do them: save it first"
             )
         with AnswerFile(out, retry_errors) as answers:
-            total = 0
+            total, ids = 0, set()
             for job in read_jobs(jobs):
                 answers.check(job)
                 total += 1
-            failed_before = _failures(out)
+                ids.add(job.id)
+            failed_before = _failures(out, ids)
             before = len(answers.done)
             done = count()
 
@@ -141,10 +142,10 @@ def batch(
         raise typer.Exit(1)
 
 
-def _failures(out: Path) -> int:
-    """Lines of a file of answers that say what went wrong."""
+def _failures(out: Path, ids: Set[str]) -> int:
+    """Lines of a file of answers that say what went wrong with a job that is still asked for."""
     with out.open(encoding="utf-8") as lines:
-        return sum("error" in json.loads(line) for line in lines)
+        return sum("error" in line and str(line["id"]) in ids for line in map(json.loads, lines))
 
 
 @dataclass(frozen=True)
