@@ -186,6 +186,8 @@ def test_settings_that_are_none_are_named(document: str, tmp_path: Path) -> None
         ("password=, or without it", "--password, or without it"),
         ("(ocr=) would find it", "(--ocr) would find it"),
         ("or replace it (overwrite=)", "or replace it (--overwrite)"),
+        ("dtype='nix' is not one of float32", "--dtype 'nix' is not one of float32"),
+        ("revision='main' is for the Hub", "--revision 'main' is for the Hub"),
         ("scale=0.5 is odd; min_scale=2 too", "--scale 0.5 is odd; --min-scale 2 too"),
         ("layout='x': no", "--layout 'x': no"),
         ("zoom=2 draws passages larger", "--look-closer larger draws passages larger"),

@@ -314,6 +314,7 @@ def test_errors_of_the_library_are_told_without_its_parameters() -> None:
         ("pages='x' is no range", "Its pages ('x') is no range."),
         ("pages='7': a.txt has no pages of its own", "Its pages ('7'): a.txt has no pages of its own."),
         ("give max_context_tokens=20; or less", "Give the budget (20); or less."),
+        ("a is cp1252; encoding= decides", "A is cp1252; the encoding under “How files are read” decides."),
     ],
 )
 def test_errors_name_what_the_page_has(message: str, told: str) -> None:

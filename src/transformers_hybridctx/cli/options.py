@@ -165,6 +165,8 @@ _OPTIONS = {
     "ocr": "--ocr",
     "scale": "--scale",
     "overwrite": "--overwrite",
+    "dtype": "--dtype",
+    "revision": "--revision",
 }
 _NO_THINK = re.compile(r"chat_template_kwargs=\{[^}]*\}")
 _ZOOM = re.compile(r"\bzoom=[\d.]+")

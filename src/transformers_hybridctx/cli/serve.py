@@ -113,7 +113,7 @@ def _given(engine: Engine, pairs: list[str]) -> dict[str, Any]:
         try:
             given[name.replace("-", "_")] = json.loads(value)
         except ValueError as error:
-            raise ValueError(f"--engine-option {pair!r:.80} is not NAME=JSON, such as dtype='\"float32\"'") from error
+            raise ValueError(f"--engine-option {pair!r:.80} is not NAME=JSON, such as max_num_seqs=8") from error
     return given
 
 

@@ -23,7 +23,7 @@ from .body_limit import BodyLimit
 from .chats import PipelineAnswerer
 from .door import Door
 from .file_store import FileStore
-from .limits import BusyError, HungUpError, WorkQueue, error_response
+from .limits import BusyError, HungUpError, WorkQueue, error_response, what_is_wrong
 from .messages import MessageReader
 from .metrics import CountedResponses, Metrics
 from .settings import ServerSettings
@@ -218,9 +218,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        return error_response(400, f"{where}: {first['msg']}" if where else str(first["msg"]))
+        return error_response(400, what_is_wrong(error))
 
     @app.exception_handler(ValueError)
     async def refused(request: Request, error: ValueError) -> Response:

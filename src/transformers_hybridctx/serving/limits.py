@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from anyio import CapacityLimiter
+from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
 
 
@@ -54,4 +55,14 @@ def error_response(status: int, message: str, kind: str = "invalid_request_error
     return JSONResponse(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-__all__ = ["BusyError", "HungUpError", "WorkQueue", "error_response"]
+def what_is_wrong(error: RequestValidationError) -> str:
+    """The first fault of a request: the field, the rule, and what it holds in place of that."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    said = first["msg"].removeprefix("Value error, ")  # which pydantic puts before words that are not its own
+    if said.startswith("Input should") and isinstance(first["input"], (str, int, float)):
+        said += f", not {first['input']!r:.80}"
+    return f"{where}: {said}" if where else said
+
+
+__all__ = ["BusyError", "HungUpError", "WorkQueue", "error_response", "what_is_wrong"]

@@ -28,7 +28,7 @@ from ..documents.recognition import tesseract
 from ..pipeline_long_doc_qa import LongDocQAPipeline
 from ..planning.policies.registry import resolve_text_policy
 from ..serving.body_limit import BodyLimit
-from ..serving.limits import BusyError, WorkQueue
+from ..serving.limits import BusyError, WorkQueue, what_is_wrong
 from ..serving.settings import ServerSettings
 from ..serving.uploads import StorageFullError
 from .asking import Context, Desk, Question, StoppedError
@@ -317,8 +317,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return _error(400, in_words(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"))
+        return _error(400, in_words(what_is_wrong(error)))
 
 
 __all__ = ["Asked", "create_desk"]

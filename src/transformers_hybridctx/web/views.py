@@ -35,6 +35,7 @@ _PHRASES = (  # of parameters that the page has under another name, or none for
     (re.compile(r"raise visual_share"), "show the pages, too"),
     (re.compile(r"visual_share=0"), "“copied text only”"),
     (re.compile(r" \((?:password|ocr)=\)"), ""),
+    (re.compile(r"\bencoding=(?= )"), "the encoding under “How files are read”"),
 )
 _LONGER = "start `hybridctx web` with more of --max-new-tokens or --max-seconds"
 _BEGINS_WITH_A_WORD = re.compile(r"[a-z]+[ ,:]")
