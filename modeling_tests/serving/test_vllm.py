@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
 from itertools import chain, permutations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -106,8 +109,10 @@ def test_the_bundled_checkpoint_answers_as_in_transformers(asked: Any, tmp_path:
     ]
     again = asked(one, second)
     orders = [[asked(document, first) for document in order] for order in permutations((one, two, document_of(3)))]
-    rounds = [[kind] for kind in kinds] + [kinds, [kinds[0]], [again], *orders, list(chain(*orders))]
-    # one at a time, all at once, one again, another question, and documents of equal layout in every order and at once
+    mixed = [asked(document_of(4), first), asked(colour_pages(2), "What?"), asked(document_of(5), second)]
+    rounds = [[kind] for kind in kinds] + [kinds, [kinds[0]], [again], *orders, list(chain(*orders)), mixed]
+    # one at a time, all at once, one again, another question, documents of equal layout in every order and at once, and
+    # grey pages that are read in one batch with coloured ones
     answers = run_in_vllm(
         tmp_path,
         model=str(BUNDLED_CHECKPOINT),
@@ -143,6 +148,25 @@ def test_answers_are_held_to_their_documents_as_in_transformers(asked: Any, tmp_
     for some, found in zip(rounds, answers, strict=True):
         assert [one["token_ids"] for one in found] == [one.expected for one in some]
     assert len({tuple(one.expected) for one in requests[:5]}) > 2  # so that holding changes what is said
+
+
+def test_what_holds_answers_is_kept_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers_hybridctx.serving import vllm_grounding
+
+    texts = [document_of(shift) for shift in range(5)]
+    monkeypatch.setattr(vllm_grounding, "_KEPT_CHARACTERS", 2 * len(texts[0]) + 1)
+    config = SimpleNamespace(tokenizer=str(BUNDLED_CHECKPOINT), tokenizer_revision=None, trust_remote_code=False)
+    engine = SimpleNamespace(model_config=config, scheduler_config=SimpleNamespace(max_num_seqs=4))
+    holds = vllm_grounding.HeldToDocument(engine, torch.device("cpu"), is_pin_memory=False)
+    made = []
+    for text in texts:
+        request = HeldRequest(text, "What is green?", Grounding.of("quote"))
+        processor = holds._processor(request, [1, 2])
+        assert holds._processor(request, [1, 2]) is processor is not holds._processor(request, [1, 3])
+        made.append(weakref.ref(processor))
+    del processor
+    gc.collect()
+    assert [one() is None for one in made] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize("towers", ["glm4v", "glm_ocr", "glm4v_moe"])

@@ -7,6 +7,7 @@ https://docs.vllm.ai/en/latest/features/custom_logitsprocs
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -24,9 +25,20 @@ from ..grounding.string_processor import DocumentStringProcessor
 from .held_requests import HeldRequest
 
 _KEPT_CHARACTERS = 20_000_000
-"""Of documents whose indexes are kept for the next question."""
+"""Of documents that are kept for the next question, with what holds the answers about them."""
 _KEPT_REQUESTS = 4096
-"""What holds a request is kept: one that the engine puts off comes back, and what was given up in it stays so."""
+"""
+What holds a request is kept, of so many about one document: a request that the engine puts off comes back, and what was
+given up in it stays so.
+"""
+
+
+class _Document:
+    """A document's index, and what holds answers to it, by request and prompt."""
+
+    def __init__(self, text: str) -> None:
+        self.index = DocumentIndex(text)
+        self.processors: LRUCache[tuple[HeldRequest, bytes], Any] = LRUCache(_KEPT_REQUESTS)
 
 
 class HeldToDocument(AdapterLogitsProcessor):
@@ -43,10 +55,9 @@ class HeldToDocument(AdapterLogitsProcessor):
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.tokenizer, revision=config.tokenizer_revision, trust_remote_code=config.trust_remote_code
         )
-        self._indexes: LRUCache[str, DocumentIndex] = LRUCache(
-            _KEPT_CHARACTERS, getsizeof=lambda index: len(index.folded.raw)
+        self._documents: LRUCache[bytes, _Document] = LRUCache(
+            _KEPT_CHARACTERS, getsizeof=lambda document: len(document.index.folded.raw)
         )
-        self._processors: LRUCache[tuple[HeldRequest, bytes], Any] = LRUCache(_KEPT_REQUESTS)
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
@@ -76,19 +87,22 @@ class HeldToDocument(AdapterLogitsProcessor):
 
     def _processor(self, request: HeldRequest, prompt: list[int]) -> DocumentQuoteProcessor | DocumentStringProcessor:
         """What holds this prompt's answers: others may end alike, and what is given up in one is not in another."""
-        key = request, sha256(np.asarray(prompt, dtype=np.int64).tobytes()).digest()
-        processor = self._processors.get(key)
+        document = self._document(request.text)
+        # each request brings a text of its own, which is not to be kept with it
+        key = replace(request, text=""), sha256(np.asarray(prompt, dtype=np.int64).tobytes()).digest()
+        processor = document.processors.get(key)
         if processor is None:
-            processor = self._processors[key] = request.processor(self._index(request.text), self._tokenizer)
+            processor = document.processors[key] = request.processor(document.index, self._tokenizer)
         return processor
 
-    def _index(self, text: str) -> DocumentIndex:
-        index: DocumentIndex | None = self._indexes.get(text)
-        if index is None:
-            index = DocumentIndex(text)
+    def _document(self, text: str) -> _Document:
+        digest = sha256(text.encode("utf-8", "surrogatepass")).digest()
+        document: _Document | None = self._documents.get(digest)
+        if document is None:
+            document = _Document(text)
             if len(text) <= _KEPT_CHARACTERS:
-                self._indexes[text] = index
-        return index
+                self._documents[digest] = document
+        return document
 
 
 __all__ = ["HeldToDocument"]

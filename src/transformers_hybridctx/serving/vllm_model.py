@@ -18,8 +18,24 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 _AXES = 3
 
 
+class AllChannels(MultiModalProcessor):
+    """
+    Gives grey pages all channels of colour ones, which this package's image processor leaves out.
+
+    vLLM reads the pages of several requests in one batch, and fills narrower patches up with zeros there: a grey page
+    beside a coloured one would be read as a red one.
+    """
+
+    def _get_mm_fields_config(self, hf_inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if (pixels := hf_inputs.get("pixel_values")) is not None:
+            vision = self.info.get_hf_config().vision_config
+            width = vision.in_channels * vision.patch_size**2
+            hf_inputs["pixel_values"] = pixels.repeat(1, width // pixels.shape[1])
+        return super()._get_mm_fields_config(hf_inputs, *args, **kwargs)
+
+
 @MULTIMODAL_REGISTRY.register_processor(
-    MultiModalProcessor, info=MultiModalProcessingInfo, dummy_inputs=MultiModalDummyInputsBuilder
+    AllChannels, info=MultiModalProcessingInfo, dummy_inputs=MultiModalDummyInputsBuilder
 )
 class HybridCtxForVllm(TransformersMultiModalForCausalLM):
     """
