@@ -333,6 +333,22 @@ def test_a_package_that_two_commands_need_is_named_with_the_extra_of_the_one_tha
     assert refused(command) == f"this needs the package uvicorn: pip install 'transformers-hybridctx[{command}]'"
 
 
+@pytest.mark.parametrize(
+    ("options", "at_a_time"), [((), 4), (("--engine", "vllm"), 64), (("--engine", "vllm", "--concurrency", "9"), 9)]
+)
+def test_vllm_is_given_more_requests_at_a_time(
+    options: tuple[str, ...], at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers_hybridctx.cli import serve
+
+    def load(engine: object, model: object, font: object, settings: Any, given: object) -> None:
+        assert settings.concurrency == at_a_time
+        raise ValueError("seen")
+
+    monkeypatch.setattr(serve, "_loaded", load)
+    assert refused("serve", *options, "--port", 0) == "seen"
+
+
 def test_packages_are_named_with_the_extras_that_list_them() -> None:
     with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]

@@ -250,6 +250,11 @@ def test_other_models_and_wrong_keys(pipe: LongDocQAPipeline, client: openai.Ope
         assert openai.OpenAI(base_url=f"{address}/v1", api_key="secret", max_retries=0).models.list().data
 
 
+def test_who_asks_another_endpoint_is_told_which_there_are(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match=r"no POST /v1/responses here; POST /v1/chat/completions answers"):
+        client.responses.create(model="tiny", input="Hm?")
+
+
 def test_readings_outlive_the_server_on_disk(pipe: LongDocQAPipeline, tmp_path: Path) -> None:
     for found in ("read now", "disk"):
         with served(pipe, cache_dir=tmp_path) as address:

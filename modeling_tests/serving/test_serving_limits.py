@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,24 @@ def test_a_body_that_does_not_come_is_not_waited_for(pipe: LongDocQAPipeline) ->
                 *(address, b"POST /v1/" + path + b" HTTP/1.1", b"Content-Type: " + kind, b"Content-Length: 90")
             )
             assert answer.startswith("HTTP/1.1 408") and "0.2 seconds" in answer
+        assert post(address, asks())[0] == 200
+
+
+def test_connections_are_bounded_and_end_where_nothing_is_asked(pipe: LongDocQAPipeline) -> None:
+    with served(pipe, max_request_seconds=0.3, max_connections=3) as address:
+        host, port = address.removeprefix("http://").split(":")
+        clients = [socket.create_connection((host, int(port)), timeout=30) for _ in range(4)]
+        _, half, speaking, further = clients
+        half.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
+        speaking.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"ok"):
+            answer += speaking.recv(10_000)
+        speaking.sendall(b"G")  # what comes next never does
+        for client in clients:
+            with suppress(ConnectionResetError) if client is further else nullcontext():
+                assert not client.recv(10_000)
+            client.close()
         assert post(address, asks())[0] == 200
 
 

@@ -33,6 +33,10 @@ class Engine(StrEnum):
     VLLM = "vllm"
 
 
+# the model of transformers works for one request while others are laid out and planned; vLLM's for as many as it is given
+_AT_A_TIME = {Engine.TRANSFORMERS: 4, Engine.VLLM: 64}
+
+
 def serve(
     model: Model = None,
     engine: Annotated[Engine, typer.Option(help="What generates: this package's own, or vLLM where it is.")] = (
@@ -64,6 +68,10 @@ def serve(
     max_seconds: Annotated[
         float, typer.Option(min=0.1, max=86_400, help="For one answer; it is cut off then.")
     ] = 300.0,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, max=4096, help="Requests worked on at a time: 4, with vllm 64.", show_default=False),
+    ] = None,
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; others get status 429.")] = 64,
     memory_mib: Annotated[int, typer.Option(min=0, help="Of documents' readings, in memory.")] = 1024,
     cache_dir: Annotated[
@@ -79,6 +87,7 @@ def serve(
         import uvicorn
 
         from ..serving.app import create_app
+        from ..serving.connections import bounded_connections
         from ..serving.settings import ServerSettings
 
         settings = ServerSettings(
@@ -89,6 +98,7 @@ def serve(
             max_request_bytes=max_request_mib * _MIB,
             max_new_tokens=max_new_tokens,
             max_seconds=max_seconds,
+            concurrency=concurrency or _AT_A_TIME[engine],
             max_waiting=max_waiting,
             memory_bytes=memory_mib * _MIB,
             cache_dir=cache_dir,
@@ -100,7 +110,9 @@ def serve(
         os.environ.pop(_KEY, None)
         if api_key is None and host not in _THIS_MACHINE:
             messages_console().print(f"[yellow]warning: everybody who reaches {host} may ask: give --api-key[/]")
-        uvicorn.run(create_app(answering, settings), host=host, port=port, timeout_graceful_shutdown=10)
+        connections = bounded_connections(settings.max_connections, settings.max_request_seconds)
+        app = create_app(answering, settings)
+        uvicorn.run(app, host=host, port=port, http=connections, timeout_graceful_shutdown=10)
 
 
 def _given(engine: Engine, pairs: list[str]) -> dict[str, Any]:

@@ -214,7 +214,11 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        return error_response(error.status_code, str(error.detail), **(error.headers or {}))
+        said = str(error.detail)
+        if error.status_code == 404 and "endpoint" not in request.scope:
+            asked = f"{request.method} {request.url.path}"
+            said = f"there is no {asked:.80} here; POST /v1/chat/completions answers, and /v1/files takes documents"
+        return error_response(error.status_code, said, **(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:

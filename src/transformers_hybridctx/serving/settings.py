@@ -18,6 +18,7 @@ class ServerSettings:
         hosts: names that clients may call the server by where it has no key; None: any.
         draw_over: a text of a message with more tokens than this is a document.
         max_request_bytes, max_request_seconds: of one request, uploads included, until it has come.
+        max_connections: open at a time, where whoever runs the application bounds them by it, as the command does.
         max_stored_bytes: of all uploaded files together.
         max_files: how many of them.
         max_document_characters, max_pages: of all documents of one conversation.
@@ -37,6 +38,7 @@ class ServerSettings:
     draw_over: int = 1000
     max_request_bytes: int = 64 * MIB
     max_request_seconds: float = 120.0
+    max_connections: int = 512
     max_stored_bytes: int = 1024 * MIB
     max_files: int = 10_000
     max_document_characters: int = 20_000_000
