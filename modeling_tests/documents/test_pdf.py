@@ -212,6 +212,12 @@ def test_rows_stay_rows_whichever_way_text_and_page_are_turned(write, rotate: in
     assert read_document_file(write([SamplePage(content, extra=f"/Rotate {rotate}")])) == rows
 
 
+@pytest.mark.parametrize("rotate", [0, 90])
+def test_narrow_blanks_stay_blanks_on_turned_pages(write, rotate: int) -> None:
+    content = b"BT /F1 12 Tf 20 100 Td [(Fon: 0) -240 (18) -240 (88/6) -240 (81) -240 (29)] TJ ET"
+    assert read_document_file(write([SamplePage(content, extra=f"/Rotate {rotate}")])) == "Fon: 0 18 88/6 81 29"
+
+
 def test_sideways_text_in_a_margin_stands_apart(write) -> None:
     content = lines("Upright text\nof two lines") + b"q 0 1 -1 0 290 0 cm " + lines("margin note", x=20, y=10) + b"Q"
     assert read_document_file(write([content])) == "Upright text\nof two lines\nmargin note"
@@ -242,6 +248,12 @@ def test_a_page_that_was_read_turned_is_drawn_as_before(write) -> None:
 def test_text_that_is_never_shown_is_reported_and_not_read(write, unseen: bytes) -> None:
     with pytest.warns(UserWarning, match="pages 1 hold text that they never show, which is not read: 'HIDDEN'"):
         assert read_document_file(write([lines("The sum is 485.") + unseen])) == "The sum is 485."
+
+
+def test_text_that_is_never_shown_is_reported_of_scans_too(write) -> None:
+    page = SamplePage(lines("HIDDEN", y=195, before="3 Tr"), picture=scan("4711"), picture_box=(0, 0, 300, 190))
+    with pytest.warns(UserWarning, match="pages 1 hold text that they never show, which is not read: 'HIDDEN'"):
+        assert isinstance(read_document_file(write([page])), ScannedPages)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +304,12 @@ def test_a_font_without_a_map_whose_codes_are_characters_is_read(write) -> None:
     with pytest.warns(UserWarning, match="do not say which characters"):
         document = read_document_file(write(["".join("\0" + chr(ord(one) - 29) for one in said)], font=NO_MAP))
     assert isinstance(document, ScannedPages)
+
+
+def test_ligatures_and_quotation_marks_of_tex_are_read(write) -> None:
+    codes = "\x10of\x0cce\x11 \x15 sti\x1b, ru\x1ean"
+    text = read_document_file(write(["".join("\0" + one for one in codes)], font=NO_MAP))
+    assert text == "“of\ufb01ce” – sti\ufb00, ru\ufb03an"
 
 
 def test_characters_above_u_ffff_are_one_each_where_a_page_is_looked_at(write) -> None:

@@ -47,6 +47,7 @@ def read_pdf(
         raise EmptyFileError(f"empty document: the {len(indices)} pages of {file.name} are blank")
     if not read.texts and not read.recognized and not read.with_words:
         read.warn_of_garbled()
+        read.warn_of_hidden()
         return ScannedPages([file.page_source(index) for index in indices])
     read.warn()
     parts = read.in_runs()
@@ -172,12 +173,15 @@ class _PagesRead:
                 f"{name}: pages {listed(pictures)} hold pictures and hardly any text; they are shown, and what they say "
                 f"is not known: {found}"
             )
+        self.warn_of_hidden()
+
+    def warn_of_hidden(self) -> None:
         if self.hidden:
             words = " ".join(text for _, text in self.hidden)
             cut = "..." * (len(words) > _MOST_HIDDEN_SHOWN)
             _warn(
-                f"{name}: pages {listed([page for page, _ in self.hidden])} hold text that they never show, which is not "
-                f"read: {words[:_MOST_HIDDEN_SHOWN]!r}{cut}"
+                f"{self._file.name}: pages {listed([page for page, _ in self.hidden])} hold text that they never show, "
+                f"which is not read: {words[:_MOST_HIDDEN_SHOWN]!r}{cut}"
             )
 
 

@@ -31,8 +31,13 @@ _LINE_END_HYPHEN = re.compile(r"[\ufffe\x02]\n?")
 _NO_TEXT = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff\ufffd\x00-\x01\x03-\x08\x0e-\x1f\x7f-\x9f]")
 
 
+# Where TeX's encodings (OT1, T1) have ligatures and quotation marks.
+_OF_TEX = {
+    **{start + place: chr(0xFB00 + place) for start in (0x0B, 0x1B) for place in range(5)},
+    **{0x10: "\u201c", 0x11: "\u201d", 0x15: "\u2013", 0x16: "\u2014"},
+}
 # Letters, digits and signs of Europe's languages, and what is set around them.
-_EUROPEAN = re.compile("[ -~\u00a0-\u024f\u0370-\u052f\u2010-\u2044\u20ac\u2122]+")
+_EUROPEAN = re.compile("[ -~\u00a0-\u024f\u0370-\u052f\u2010-\u2044\u20ac\u2122\ufb00-\ufb04]+")
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def _as_pdfium_gives_it(textpage: Any) -> str | None:
 def _characters(textpage: Any, is_plain: bool = False) -> list[Character]:
     """All characters that a page holds, in PDFium's order; of a plain page, what else there is to know is known."""
     characters: list[Character] = []
-    unmapped: dict[int, list[int]] = {}  # font -> places of its characters
+    unmapped: dict[int, dict[int, str]] = {}  # font -> places of its characters and their codes
     box = pdfium.FS_RECTF()
     ends_line = False
     high = 0
@@ -148,12 +153,13 @@ def _characters(textpage: Any, is_plain: bool = False) -> list[Character]:
             )
             if not found.is_mapped and item:
                 font = ctypes.cast(pdfium.FPDFTextObj_GetFont(item), ctypes.c_void_p).value or 0
-                unmapped.setdefault(font, []).append(len(characters))
+                unmapped.setdefault(font, {})[len(characters)] = text if text in "\r\f" else found.text
         characters.append(found)
     for places in unmapped.values():
-        if _are_characters("".join(characters[place].text for place in places)):
-            for place in places:
-                characters[place] = characters[place]._replace(is_mapped=True)
+        codes = "".join(places.values()).translate(_OF_TEX)
+        if _are_characters(codes):
+            for place, code in zip(places, codes, strict=True):
+                characters[place] = characters[place]._replace(text=code, is_mapped=True)
     return [*characters, Character("\n")] if ends_line else characters
 
 
@@ -209,8 +215,10 @@ def _with_spaces(characters: Sequence[Character], angle: int) -> list[Character]
     """Text that runs at an angle, with blanks and line ends where its characters stand apart."""
     result: list[Character] = []
     previous: tuple[float, float, float] | None = None  # where it ended, its middle across, its size
+    is_apart = False
     for one in characters:
         if one.box is None:
+            is_apart = is_apart or one.text == " "  # a narrow blank, which only PDFium knows
             continue
         start, end, middle = _along(one.box, angle)
         if previous is not None:
@@ -218,8 +226,9 @@ def _with_spaces(characters: Sequence[Character], angle: int) -> list[Character]
             size = max(size, one.size, 1e-3)
             if abs(middle - last_middle) > 0.6 * size or start < last_end - size:
                 result.append(Character("\n", angle=angle))
-            elif start - last_end > 0.25 * size and not (one.text.isspace() or result[-1].text.isspace()):
-                result.append(Character(" ", angle=angle))
+            elif is_apart or start - last_end > 0.25 * size:
+                result += [Character(" ", angle=angle)] * (not one.text.isspace() and not result[-1].text.isspace())
+        is_apart = False
         result.append(one)
         previous = (end, middle, one.size)
     return result
