@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slides before pandoc reads them: what is hidden is taken out and reported, of alternatives one is left."""
+"""Slides before pandoc reads them: what is hidden is taken out and reported, of alternatives one is left, and words that
+are drawn in pieces are whole."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _OFF = ("0", "false")
 
 def with_seen_shapes(data: bytes, name: str) -> bytes:
     """
-    A presentation without the slides and shapes that it hides, and with those that stand among alternatives.
+    A presentation without the slides and shapes that it hides, with those that stand among alternatives, and with the
+    runs of a paragraph as one.
 
     Warns:
         UserWarning: what is hidden.
@@ -45,7 +47,7 @@ def _with_seen_shapes(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[
             for notes in related_parts(archive, part, "notesSlide").values():
                 changed[notes] = _NO_NOTES
                 hidden.append(_words(parsed_part(archive, notes)))
-        elif b"hidden" in content or b"AlternateContent" in content:
+        else:
             shapes = _Shapes(content)
             changed[part] = shapes.applied()
             hidden += (f"slide {number}: {words}" for words in shapes.hidden if words)
@@ -65,13 +67,36 @@ def _words(root: ElementTree.Element) -> str:
 
 
 class _Shapes(MarkupEdits):
-    """Drops the hidden shapes of a slide; of alternatives, which pandoc drops as well, the first one is left."""
+    """Drops the hidden shapes of a slide; of alternatives, which pandoc drops as well, the first one is left.
+
+    Runs that follow each other become one: pandoc writes a blank between any two, be it within a word or a number.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._end_of_text = 0  # of the run before in this paragraph; 0 where there is none
+        self._link = self._link_before = ""
+        self._is_raised = False
+        super().__init__(content)
 
     def begins(self, tag: str, said: dict[str, str], around: str) -> None:
         if tag == "cNvPr" and said.get("hidden") in _ON and len(self.open) > 2 and self.open[-3].tag in _SHAPES:
             self.open[-3].is_hidden = True
+        elif tag == "r" and around == "p":
+            self._link_before, self._link, self._is_raised = self._link, "", False
+        elif tag == "p" or around == "p":  # a line's end, a field or a formula
+            self._end_of_text = 0
+        elif tag == "rPr":
+            self._is_raised = said.get("baseline", "0")[:1] in tuple("123456789")
+        elif tag == "hlinkClick":
+            self._link = said.get("id", "")
+        elif tag == "t" and around == "r" and self._end_of_text and self._link == self._link_before:
+            inside = self.open[-1].inside
+            if self.content[inside - 2 : inside] != b"/>":
+                self.replace(self._end_of_text, inside, "^" * self._is_raised)
 
     def ends(self, one: OpenElement, end: int) -> None:
+        if one.tag == "t" and end > one.inside and self.open[-1].tag == "r":
+            self._end_of_text = self.content.rindex(b"<", one.inside, end)
         if one.is_hidden and not any(outer.is_hidden for outer in self.open):
             self.replace(one.start, end)
             self.hidden.append(" ".join(" ".join(one.text).split()))
