@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slides before pandoc reads them: what is hidden is taken out and reported, of alternatives one is left, and words that
-are drawn in pieces are whole."""
+"""Slides before pandoc reads them: what is hidden is taken out and reported, of alternatives one is left, and words
+that are drawn in pieces are whole.
+"""
 
 from __future__ import annotations
 
