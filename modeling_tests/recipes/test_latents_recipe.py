@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,7 @@ from recipes.latents.models import METHODS, Method, load, with_encoder
 from recipes.latents.questions import BEFORE, questions
 from recipes.latents.reading import ReadingHeads, load_heads, read
 from recipes.latents.report import report
-from recipes.latents.training import REPEAT, inputs_of, train, windows
+from recipes.latents.training import REPEAT, inputs_of, perplexity, train, windows
 from transformers_hybridctx import HybridCtxForCausalLM
 from transformers_hybridctx.bundled_checkpoint import BUNDLED_CHECKPOINT
 
@@ -193,7 +194,11 @@ def test_windows_are_stretches_of_texts() -> None:
         assert [*chunk, *after] == list(range(chunk[0], chunk[0] + 2 * len(chunk)))
 
 
-def test_the_report_has_all_ways_side_by_side(corpus: Path, folders: dict[Method, Path], read_folder: Path) -> None:
+def test_the_report_has_all_ways_side_by_side(
+    corpus: Path, folders: dict[Method, Path], read_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 10,000 tokens for each model would take most of the time
+    monkeypatch.setattr("recipes.latents.report.perplexity", partial(perplexity, length=16, examples=2))
     found = report([*folders.values(), read_folder], BUNDLED_CHECKPOINT, corpus, bins=(4, 8, 12), examples=2)
     rows: dict[tuple[str, str, int], dict[str, Any]] = {
         (row["way"], row["kind"], row["to_tokens"]): row for row in found["rows"]
