@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -23,6 +24,7 @@ from live_server import running, served
 from transformers_hybridctx import LongDocQAPipeline
 from transformers_hybridctx.answering.engine import AnsweringEngine
 from transformers_hybridctx.grounding.evidence import split_reasoning
+from transformers_hybridctx.serving.readings import ReadingStore
 from transformers_hybridctx.serving.settings import ServerSettings
 from transformers_hybridctx.serving.streaming import ReasoningSplitter
 from transformers_hybridctx.serving.uploads import UploadedDocument
@@ -303,6 +305,19 @@ def test_documents_of_other_kinds_are_other_documents() -> None:
     found = {UploadedDocument.of_bytes(data.encode(), name).digest for name, data in named}
     found.add(UploadedDocument.of_text(both).digest)
     assert len(found) == 5
+
+
+def test_a_reading_that_another_thread_gives_up_meanwhile_is_passed_over(tmp_path: Path) -> None:
+    class Reading:
+        prefix = SimpleNamespace(states=())
+
+        def save(self, path: Path) -> None:
+            path.write_bytes(b"read")
+
+    (tmp_path / "gone.safetensors").symlink_to("nowhere")  # listed, and not there
+    store = ReadingStore(0, tmp_path, 100)
+    assert store.get("key", Reading, lambda kept: kept)[1] == "read now"  # type: ignore[arg-type]
+    assert (tmp_path / "key.safetensors").exists()
 
 
 def test_time_is_up(fresh_pipe: LongDocQAPipeline) -> None:

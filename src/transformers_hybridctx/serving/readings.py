@@ -89,7 +89,8 @@ class ReadingStore:
             warnings.warn(f"{path} is read anew: {error}", stacklevel=2)
             path.unlink(missing_ok=True)
             return None
-        os.utime(path)
+        with suppress(FileNotFoundError):  # whoever wrote another one has just given this one up
+            os.utime(path)
         return reading
 
     def _to_disk(self, key: str, reading: DocumentCache) -> None:
@@ -100,7 +101,10 @@ class ReadingStore:
         except OSError as error:
             warnings.warn(f"a reading is kept in memory only: {error}", stacklevel=2)
             return
-        files = [(path, path.stat()) for path in self._folder.glob("*.safetensors")]
+        files = []
+        for path in self._folder.glob("*.safetensors"):
+            with suppress(FileNotFoundError):
+                files.append((path, path.stat()))
         used = sum(status.st_size for _, status in files)
         for path, status in sorted(files, key=lambda file: file[1].st_mtime):
             if used <= self._folder_bytes:
