@@ -23,6 +23,7 @@ from live_server import running, served
 
 from transformers_hybridctx import LongDocQAPipeline
 from transformers_hybridctx.answering.engine import AnsweringEngine
+from transformers_hybridctx.caching.model_lock import model_lock
 from transformers_hybridctx.grounding.evidence import split_reasoning
 from transformers_hybridctx.serving.readings import ReadingStore
 from transformers_hybridctx.serving.settings import ServerSettings
@@ -125,6 +126,17 @@ def test_so_many_wait_and_others_come_again(fresh_pipe: LongDocQAPipeline) -> No
             found = list(threads.map(lambda _: post(address, asks(max_tokens=200))[0], range(6)))
         assert set(found) == {200, 429} and found.count(200) >= 2
         assert post(address, asks())[0] == 200
+
+
+def test_files_are_taken_while_answers_are_given(fresh_pipe: LongDocQAPipeline) -> None:
+    with served(fresh_pipe, concurrency=1, max_waiting=0) as address, ThreadPoolExecutor() as pool:
+        with model_lock(fresh_pipe.model):
+            answer = pool.submit(post, address, asks())
+            while b"hybridctx_waiting 1.0" not in urllib.request.urlopen(f"{address}/metrics").read():
+                time.sleep(0.01)
+            client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=20)
+            assert client.files.create(file=("a.txt", b"A word."), purpose="user_data").status == "processed"
+        assert answer.result()[0] == 200
 
 
 def test_a_client_that_hangs_up_frees_the_model(fresh_pipe: LongDocQAPipeline) -> None:

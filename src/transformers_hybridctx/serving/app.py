@@ -54,8 +54,10 @@ def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSett
     )
     answerer = answering if isinstance(answering, ChatAnswerer) else PipelineAnswerer(answering, settings)
     files = FileStore(settings.max_stored_bytes, settings.max_files)
-    metrics, queue = Metrics(), WorkQueue(settings.concurrency, settings.max_waiting)
-    metrics.watch(waiting=lambda: queue.size, reading_bytes=lambda: answerer.kept_bytes)
+    metrics = Metrics()
+    # an upload has not to wait until others have their answers
+    queue, uploads = (WorkQueue(settings.concurrency, settings.max_waiting) for _ in range(2))
+    metrics.watch(waiting=lambda: queue.size + uploads.size, reading_bytes=lambda: answerer.kept_bytes)
     reader = MessageReader(files.document, UploadedDocument.of_address, answerer.num_tokens, settings.draw_over)
     app.add_middleware(Door, api_key=settings.api_key, hosts=settings.hosts, refusal=error_response)
     app.add_middleware(CountedResponses, metrics=metrics)
@@ -113,7 +115,7 @@ def create_app(answering: LongDocQAPipeline | ChatAnswerer, settings: ServerSett
         def work() -> Any:
             return files.add(data, file.filename or "document.txt", purpose)
 
-        stored = await _in_turn(queue, work)
+        stored = await _in_turn(uploads, work)
         return JSONResponse(stored.model_dump(mode="json"))
 
     @app.get("/v1/files")
