@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +15,14 @@ import torch
 import torch.nn.functional as F
 import yaml
 from command_line import refused, run
+from safetensors import SafetensorError
 from training_runs import CONTEXT, config, weights_of
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from transformers_hybridctx import DataCollatorWithPacking, HybridCtxForCausalLM, HybridCtxProcessor
 from transformers_hybridctx.training import trainer_fields
+from transformers_hybridctx.training.checkpoints import WholeCheckpoints
 from transformers_hybridctx.training.config import TrainingConfig
 from transformers_hybridctx.training.kept_config import check_goes_on, keep_config
 from transformers_hybridctx.training.losses import chunked_loss, label_losses
@@ -367,3 +371,24 @@ def test_a_loss_that_is_no_number_stops_before_the_step(tmp_path: Path, checkpoi
     path = config(tmp_path, checkpoint, trainer={"learning_rate": 1e30, "max_grad_norm": 0})
     with pytest.raises(FloatingPointError, match="smaller learning rate"):
         run_training(TrainingConfig.read(path))
+
+
+def test_a_full_disk_leaves_the_model_that_was_there(tmp_path: Path) -> None:
+    class Saver(WholeCheckpoints):
+        args = SimpleNamespace(should_save=True)
+        accelerator = SimpleNamespace(wait_for_everyone=lambda: None)
+
+        def save_model(self, folder: str) -> None:
+            Path(folder).mkdir()
+            (Path(folder) / "model.safetensors").write_text("new")
+            if full:
+                raise SafetensorError("No space left on device")
+
+    (tmp_path / "checkpoint-4").mkdir()
+    (tmp_path / "model.safetensors").write_text("old")
+    for full, there in ((True, "old"), (False, "new")):
+        says = r"the model could not be .*No space.*checkpoint-4 is sound"
+        with pytest.raises(OSError, match=says) if full else nullcontext():
+            Saver().save_whole(tmp_path)
+        assert (tmp_path / "model.safetensors").read_text() == there
+        assert {one.name for one in tmp_path.iterdir()} == {"checkpoint-4", "model.safetensors"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +30,51 @@ class WholeCheckpoints:
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint beside the others, and give it its name when all of it is there."""
         folder = Path(super()._get_output_dir(trial))  # type: ignore[misc]
-        unfinished, name = folder / _UNFINISHED, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.should_save:
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-        self.accelerator.wait_for_everyone()
-        self._folder = str(unfinished)
-        try:
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
-        except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            last = get_last_checkpoint(str(folder))
-            raise OSError(
-                f"the checkpoint of step {self.state.global_step} could not be written to {folder}: {error}. "
-                + (f"{last} is sound" if last else "None was saved before")
-                + ". Make room there (save_total_limit keeps fewer checkpoints), and call again to go on"
-            ) from error
-        finally:
-            self._folder = None
-        self.accelerator.wait_for_everyone()
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        with self._written_beside(folder, f"the checkpoint of step {self.state.global_step}") as unfinished:
+            self._folder = str(unfinished)
+            try:
+                super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            finally:
+                self._folder = None
         if self.args.should_save:
             shutil.rmtree(folder / name, ignore_errors=True)
             os.replace(unfinished / name, folder / name)
             unfinished.rmdir()
             rotate_checkpoints(str(folder), self.args.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
+    def save_whole(self, folder: Path) -> None:
+        """`save_model`, whose files come into the folder when all of them are there."""
+        with self._written_beside(folder, "the model") as unfinished:
+            self.save_model(str(unfinished))  # type: ignore[attr-defined]
+        if self.args.should_save:
+            for file in unfinished.iterdir():
+                os.replace(file, folder / file.name)
+            unfinished.rmdir()
+
+    @contextmanager
+    def _written_beside(self, folder: Path, what: str) -> Iterator[Path]:
+        """
+        A folder in another, to write into; all processes have written when it is left.
+
+        Raises:
+            OSError: it could not be written; it is away, and the message says which checkpoint is sound.
+        """
+        unfinished = folder / _UNFINISHED
+        if self.args.should_save:
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+        self.accelerator.wait_for_everyone()
+        try:
+            yield unfinished
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            last = get_last_checkpoint(str(folder))
+            raise OSError(
+                f"{what} could not be written to {folder}: {error}. "
+                + (f"{last} is sound" if last else "No checkpoint was saved before")
+                + ". Make room there (save_total_limit keeps fewer checkpoints), and call again to go on"
+            ) from error
         self.accelerator.wait_for_everyone()
 
 

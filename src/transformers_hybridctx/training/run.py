@@ -126,7 +126,7 @@ def run_training(config: TrainingConfig) -> TrainingReport:
     after = held_out.measure(trainer.model_wrapped, trainer.accelerator)
     report.loss_after, report.perplexity_after = dict(after.losses), after.perplexity
     report.steps, report.log = trainer.state.global_step, trainer.state.log_history
-    trainer.save_model(str(folder))
+    trainer.save_whole(folder)
     if trainer.is_world_process_zero():
         processor.save_pretrained(folder)
         report.unused = count_unused(folder / _UNUSED)

@@ -112,9 +112,7 @@ class DataSource:
         found = joined(usable(self.rows(), READERS[self.reader], self.path, count))
         if self.lengthen is not None:
             found = Lengthening(**self.lengthen).apply(list(islice(found, self.limit)), count)
-        for number, record in enumerate(found):
-            if number == self.limit:
-                return
+        for number, record in enumerate(islice(found, self.limit)):
             named = f" ({record.source})" if record.source else ""
             yield replace(record, source=f"{self.path}, record {number + 1}{named}")
 
