@@ -144,7 +144,7 @@ def test_an_answer_agrees_with_its_question_where_the_document_speaks_of_what_is
 
 
 RECORDS = (
-    "Model: TR-450\nMaker: Dornbach\nSerial number: DM-87\n\n"
+    "name,room,desk\nMoen,C-8,A\nAbe,C-9,B\n\nModel: TR-450\nMaker: Dornbach\nSerial number: DM-87\n\n"
     "## 3. Notice\nThree months. Who pays?\nThe tenant does. At 9 a bell rings."
 )
 """A short document, in which every word of a question is near every answer."""
@@ -162,6 +162,8 @@ RECORDS = (
         ("Which bell rings?", "9", True),
         ("Who rings the bell?", "9", False),  # nobody's name
         ("What rings the bell?", "DM-87", False),
+        ("In which room is Abe?", "C-9", True),
+        ("In which room is Abe?", "C-8", False),  # under the same name of a column
     ],
 )
 def test_an_answer_agrees_with_what_is_said_in_its_own_sentence(question: str, answer: str, agrees: bool) -> None:

@@ -19,6 +19,7 @@ _ELSEWHERE = 0.3
 records the label of another value. Too little to believe the answer, enough to tell it from one far away."""
 _LONGEST_LABEL = 80
 _VALUE = re.compile(r"\d|: ")
+_COLUMNS = re.compile(r"[|,;\t][^|,;\t]*[|,;\t]")
 _NUMBERING = " #0123456789.*"
 _PERSON = re.compile(r"\W*who(?:m|se)?\b", re.IGNORECASE)
 _LETTER = re.compile(r"[^\W\d_]")
@@ -77,12 +78,14 @@ class Agreement:
 
 
 def _is_label(sentence: str) -> bool:
-    """Whether what follows is about it: a heading, a question, what ends with a colon; no record with its own value."""
+    """Whether what follows is about it: a heading, a question, what ends with a colon; no record with its own value, nor
+    the names of columns, which are of every row.
+    """
     line = sentence.strip()
     if line.endswith((":", "?", "：", "？")):
         return True
     is_short = 0 < len(line) <= _LONGEST_LABEL and not line.endswith((".", "!", ";", ",", "。", "！", "；", "，"))
-    return is_short and not _VALUE.search(line.lstrip(_NUMBERING))
+    return is_short and not _VALUE.search(line.lstrip(_NUMBERING)) and not _COLUMNS.search(line)
 
 
 def _words(text: str) -> set[str]:
