@@ -144,7 +144,8 @@ class AnswerFile:
     def check(self, job: Job) -> None:
         """Raises `ValueError` where another job was answered under this id: its answers would be taken for this one's."""
         for index, question in enumerate(job.questions):
-            if self._asked.get((job.id, index)) not in (None, _asked(job.document, question)):
+            before = self._asked.get((job.id, index))
+            if before is not None and before != _asked(job.document, question):
                 raise ValueError(
                     f"{self._path} has an answer of {job.id!r:.80} to another question, or about another document, than "
                     f"{question!r:.80}: name another file, or give the job another id"
