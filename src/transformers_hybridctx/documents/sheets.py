@@ -25,12 +25,13 @@ _PROTECTED, _DAMAGED, _NO_MEMORY = 3, 4, 5
 _READ = """
 import json, sys
 from io import BytesIO
+from tempfile import NamedTemporaryFile
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 except (ImportError, ValueError, OSError):
     pass
-from python_calamine import CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
+from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
 def shown(value):
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -39,8 +40,22 @@ def shown(value):
         return format(value, ".15G")
     return str(value).upper() if isinstance(value, bool) else str(value)
 
+def rows_of(sheet):  # without the blank ends of rows, as a cell far from the others makes them
+    for row in sheet.iter_rows():
+        filled = len(row)
+        while filled and row[filled - 1] == "":
+            filled -= 1
+        yield [shown(value) for value in row[:filled]]
+
 try:
-    workbook = CalamineWorkbook.from_filelike(BytesIO(sys.stdin.buffer.read()))
+    data = sys.stdin.buffer.read()
+    try:
+        workbook = CalamineWorkbook.from_filelike(BytesIO(data))
+    except CalamineError:  # which of a protected file of before 2007 says more where a name says what it is
+        with NamedTemporaryFile(suffix=".xls") as file:
+            file.write(data)
+            file.flush()
+            workbook = CalamineWorkbook.from_path(file.name)
 except MemoryError:
     sys.exit(5)
 except PasswordError:
@@ -55,7 +70,7 @@ for seen in workbook.sheets_metadata:
         continue
     try:
         sheet = workbook.get_sheet_by_name(seen.name)
-        rows = [[shown(value) for value in row] for row in sheet.to_python()]
+        rows = list(rows_of(sheet))
         merged = sheet.merged_cell_ranges or []
     except MemoryError:
         sys.exit(5)
