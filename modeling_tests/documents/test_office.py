@@ -167,6 +167,14 @@ def test_empty_rows_and_columns_before_a_table_move_no_merged_cell() -> None:
     assert read_document_file(workbook({"S": rows}, merged), name="a.xlsx") == "# S\n| 4 | 4 |\n| 1.5 | 7 |"
 
 
+def test_a_cell_far_from_the_others_fills_no_document() -> None:
+    rows = (
+        '<row r="1"><c r="A1"><v>1</v></c><c r="B1"><v>2</v></c></row><row r="9000"><c r="CZ9000"><v>47</v></c></row>'
+    )
+    text = read_document_file(workbook({"S": rows}), name="a.xlsx")
+    assert "| 1 | 2 |" in text and "| 47 |" in text and len(text) < 1_000
+
+
 def test_a_sheet_of_thousands_of_millions_of_cells_is_refused() -> None:
     rows = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
     with pytest.raises(

@@ -101,6 +101,16 @@ def test_text_in_one_run_with_what_pandoc_reads_alone_is_read(
     assert read_document_file(data, name="a.docx") == f"Seen 4711{shown}m\nhigh{after}"
 
 
+def test_a_paragraph_to_which_a_text_box_is_tied_is_read() -> None:
+    box = f"<w:txbxContent><w:p><w:fldSimple w:instr='PAGE'>{run('Boxed 7')}</w:fldSimple></w:p></w:txbxContent>"
+    old = f"<w:pict><v:shape><v:textbox>{box}</v:textbox></v:shape></w:pict>"
+    choice = f"<mc:Choice Requires='wps'><w:drawing>{box}</w:drawing></mc:Choice>"
+    tied = f"<w:r><mc:AlternateContent>{choice}<mc:Fallback>{old}</mc:Fallback></mc:AlternateContent></w:r>"
+    for paragraph in (run("Seen ") + tied + run("4711."), tied + run("Seen 4711."), run("Seen 4711.") + tied):
+        body = f"<w:p>{paragraph}</w:p><w:p>{run('Next.')}</w:p>"
+        assert read_document_file(word_file(body), name="a.docx") == "Seen 4711.\nBoxed 7\nNext."
+
+
 def test_a_hidden_mark_of_a_note_hides_its_note() -> None:
     space = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
     note = f'<w:footnotes {space}><w:footnote w:id="2"><w:p>{run("Note 7.")}</w:p></w:footnote></w:footnotes>'

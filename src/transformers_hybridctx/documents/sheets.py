@@ -41,7 +41,7 @@ def shown(value):
     return str(value).upper() if isinstance(value, bool) else str(value)
 
 def rows_of(sheet):  # without the blank ends of rows, as a cell far from the others makes them
-    for row in sheet.iter_rows():
+    for row in sheet.to_python():
         filled = len(row)
         while filled and row[filled - 1] == "":
             filled -= 1
@@ -148,14 +148,16 @@ def _seen_cells(
     What a merged cell says stands in all the cells that it covers.
     """
     top, left = start
+    widest = max(map(len, rows), default=0)
     for (first_row, first_column), (last_row, last_column) in merged:
         row, column = first_row - top, first_column - left
         if 0 <= row < len(rows) and 0 <= column < len(rows[row]):
+            end = min(last_column - left + 1, widest)
             for covered in rows[row : last_row - top + 1]:
-                width = len(covered[column : last_column - left + 1])
-                covered[column : column + width] = [rows[row][column]] * width
+                covered += [""] * (end - len(covered))
+                covered[column:end] = [rows[row][column]] * (end - column)
     gone_rows = _places(hidden.rows, top, len(rows))
-    gone_columns = _places(hidden.columns, left, max(map(len, rows), default=0))
+    gone_columns = _places(hidden.columns, left, widest)
     counts = {
         "row": sum(any(rows[y]) for y in gone_rows),
         "column": sum(any(row[x] for row in rows if x < len(row)) for x in gone_columns),

@@ -3,8 +3,8 @@
 
 That are simple fields (cross-references, numbers of captions), ruby, text in another direction, custom XML, alternatives
 for programs of different age, form fields of before 2007, cells that are left out at the beginning of a row, some
-blanks, and text in one run with the mark of a note, a picture or the border of a field. The rest of a part stays as it
-is, to the byte.
+blanks, text in one run with the mark of a note, a picture or the border of a field, and paragraphs to which a text box is
+tied. The rest of a part stays as it is, to the byte.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class _Edits(MarkupEdits):
         self._fields: list[str] = []  # of open form fields, what they show
         self._shown = ""  # what fields that have ended show
         self._runs: list[_Run] = []
+        self._boxes: list[list[bytes]] = []  # of open paragraphs, the text boxes that are tied to them
         super().__init__(content)
 
     def is_unwrapped(self, tag: str, around: str) -> bool:
@@ -89,6 +90,8 @@ class _Edits(MarkupEdits):
         value = said.get("val", "1")
         if tag == "r":
             self._runs.append(_Run(self.open[-1].inside))
+        elif tag == "p":
+            self._boxes.append([])
         elif tag == "fldChar" and said.get("fldCharType") == "begin":
             self._fields.append("")
         elif tag == "fldChar" and said.get("fldCharType") == "end" and self._fields:
@@ -106,6 +109,10 @@ class _Edits(MarkupEdits):
         around = self.open[-1].tag if self.open else ""
         if around == "r":
             self._is_in_run(one, end)
+        if around == "r" and one.tag == "AlternateContent" and self._boxes:
+            self._untie(one, end)
+        elif one.tag == "p":
+            self.replace(end, end, b"".join(self._boxes.pop()))
         if one.tag in ("rt", "rubyBase") and around == "ruby":
             self.open[-1].text.append("".join(one.text))
         elif one.tag == "ruby":
@@ -147,6 +154,15 @@ class _Edits(MarkupEdits):
             name = begin[1:].split(b">")[0].split()[0]
             for at, between in run.cuts:
                 self.replace(at, at, b"</" + name + b">" + between.encode() + begin)
+
+    def _untie(self, one: OpenElement, end: int) -> None:
+        """Put a text box behind its paragraph, in whose place pandoc reads it."""
+        box = self.content[one.start : end]
+        if b"txbxContent" in box:
+            word = self.prefix.encode()
+            inner = _Edits(b"<%br>%b</%br>" % (word, box, word))
+            self.replace(one.start, end)
+            self._boxes[-1].append(b"<%bp>%b</%bp>" % (word, inner.applied(), word))
 
     def _words(self, text: str) -> str:
         return f'<{self.prefix}t xml:space="preserve">{escape(text)}</{self.prefix}t>'
