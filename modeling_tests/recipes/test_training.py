@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -55,6 +56,20 @@ def mixture() -> TaskMixture:
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(PROSE.values())
+
+
+@pytest.fixture(scope="module")
+def tokenizer_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    reference_tokenizer(folder, PROSE)
+    return folder / "tokenizer"
+
+
+@pytest.fixture
+def runs(tokenizer_of_runs: Path, tmp_path: Path) -> Path:
+    """A folder of runs that have their tokenizer, which takes a second or two to train."""
+    shutil.copytree(tokenizer_of_runs, tmp_path / "tokenizer")
+    return tmp_path
 
 
 def test_a_document_holds_the_answers_to_its_questions(mixture: TaskMixture) -> None:
@@ -216,12 +231,12 @@ def test_only_quotes_and_answers_carry_loss(tokenizer: PreTrainedTokenizerFast) 
     assert ids.count(tokenizer.convert_tokens_to_ids("<|image|>")) == 2
 
 
-def test_training_sequences_are_the_prompts_that_the_processor_writes(tmp_path: Path) -> None:
-    tokenizer = reference_tokenizer(tmp_path, PROSE)
+def test_training_sequences_are_the_prompts_that_the_processor_writes(runs: Path) -> None:
+    tokenizer = reference_tokenizer(runs, PROSE)
     model = HybridCtxForCausalLM(HybridCtxConfig(**config_fields(tokenizer)))
-    model.save_pretrained(tmp_path / "weights")
-    pack_checkpoint(tmp_path / "weights", tmp_path, tmp_path / "packed")
-    processor = AutoProcessor.from_pretrained(tmp_path / "packed")
+    model.save_pretrained(runs / "weights")
+    pack_checkpoint(runs / "weights", runs, runs / "packed")
+    processor = AutoProcessor.from_pretrained(runs / "packed")
     text, question = SENTENCES * 30, "Which year was better?"
     features, plan = processor(document=text, question=question, return_plan=True)
     reader = PageReader(tokenizer)
@@ -304,12 +319,14 @@ def test_the_stages_run_stop_and_go_on(corpus: Path, tmp_path: Path) -> None:
     assert not any(name.startswith("reading.") for name in stored)
 
 
-def test_answer_goes_on_from_a_checkpoint_with_its_tokenizer(corpus: Path, tmp_path: Path) -> None:
+def test_answer_goes_on_from_a_checkpoint_with_its_tokenizer(
+    corpus: Path, tokenizer_of_runs: Path, tmp_path: Path
+) -> None:
     train_stage("answer", corpus, tmp_path, steps=1, tokens_per_batch=300, start=BUNDLED_CHECKPOINT)
     used = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tokenizer")
     assert used.get_vocab() == PreTrainedTokenizerFast.from_pretrained(BUNDLED_CHECKPOINT).get_vocab()
     other = tmp_path / "other"
-    reference_tokenizer(other, PROSE)
+    shutil.copytree(tokenizer_of_runs, other / "tokenizer")
     with pytest.raises(ValueError, match="another tokenizer"):
         train_stage("answer", corpus, other, steps=1, tokens_per_batch=300, start=BUNDLED_CHECKPOINT)
 
@@ -317,15 +334,15 @@ def test_answer_goes_on_from_a_checkpoint_with_its_tokenizer(corpus: Path, tmp_p
 @pytest.mark.parametrize(
     ("stage", "missing"), [("read", "recall"), ("answer", "append"), ("lengthen", "answer"), ("broaden", "lengthen")]
 )
-def test_a_stage_before_the_one_it_needs_is_refused(stage: Any, missing: str, corpus: Path, tmp_path: Path) -> None:
+def test_a_stage_before_the_one_it_needs_is_refused(stage: Any, missing: str, corpus: Path, runs: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"run the stage '{missing}' first"):
-        train_stage(stage, corpus, tmp_path, steps=2, tokens_per_batch=300)
+        train_stage(stage, corpus, runs, steps=2, tokens_per_batch=300)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_no_number_stops_the_run(corpus: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "training_step", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(FloatingPointError, match="lower learning rate"):
-        train_stage("recall", corpus, tmp_path, steps=2, tokens_per_batch=300)
+        train_stage("recall", corpus, runs, steps=2, tokens_per_batch=300)
 
 
 def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
