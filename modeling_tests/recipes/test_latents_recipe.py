@@ -8,19 +8,25 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from recipes.hybridctx_tiny.batches import IGNORE
 from recipes.hybridctx_tiny.corpus import load_prose
+from recipes.hybridctx_tiny.pages import PageReader
+from recipes.hybridctx_tiny.reference import VISUAL_TOKEN
 from recipes.hybridctx_tiny.tasks import TaskMixture
 from recipes.latents.answers import WHOLE, LatentAnswers
+from recipes.latents.cells import CellTargets
+from recipes.latents.lookup import codes_of, encoder_fields, hidden_of_windows, queries, set_lookups, windows_of
 from recipes.latents.models import METHODS, Method, load, with_encoder
 from recipes.latents.questions import BEFORE, questions
 from recipes.latents.reading import ReadingHeads, load_heads, read
 from recipes.latents.report import report
 from recipes.latents.training import REPEAT, inputs_of, perplexity, train, windows
-from transformers_hybridctx import HybridCtxForCausalLM
+from transformers_hybridctx import HybridCtxForCausalLM, HybridCtxProcessor
 from transformers_hybridctx.bundled_checkpoint import BUNDLED_CHECKPOINT
 
 PROSE = "It was the best of times, it was the worst of times; the number of room 7 is 4821930, said Mr. Lorry. "
@@ -41,10 +47,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def read_folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("read")
-    sizes: dict[str, Any] = {"num_latents": 4, "stretch": 4, "layers": 2, "tokens_per_batch": 48}
+    sizes: dict[str, Any] = {"num_latents": (4, 6), "stretch": 4, "layers": 2, "cells_per_batch": 48}
     found = read(BUNDLED_CHECKPOINT, corpus, folder, **sizes, minutes=5, max_steps=3)
-    assert found["steps"] == 3 and 0 <= found["held_out"] <= 1
-    return folder
+    assert found["steps"] == 3 and 0 <= found["held_out_4"] <= 1 and found["lacking_6"] > 0
+    return folder / "latents-4"
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +130,74 @@ def test_a_latent_of_one_token_is_read_as_it_is() -> None:
     assert not any(weight.requires_grad for weight in heads.parameters())
 
 
+def test_heads_find_the_tokens_of_each_latent_s_stretch_as_training_takes_them_to() -> None:
+    latents, stretch = 12, 4
+    model, processor = with_encoder(BUNDLED_CHECKPOINT, "latents", latents, 2, latents * stretch, encoder_fields)
+    latent, vocabulary = model.eval().model.latent, len(processor.tokenizer)
+    generator = torch.Generator().manual_seed(0)
+    set_lookups(latent.encoder, torch.randn(vocabulary, 42, generator=generator))
+    latent.queries = queries(latent.encoder, latents, stretch)
+    for length, first in ((latents * stretch, 0), (37, 3)):  # the first latents of a short text have none
+        chunk = torch.randint(20, 4000, (length,), generator=generator)
+        windows = windows_of([chunk.tolist()], latents, stretch, vocabulary)
+        assert windows[0, -2, :6].tolist() == chunk[-9:-3].tolist() and windows[0, -1, -1] == vocabulary
+        with torch.no_grad():
+            found = latent([chunk])[0]
+            expected = latent.projection(hidden_of_windows(latent.encoder, windows, latent.queries.weight[None]))[0]
+        torch.testing.assert_close(found[first:], expected[first:], rtol=0, atol=0.01)
+
+
+def test_a_number_s_digits_are_put_in_line_wherever_in_a_stretch_it_begins() -> None:
+    model, processor = with_encoder(BUNDLED_CHECKPOINT, "latents", 8, 1, 32, encoder_fields)
+    encoder, vocabulary = model.model.latent.encoder, len(processor.tokenizer)
+    codes = codes_of([processor.tokenizer.decode([token]) for token in range(vocabulary)], torch.ones(vocabulary))
+    set_lookups(encoder, codes)
+    written: list[torch.Tensor] = []
+    encoder.layers[0].mlp.register_forward_hook(
+        lambda module, args, output: written.append(output[:, 11 * 42 :][:, :63])
+    )
+    (number,) = processor.encoder(["4821930"])
+    filler, blank = processor.encoder(["and", " "])
+    chunks = [[*filler * (3 + shift), *blank, *number, *filler * 24][:32] for shift in range(4)]
+    windows = torch.cat([windows_of([chunk], 8, 4, vocabulary)[0, 1:2] for chunk in chunks])
+    with torch.no_grad():
+        hidden_of_windows(encoder, windows, queries(encoder, 4, 4).weight)
+    found = nn.functional.normalize(written[0].unflatten(1, (7, 9)), dim=-1)
+    digits = nn.functional.normalize(codes[number, :9], dim=-1)
+    assert ((found * digits).sum(-1) > 0.95).all()
+
+
+def test_one_training_serves_any_number_of_latents(read_folder: Path) -> None:
+    few, many = (load(read_folder.with_name(f"latents-{count}"))[0].model.latent for count in (4, 6))
+    assert torch.equal(few.projection.weight, many.projection.weight)
+    assert torch.equal(few.queries.weight, queries(few.encoder, 4, 4).weight) and len(many.queries.weight) == 6
+
+
+def test_tokens_that_are_spelled_alike_have_codes_that_are_alike() -> None:
+    tokenizer = HybridCtxProcessor.from_pretrained(BUNDLED_CHECKPOINT).tokenizer
+    pieces = [tokenizer.decode([token]) for token in range(0, 4096, 8)]
+    counts = torch.tensor([1, 1, 1, 100, 100] + [1] * len(pieces)).float()
+    codes = codes_of([" the", " tho", " zebra", "4", "5", *pieces], counts)
+    distance = torch.cdist(codes, codes)
+    assert codes.shape == (len(pieces) + 5, 42) and distance[0, 1] < distance[0, 2] and distance[3, 4] > 0.1
+
+
+def test_a_latent_is_to_be_the_cell_that_begins_in_its_stretch() -> None:
+    processor = HybridCtxProcessor.from_pretrained(BUNDLED_CHECKPOINT)
+    model = HybridCtxForCausalLM.from_pretrained(BUNDLED_CHECKPOINT).eval()
+    targets = CellTargets(model, processor, 4)
+    (chunk,) = processor.encoder(["Mr. Lorry said that the number of room is 4821930, and left."])
+    texts = targets.texts(chunk, 8)
+    blank = 8 - -(-len(chunk) // 4)
+    assert texts[: blank + 1] == [""] * blank + ["Mr. Lorry said t"] and texts[-1] == "and left."
+    (number,) = [latent for latent, text in enumerate(texts) if text.startswith("4821930")]
+    assert not any(text.startswith(tuple("0123456789")) for latent, text in enumerate(texts) if latent != number)
+    for shown, text in zip(targets.cells(texts[blank:]), texts[blank:], strict=True):
+        assert np.array_equal(shown, PageReader(processor.tokenizer).draw(text).pages[0][:VISUAL_TOKEN])
+    found = targets([chunk, chunk[:20]], 8)
+    assert found.shape == (2, 8, 256) and found.isfinite().all() and not found.requires_grad
+
+
 def test_reading_leaves_the_decoder_as_it_was_and_the_size_of_pages_to_latents(read_folder: Path) -> None:
     plain = HybridCtxForCausalLM.from_pretrained(BUNDLED_CHECKPOINT).state_dict()
     model, processor, method = load(read_folder)
@@ -199,7 +273,10 @@ def test_the_report_has_all_ways_side_by_side(
 ) -> None:
     # 10,000 tokens for each model would take most of the time
     monkeypatch.setattr("recipes.latents.report.perplexity", partial(perplexity, length=16, examples=2))
-    found = report([*folders.values(), read_folder], BUNDLED_CHECKPOINT, corpus, bins=(4, 8, 12), examples=2)
+    found = report([*folders.values(), read_folder], BUNDLED_CHECKPOINT, corpus, bins=(4, 8, 12, 17), examples=2)
+    too_long = [row for row in found["rows"] if row["to_tokens"] == 17]
+    assert {row["way"] for row in too_long} == {"truncation", "pages, scale 1"}, "chunks have 16 tokens at most"
+    found["rows"] = [row for row in found["rows"] if row not in too_long]
     rows: dict[tuple[str, str, int], dict[str, Any]] = {
         (row["way"], row["kind"], row["to_tokens"]): row for row in found["rows"]
     }

@@ -108,7 +108,7 @@ class ReadBatches(Dataset[dict[str, Tensor]]):
         pages: list[np.ndarray] = []
         characters, pieces = [], []
         for _ in range(max(1, self._tokens // cells)):
-            drawn = self._reader.draw(self._text(rng, cells * PLACES))
+            drawn = self._reader.draw(self.text(rng, cells * PLACES))
             (page, *_), height = drawn.pages, min(cells, self._reader.tokens(drawn)[0])
             pages.append(page[: height * VISUAL_TOKEN])
             characters.append(self._reader.characters(drawn)[:height])
@@ -120,7 +120,8 @@ class ReadBatches(Dataset[dict[str, Tensor]]):
             "pieces_before": torch.cat([torch.cat(one) for one in before], dim=1),
         }
 
-    def _text(self, rng: Random, num_chars: int) -> str:
+    def text(self, rng: Random, num_chars: int) -> str:
+        """Something to read: strings that have to be read exactly, scrambled or plain prose, or a document with facts."""
         kind = rng.random()
         if kind < 0.25:
             return self._strings(rng, num_chars)

@@ -20,18 +20,25 @@ Checkpoint = Annotated[Path, typer.Option(help="What the training starts from; t
 
 @app.command()
 def read(
-    folder: Annotated[Path, typer.Argument(help="Where the checkpoint goes.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="Where the checkpoints go, a folder latents-N for each N.", show_default=False)
+    ],
     corpus: Corpus,
     checkpoint: Checkpoint = BUNDLED_CHECKPOINT,
-    num_latents: Annotated[int, typer.Option(min=1, help="Of each chunk.")] = 16,
+    num_latents: Annotated[
+        list[int], typer.Option(min=1, help="Of each chunk; several times for each: one training serves all.")
+    ] = [32, 64, 100],  # noqa: B006
     stretch: Annotated[int, typer.Option(min=1, help="Tokens of a chunk, at most, for each of its latents.")] = 4,
-    layers: Annotated[int, typer.Option(min=1, help="Of the encoder; no more than the decoder has.")] = 3,
-    minutes: Annotated[float, typer.Option(help="How long.")] = 12,
+    layers: Annotated[int, typer.Option(min=1, help="Of the encoder.")] = 2,
+    minutes: Annotated[float, typer.Option(help="How long.")] = 10,
     learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 2e-3,
+    bf16: Annotated[
+        bool, typer.Option(help="Compute in half precision, where the processor is faster in it.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
 ) -> None:
-    """Teach an encoder to hold its text: the tokens of each stretch are read off its latent, without a decoder."""
+    """Teach an encoder to hold its text in a form that the decoder reads already, without a decoder's training."""
     with clear_errors():
         import torch
 
@@ -47,12 +54,15 @@ def read(
             layers=layers,
             minutes=minutes,
             learning_rate=learning_rate,
+            bf16=bf16,
             seed=seed,
         )
-    print_line(
-        f"{found['steps']:,} steps in {found['minutes']:.1f} minutes; of held-out text, {found['held_out']:.1%} of "
-        f"tokens are read right; checkpoint in {folder}"
-    )
+    print_line(f"{found['steps']:,.0f} steps in {found['minutes']:.1f} minutes")
+    for count in num_latents:
+        print_line(
+            f"{folder / f'latents-{count}'}: of held-out text {found[f'held_out_{count}']:.1%} of tokens are read right; "
+            f"of the cells' variance {found[f'lacking_{count}']:.1%} are lacking"
+        )
 
 
 @app.command()
@@ -107,6 +117,9 @@ def report(
     folders: Annotated[list[Path], typer.Argument(help="Folders that read or train wrote.", show_default=False)],
     corpus: Corpus,
     checkpoint: Checkpoint = BUNDLED_CHECKPOINT,
+    edge: Annotated[
+        list[int], typer.Option(min=1, help="Of the texts' lengths in tokens, ascending; several times for each.")
+    ] = [16, 32, 48, 64],  # noqa: B006
     examples: Annotated[int, typer.Option(min=2, help="Texts of each length and kind.")] = 32,
     pages: Annotated[bool, typer.Option(help="Repeat them from pages, too.")] = True,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
@@ -121,7 +134,7 @@ def report(
         from .report import report as run
 
         torch.set_num_threads(threads)
-        found = run(folders, checkpoint, corpus, examples=examples, scales=(1.0,) if pages else ())
+        found = run(folders, checkpoint, corpus, bins=edge, examples=examples, scales=(1.0,) if pages else ())
         if out:
             write_json(out, found)
     answers_console().print(_table(found["rows"]))
@@ -131,7 +144,10 @@ def report(
 
 @app.command()
 def questions(
-    folders: Annotated[list[Path], typer.Argument(help="Folders that read or train wrote.", show_default=False)],
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Folders that read or train wrote.", show_default=False)
+    ] = None,
+    *,
     prose: Annotated[Path, typer.Option(help="A text that no training read.")],
     checkpoint: Checkpoint = BUNDLED_CHECKPOINT,
     task: Annotated[list[str], typer.Option(help="Of the suite needles; several times for each.")] = [  # noqa: B006
@@ -141,6 +157,10 @@ def questions(
     length: Annotated[list[int], typer.Option(help="Tokens of the documents; several times for each.")] = [256],  # noqa: B006
     budget_share: Annotated[float, typer.Option(help="The longest prompt, as a part of them.")] = 0.65,
     examples: Annotated[int, typer.Option(min=1, help="Documents of each task and length.")] = 20,
+    others: Annotated[bool, typer.Option(help="Ask the folders' checkpoints without latents, too.")] = True,
+    cells: Annotated[
+        list[int], typer.Option(min=1, help="Ask as many latents as they are to be, too; several times for each.")
+    ] = [],  # noqa: B006
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Write all figures as JSON here.")] = None,
 ) -> None:
@@ -154,13 +174,15 @@ def questions(
 
         torch.set_num_threads(threads)
         found = run(
-            folders,
+            folders or [],
             checkpoint,
             prose,
             tasks=task,
             lengths=length,
             budget_share=budget_share,
             examples=examples,
+            others=others,
+            cells=cells,
         )
         if out:
             write_json(out, found)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -43,16 +43,23 @@ class MeanPooling(HybridCtxLatentEncoder):
 
 
 def with_encoder(
-    checkpoint: str | Path, method: Method, num_latents: int, layers: int, chunk_tokens: int
+    checkpoint: str | Path,
+    method: Method,
+    num_latents: int,
+    layers: int,
+    chunk_tokens: int,
+    encoder_fields: Callable[[int, int], dict[str, Any]] | None = None,
 ) -> tuple[Any, HybridCtxProcessor]:
     """
     A checkpoint's model and processor, with what makes latents still to be trained.
 
-    The encoder begins as the decoder's own first layers, as C3's begins as a smaller model of its decoder's family.
+    The encoder begins as the decoder's own first layers, as C3's begins as a smaller model of its decoder's family,
+    unless another one is asked for.
 
     Args:
         layers: of the encoder.
         chunk_tokens: the most tokens of a chunk.
+        encoder_fields: from vocabulary and layers to the `latent_config` of another encoder, which begins at random.
     """
     plain = HybridCtxForCausalLM.from_pretrained(checkpoint)
     processor = HybridCtxProcessor.from_pretrained(checkpoint)
@@ -69,7 +76,9 @@ def with_encoder(
     plain.resize_token_embeddings(len(processor.tokenizer), mean_resizing=False)
     fields = plain.config.to_dict()
     added = {
-        "latent_config": {**fields["text_config"], "num_hidden_layers": layers},
+        "latent_config": encoder_fields(len(processor.tokenizer), layers)
+        if encoder_fields
+        else {**fields["text_config"], "num_hidden_layers": layers},
         "latent_token_id": processor.latent_token_id,
         "num_latent_tokens": num_latents,
     }
@@ -77,9 +86,9 @@ def with_encoder(
     model: Any = HybridCtxForCausalLM(config)
     model.load_state_dict(plain.state_dict(), strict=False)
     model.tie_weights()
-    decoder = model.model.language_model.state_dict()
-    encoder = model.model.latent.encoder
-    encoder.load_state_dict({name: decoder[name] for name in encoder.state_dict()})
+    if encoder_fields is None:
+        decoder, encoder = model.model.language_model.state_dict(), model.model.latent.encoder
+        encoder.load_state_dict({name: decoder[name] for name in encoder.state_dict()})
     if method == "mean":
         _pool(model)
     model.generation_config = plain.generation_config

@@ -9,7 +9,8 @@ from typing import Any
 
 from transformers_hybridctx import HybridCtxForCausalLM, HybridCtxProcessor, LongDocQAPipeline, evaluation
 
-from .models import load
+from .cells import CellLatents, CellTargets
+from .models import load, with_encoder
 
 BEFORE = "before"
 """What the checkpoint that the trainings began with is called."""
@@ -24,6 +25,8 @@ def questions(
     lengths: Sequence[int] = (256,),
     budget_share: float = 0.65,
     examples: int = 20,
+    others: bool = True,
+    cells: Sequence[int] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """
@@ -34,6 +37,8 @@ def questions(
         checkpoint: that they began with, whose rows say what their decoders could do.
         prose: a text that no training read.
         budget_share: the longest prompt of every context, as a part of the document's tokens.
+        others: ask the folders' checkpoints without latents, too, which says what a trained decoder has kept.
+        cells: numbers of latents to ask the checkpoint with, each being what `read` teaches it to be.
 
     Returns:
         `rows`: fields of [`evaluation.tables.Row`], and `checkpoint`.
@@ -46,6 +51,7 @@ def questions(
         *evaluation.make_contexts(["latents", "pages", "truncated"], budget_share=budget_share),
         *evaluation.make_contexts(["bm25-only"], budget_share=budget_share, latent_shares=[0.5]),
     ]
+    with_latents = [context for context in with_latents if others or context.has_latents]
     models: list[tuple[str, Any, HybridCtxProcessor]] = [
         (
             BEFORE,
@@ -53,6 +59,7 @@ def questions(
             HybridCtxProcessor.from_pretrained(checkpoint),
         ),
         *((folder.name, *load(folder)[:2]) for folder in folders),
+        *((f"cells-{count}", *_with_cells(checkpoint, count)) for count in cells),
     ]
     rows = []
     for name, model, processor in models:
@@ -60,3 +67,9 @@ def questions(
         contexts = without if name == BEFORE else with_latents
         rows += [{"checkpoint": name, **vars(row)} for row in evaluation.run(suite, pipe, contexts).rows]
     return {"tasks": list(tasks), "rows": rows}
+
+
+def _with_cells(checkpoint: str | Path, num_latents: int, stretch: int = 4) -> tuple[Any, HybridCtxProcessor]:
+    model, processor = with_encoder(checkpoint, "latents", num_latents, 1, num_latents * stretch)
+    model.model.latent = CellLatents(CellTargets(model, processor, stretch), model.config)
+    return model, processor

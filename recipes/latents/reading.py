@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The encoder's first lesson: each latent says the tokens of its own stretch of a text, without a decoder.
+"""The encoder's lesson: each latent holds its own stretch of a text, in a form that the decoder reads already.
 
 Repeating a text through the decoder teaches an encoder slowly, as one loss at the end has to say which of its latents
 holds what. Here each is told: the last latent holds the text's last tokens, the one before it those before, so that how
-far a token stands from its latent does not hang on the text's length.
+far a token stands from its latent does not hang on the text's length. No decoder runs, and none is trained.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,17 +19,23 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from recipes.hybridctx_tiny.corpus import load_prose
-from recipes.hybridctx_tiny.tasks import TaskMixture
+from recipes.hybridctx_tiny.pages import ReadBatches
 from transformers_hybridctx import HybridCtxProcessor
 from transformers_hybridctx.cli.console import print_line
 
+from .cells import CellTargets
+from .lookup import codes_of, encoder_fields, hidden_of_windows, queries, set_lookups, trained_parameters, windows_of
 from .models import save, with_encoder
 
 HEADS_FILE = "reading_heads.safetensors"
 _WARM_UP, _FALL = 60, 0.4
 """Steps in which the learning rate rises, and the last part of the time in which it falls."""
-_PAGE_SIZE = 0.74
-"""Root mean square of a page's embeddings in the bundled checkpoint: what its decoder is used to beside its tokens."""
+_CELL_WEIGHT = 8.0
+"""Of what latents lack to be their cells, beside the loss of the tokens that are read off them."""
+_NUMBER_WEIGHT = 5.0
+"""Of cells that begin with a number, beside the others: numbers are what is asked for."""
+_AT_FIRST, _KEPT, _USES = 16, 40_960, 4
+"""Batches that are drawn before the first step, cells that are kept, and steps before another batch is drawn."""
 
 
 class ReadingHeads(nn.Module):
@@ -66,13 +72,12 @@ def load_heads(folder: Path) -> ReadingHeads:
     return heads
 
 
-def windows_of_documents(
-    processor: HybridCtxProcessor, mixture: TaskMixture, rng: Random, length: int
+def windows_to_read(
+    processor: HybridCtxProcessor, source: ReadBatches, rng: Random, length: int
 ) -> Iterator[list[int]]:
-    """Stretches of documents with facts in them, token ids each; without end."""
+    """Stretches of what the checkpoint's tower was taught to read, token ids each; without end."""
     while True:
-        text = mixture.draw(rng, rng.randint(3 * length, 15 * length), rng.randint(1, 5)).text
-        (ids,) = processor.encoder([text])
+        (ids,) = processor.encoder([source.text(rng, rng.randint(5 * length, 15 * length))])
         for _ in range(2):
             if len(ids) >= length:
                 start = rng.randrange(len(ids) - length + 1)
@@ -84,69 +89,137 @@ def read(
     corpus: Path,
     folder: Path,
     *,
-    num_latents: int = 16,
+    num_latents: Sequence[int] = (32, 64, 100),
     stretch: int = 4,
-    layers: int = 3,
-    minutes: float = 12,
-    tokens_per_batch: int = 2048,
+    layers: int = 2,
+    minutes: float = 10,
+    cells_per_batch: int = 512,
     learning_rate: float = 2e-3,
+    bf16: bool = False,
     seed: int = 0,
     max_steps: int | None = None,
 ) -> dict[str, float]:
     """
-    Train a latent encoder to hold its text, and write the checkpoint to a folder. The decoder stays as it is.
+    Train a latent encoder to hold its text, and write a checkpoint for each number of latents. Each of them has the
+    decoder as it was.
 
     Args:
+        num_latents: of each checkpoint. What is trained is the same for all.
         stretch: tokens of text that each latent stands for, so that a chunk has `num_latents` times as many at most.
         minutes: how long; the learning rate falls over the last two fifths.
-        tokens_per_batch: of text.
+        cells_per_batch: stretches of text of a step.
+        bf16: compute in half precision; worth it on processors that multiply faster in it.
         max_steps: stop there, if the minutes have more.
 
     Returns:
-        `steps`, `minutes`, the last running mean of the `loss`, and `held_out`: the part of tokens of full chunks of
-        held-out text that is read right.
+        `steps`, `minutes`, and of full chunks of held-out text, for each number of latents: `held_out_N`, the part of
+        tokens that is read right, and `lacking_N`, the part of the cells' variance that latents lack.
     """
     torch.manual_seed(seed)
-    rng, longest = Random(seed), num_latents * stretch
-    model, processor = with_encoder(checkpoint, "latents", num_latents, layers, longest)
-    encoder: Any = model.model.latent
-    encoder.encoder.get_input_embeddings().requires_grad_(False)
+    rng, most = Random(seed), max(num_latents)
+    model, processor = with_encoder(checkpoint, "latents", most, layers, most * stretch, encoder_fields)
+    latent: Any = model.model.latent
+    encoder = latent.encoder
+    prose = load_prose(corpus, held_out=False)
+    source = ReadBatches(processor.tokenizer, prose, steps=0)
+    set_lookups(encoder, _codes(processor, source))
     embeddings = model.get_input_embeddings().weight.detach()
     heads = ReadingHeads(stretch, embeddings.shape[-1])
-    trained = [one for one in (*encoder.parameters(), *heads.parameters()) if one.requires_grad]
+    cells = _Cells(model, processor, source, num_latents, stretch, cells_per_batch, rng)
+    latent.projection.bias.data.copy_(cells.targets.mean(0))
+    trained = [*trained_parameters(encoder), *latent.projection.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    mixture = TaskMixture(load_prose(corpus, held_out=False))
-    started, step, mean = time.perf_counter(), 0, 0.0
+    started, step, means = time.perf_counter(), 0, [0.0, 0.0]
     while (spent := (time.perf_counter() - started) / 60) < minutes and (max_steps is None or step < max_steps):
         fall = min(1.0, max(0.03, (1 - spent / minutes) / _FALL))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * fall * min(1.0, (step + 1) / _WARM_UP)
-        length = longest if rng.random() < 0.5 else rng.randint(min(12, longest), longest)
-        drawn = windows_of_documents(processor, mixture, rng, length)
-        texts = torch.tensor([next(drawn) for _ in range(max(1, tokens_per_batch // longest))])
-        logits = heads(encoder(list(texts)), embeddings, length)
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), texts.flatten())
+        if step % _USES == 0:
+            cells.add()
+        windows, queried, targets, weights = cells.sample(cells_per_batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            made = latent.projection(hidden_of_windows(encoder, windows, queried))
+            quarter = made[: -(-len(made) // 4), None]  # as much teaches as well, and all cost most of a step
+            said = heads(quarter, embeddings, stretch).float()
+        is_there = (ids := windows[: len(quarter), 1 : 1 + stretch]) < len(embeddings)
+        reading = nn.functional.cross_entropy(said[is_there], ids[is_there])
+        lacking = ((made.float() - targets).pow(2).mean(1) * weights).mean() / targets.var()
         optimiser.zero_grad()
-        loss.backward()
+        (reading + _CELL_WEIGHT * lacking).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
-        mean = loss.item() if not step else 0.95 * mean + 0.05 * loss.item()
+        kept = 0.95 if step else 0.0
+        means = [kept * mean + (1 - kept) * loss.item() for mean, loss in zip(means, (reading, lacking), strict=True)]
         step += 1
-        if step % 100 == 0:
-            print_line(f"step {step:,}, {spent:.1f} min: reading {mean:.3f}")
-    drawn = windows_of_documents(processor, TaskMixture(load_prose(corpus, held_out=True)), Random(seed), longest)
-    texts = torch.tensor([next(drawn) for _ in range(32)])
-    with torch.no_grad():
-        latents = encoder(list(texts))
-        right = heads(latents, embeddings, longest).argmax(-1) == texts
-        size = embeddings.pow(2).mean().sqrt() if stretch == 1 else _PAGE_SIZE
-        for weight in encoder.projection.parameters():  # the heads normalise, and do not see this
-            weight *= size / latents.pow(2).mean().sqrt()
-    save(folder, model.eval(), processor, "latents")
-    save_file(heads.state_dict(), folder / HEADS_FILE)
-    return {
-        "steps": step,
-        "minutes": (time.perf_counter() - started) / 60,
-        "loss": mean,
-        "held_out": float(right.float().mean()),
-    }
+        if step % 50 == 0:
+            print_line(f"step {step:,}, {spent:.1f} min: reading {means[0]:.3f}, lacking of the cells {means[1]:.1%}")
+    held_out, found = ReadBatches(processor.tokenizer, load_prose(corpus, held_out=True), steps=0), {}
+    for count in num_latents:
+        model, processor = with_encoder(checkpoint, "latents", count, layers, count * stretch, encoder_fields)
+        model.model.latent.load_state_dict(
+            {**latent.state_dict(), "queries.weight": queries(encoder, count, stretch).weight}
+        )
+        drawn = windows_to_read(processor, held_out, Random(seed), count * stretch)
+        chunks = torch.tensor([next(drawn) for _ in range(16)])
+        with torch.no_grad():
+            latents, wanted = (
+                model.eval().model.latent(list(chunks)),
+                CellTargets(model, processor, stretch)(chunks.tolist(), count),
+            )
+            right = heads(latents, embeddings, count * stretch).argmax(-1) == chunks
+        found[f"held_out_{count}"] = float(right.float().mean())
+        found[f"lacking_{count}"] = float((latents - wanted).pow(2).mean() / wanted.var())
+        save(folder / f"latents-{count}", model, processor, "latents")
+        save_file(heads.state_dict(), folder / f"latents-{count}" / HEADS_FILE)
+    return {"steps": step, "minutes": (time.perf_counter() - started) / 60, **found}
+
+
+class _Cells:
+    """The last stretches that were drawn, and what their latents are to be: each is used several times."""
+
+    def __init__(
+        self,
+        model: Any,
+        processor: HybridCtxProcessor,
+        source: ReadBatches,
+        num_latents: Sequence[int],
+        stretch: int,
+        size: int,
+        rng: Random,
+    ) -> None:
+        self._targets, self._source, self._rng = CellTargets(model, processor, stretch), source, rng
+        self._processor, self._num_latents, self._stretch, self._size = processor, num_latents, stretch, size
+        self._tables = {count: queries(model.model.latent.encoder, count, stretch).weight for count in num_latents}
+        self._nothing = len(processor.tokenizer)
+        drawn = [self._draw() for _ in range(_AT_FIRST)]
+        self._windows, self._queries, self.targets, self._weights = map(torch.cat, zip(*drawn, strict=True))
+
+    def add(self) -> None:
+        """Draw some more, and forget the first ones."""
+        kept = (self._windows, self._queries, self.targets, self._weights)
+        self._windows, self._queries, self.targets, self._weights = (
+            torch.cat([old, new])[-_KEPT:] for old, new in zip(kept, self._draw(), strict=True)
+        )
+
+    def sample(self, count: int) -> tuple[torch.Tensor, ...]:
+        """Windows, queries, targets and weights of some."""
+        chosen = torch.randint(len(self._windows), (count,))
+        return self._windows[chosen], self._queries[chosen], self.targets[chosen], self._weights[chosen]
+
+    def _draw(self) -> tuple[torch.Tensor, ...]:
+        longest = (count := self._rng.choice(self._num_latents)) * self._stretch
+        drawn = windows_to_read(self._processor, self._source, self._rng, longest)
+        chunks = [next(drawn) for _ in range(max(1, self._size // count))]
+        windows = windows_of(chunks, count, self._stretch, self._nothing)
+        texts = [text for chunk in chunks for text in self._targets.texts(chunk, count)]
+        weights = torch.tensor([_NUMBER_WEIGHT if text[:1].isdigit() else 1.0 for text in texts])
+        queried = self._tables[count].expand(len(chunks), -1, -1)
+        return windows.flatten(0, 1), queried.flatten(0, 1), self._targets(chunks, count).flatten(0, 1), weights
+
+
+def _codes(processor: HybridCtxProcessor, source: ReadBatches) -> torch.Tensor:
+    """Codes of the tokenizer's tokens, by how often they are in what is read."""
+    rng, size = Random(0), len(processor.tokenizer)
+    ids = [token for tokens in processor.encoder([source.text(rng, 5000) for _ in range(20)]) for token in tokens]
+    counts = torch.bincount(torch.tensor(ids), minlength=size).float()
+    return codes_of([processor.tokenizer.decode([token]) for token in range(size)], counts)

@@ -8,6 +8,7 @@ distance of characters stands beside it.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,12 +43,14 @@ class Setting:
         repeat: a text's token ids, to what is repeated of it.
         by_part: the same, to the part of tokens that is predicted right in each stretch of the text, by a decoder given
             the true ones before them; None where no latents are.
+        most: the longest text, in tokens.
     """
 
     name: str
     tokens: float
     repeat: Callable[[list[int]], str]
     by_part: Callable[[list[int]], list[float]] | None = None
+    most: float = math.inf
 
 
 def report(
@@ -66,7 +69,7 @@ def report(
     Args:
         folders: that the commands read and train wrote.
         checkpoint: that they were trained from, for pages and for perplexity before.
-        bins: edges of the texts' lengths in tokens, ascending.
+        bins: edges of the texts' lengths in tokens, ascending; of chunks, rows end where these do.
         examples: texts of each bin and kind.
         scales: of pages.
 
@@ -97,6 +100,8 @@ def report(
             # the lengths of a bin in turn
             chunks = [chunk[: least + 1 + number % (most - least)] for number, chunk in enumerate(chunks)]
             for setting in settings:
+                if setting.most < most:
+                    continue
                 rows.append(
                     {"way": setting.name, "kind": kind, "from_tokens": least, "to_tokens": most}
                     | _scores(setting, chunks, processor)
@@ -143,8 +148,9 @@ def _latents(model: Any, processor: HybridCtxProcessor, method: str) -> Setting:
             said = model(**inputs).logits[0, -len(chunk) - 1 : -1].argmax(-1)
         return [float(part.float().mean()) for part in (said == labels).tensor_split(_PARTS)]
 
-    count = processor.latents.num_latent_tokens if processor.latents else 0
-    return Setting(method, count, repeat, by_part)
+    assert processor.latents is not None
+    count, most = processor.latents.num_latent_tokens, processor.latents.chunk_tokens
+    return Setting(method, count, repeat, by_part, most)
 
 
 def _read_off(model: Any, processor: HybridCtxProcessor, method: str, folder: Path) -> Setting:
@@ -159,8 +165,11 @@ def _read_off(model: Any, processor: HybridCtxProcessor, method: str, folder: Pa
         right = said(chunk) == torch.tensor(chunk)
         return [float(part.float().mean()) for part in right.tensor_split(_PARTS)]
 
-    count = model.config.num_latent_tokens
-    return Setting(f"{method}, read off", count, lambda chunk: str(processor.tokenizer.decode(said(chunk))), by_part)
+    assert processor.latents is not None
+    count, most = processor.latents.num_latent_tokens, processor.latents.chunk_tokens
+    return Setting(
+        f"{method}, read off", count, lambda chunk: str(processor.tokenizer.decode(said(chunk))), by_part, most
+    )
 
 
 def _truncated(processor: HybridCtxProcessor, count: int) -> Setting:
