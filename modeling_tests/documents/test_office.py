@@ -167,6 +167,17 @@ def test_empty_rows_and_columns_before_a_table_move_no_merged_cell() -> None:
     assert read_document_file(workbook({"S": rows}, merged), name="a.xlsx") == "# S\n| 4 | 4 |\n| 1.5 | 7 |"
 
 
+def test_a_mail_box_is_its_messages() -> None:
+    one = "From a@b.c Mon Jun 1 10:00:00 2009\nFrom: A\nSubject: Sums\n\nIt is 4711.\n>From now on 5.\n\n"
+    two = "From d@e.f Mon Jun 1 10:00:00 2009\nSubject: Two\n\nFrom here on.\n"
+    text = read_document_file((one + two).encode(), name="a.mbox")
+    assert text == (
+        "# Message 1\nFrom: A\nSubject: Sums\n\nIt is 4711.\nFrom now on 5.\n\n# Message 2\nSubject: Two\n\nFrom here on."
+    )
+    with pytest.raises(ValueError, match=r"a\.mbox is no mail box"):
+        read_document_file(b"Subject: x\n\ny", name="a.mbox")
+
+
 def test_a_cell_far_from_the_others_fills_no_document() -> None:
     rows = (
         '<row r="1"><c r="A1"><v>1</v></c><c r="B1"><v>2</v></c></row><row r="9000"><c r="CZ9000"><v>47</v></c></row>'

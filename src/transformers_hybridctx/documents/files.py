@@ -17,7 +17,7 @@ from .encodings import decode
 from .fictionbook import fictionbook_text
 from .html import html_text
 from .joined_document import DocumentParts
-from .office import PANDOC_FORMATS, email_text, office_text
+from .office import PANDOC_FORMATS, email_text, mailbox_text, office_text
 from .page_numbers import SourcePage, page_indices
 from .pdf import PdfFile
 from .pdf_layouts import Layout, check_layout, note_of
@@ -35,7 +35,7 @@ MAX_PAGED_BYTES = 2**30
 _TEXTS = frozenset((".txt", ".md", ".markdown", ".rst", ".log", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml"))
 _MARKUP = frozenset((".html", ".htm", ".xhtml"))
 _PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
-_MESSAGES = frozenset((".eml", ".mht", ".mhtml"))
+_MESSAGES = frozenset((".eml", ".mht", ".mhtml", ".mbox"))
 _BOOK = ".fb2"
 _UNREAD = frozenset(
     (
@@ -184,7 +184,7 @@ def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
     if suffix in SHEET_SUFFIXES:
         return workbook_text(data, name)
     if suffix in _MESSAGES:
-        return email_text(data, name)
+        return mailbox_text(data, name) if suffix == ".mbox" else email_text(data, name)
     if suffix == _BOOK:
         return fictionbook_text(data, name)
     text = decode(data, name, encoding, is_markup=suffix in _MARKUP or suffix == ".xml")

@@ -43,6 +43,8 @@ _HEAP_EXHAUSTED = 251  # GHC's own exit code
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _SHOWN = ("text/plain", "text/html")
 _OF_ONE_TEXT = ("multipart/alternative", "multipart/related")
+_SEPARATOR = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\n\r\n))From [^\n]*\d{4}\r?\n")
+_QUOTED_FROM = re.compile(rb"^>(?=>*From )", re.M)
 _FEW_WORDS, _FAR_MORE = 60, 3
 _SEALED = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")  # RFC 1847, RFC 8551
 
@@ -156,6 +158,22 @@ def email_text(data: bytes, name: str) -> str:
         return _message_text(message, name)
     except RecursionError as error:
         raise ValueError(f"{name} cannot be read as an e-mail: its parts stand too deep within each other") from error
+
+
+def mailbox_text(data: bytes, name: str) -> str:
+    """The messages of a mail box (RFC 4155), one after the other; raises as `email_text`."""
+    messages = _SEPARATOR.split(data)[1:]
+    if not messages:
+        raise ValueError(f"{name} is no mail box: it begins with no line 'From ...' before a message")
+    texts = []
+    for number, one in enumerate(messages, start=1):
+        own = f"message {number} of {name}"
+        try:
+            message = message_from_bytes(_QUOTED_FROM.sub(b"", one), policy=policy.default)
+            texts.append(f"# Message {number}\n{_message_text(message, own)}")
+        except RecursionError as error:
+            raise ValueError(f"{own} cannot be read: its parts stand too deep within each other") from error
+    return "\n\n".join(texts)
 
 
 def _message_text(message: EmailMessage, name: str) -> str:
