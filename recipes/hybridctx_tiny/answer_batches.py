@@ -45,7 +45,8 @@ CHOOSING_WEIGHT, CHOOSING_TOKENS = 3.0, 3
 
 BEGINNING_WEIGHT, BEGINNING_TOKENS = 2.0, 2
 """Loss weight of the words that a quotation begins with, which choose its place, and how many tokens they are; and of
-what ends a quotation, which chooses whether there is another."""
+what ends a quotation, which chooses whether there is another, and begins and ends the answer, which choose what of it
+is the value."""
 
 
 class RecordsOfCountries:
@@ -109,7 +110,7 @@ class LossWeights:
     """How much each token of an answer weighs."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._think, self._close = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+        self._think, self._close, self._user = tokenizer.convert_tokens_to_ids(["<think>", "</think>", "<|user|>"])
         self._colons = frozenset(id for piece, id in tokenizer.get_vocab().items() if piece.endswith(":"))
         self._digits = frozenset(tokenizer.convert_tokens_to_ids(list(string.digits)))
         self._newline = frozenset(tokenizer.encode("\n", add_special_tokens=False))
@@ -117,12 +118,13 @@ class LossWeights:
 
     def __call__(self, ids: list[int]) -> list[float]:
         """Of answers from passages: what stands right behind a key decides between its values, the rest is copied."""
-        weights, behind = [], CHOOSING_TOKENS
+        weights, behind, before = [], CHOOSING_TOKENS, -1
         for token, is_quoted, begins in self._in_order(ids):
             chooses = is_quoted and behind < CHOOSING_TOKENS
-            ends = token == self._close or (is_quoted and token in self._newline)
-            weights.append(CHOOSING_WEIGHT if chooses else BEGINNING_WEIGHT if begins or ends else 1.0)
-            behind = 0 if token in self._colons else behind + 1
+            ends = token in (self._close, self._user) or (is_quoted and token in self._newline)
+            is_border = begins or ends or before == self._close
+            weights.append(CHOOSING_WEIGHT if chooses else BEGINNING_WEIGHT if is_border else 1.0)
+            behind, before = 0 if token in self._colons else behind + 1, token
         return weights
 
     def of_pages(self, ids: list[int], choice: bool) -> list[float]:

@@ -22,14 +22,15 @@ from transformers_hybridctx.evaluation.needles import (
 from transformers_hybridctx.planning.policies.bm25 import BM25Policy
 
 from .answer_batches import AnswerBatches, Row, quoted_with_a_blank
+from .invented_records import InventedRecords
 from .long_batches import PASSAGE_CHARS, Asked, LongBatches, are_copied, drawn_length
 from .reference import DEFAULT_TEXT_POLICY
 from .tasks import ATTRIBUTES, STATEMENTS, VALUES, Document, Question, draw_name, draw_word, joined
 from .wordings import CHAINS, Sentences
 
 KINDS = {
-    "answers": 0.20, "records": 0.13, "passages": 0.19, "facts": 0.05,
-    "several": 0.06, "several_text": 0.18, "chains": 0.02, "chains_text": 0.03, "phrases": 0.14,
+    "answers": 0.18, "records": 0.12, "passages": 0.16, "facts": 0.03,
+    "several": 0.13, "several_text": 0.17, "chains": 0.01, "chains_text": 0.02, "phrases": 0.18,
 }  # fmt: skip
 """How often a batch is of each kind, see [`BroadBatches`]."""
 ANSWER_KINDS = {"pages": 0.25, "choice": 0.35, "hybrid": 0.10, "records": 0.18, "text": 0.12}
@@ -71,6 +72,7 @@ class BroadBatches(LongBatches):
         super().__init__(tokenizer, prose, kinds=kinds, num_chars=num_chars, **others)
         self._kinds = ANSWER_KINDS
         self._sentences = Sentences()
+        self._records = InventedRecords(prose)
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         rng = Random(f"broaden {self._seed} {step}")
@@ -95,8 +97,8 @@ class BroadBatches(LongBatches):
         """
         kind, draw = rng.choices((("numbers", draw_number), ("uuids", draw_uuid), ("words", draw_word)), (6, 2, 2))[0]
         keys = list(dict.fromkeys(draw_key(rng, held_out=False) for _ in range(rng.randint(2, 5))))
-        if rng.random() < 0.5:
-            pairs = [(keys[0], draw(rng)) for _ in range(rng.choice((2, 3, 3, 4)))]
+        if rng.random() < 0.65:
+            pairs = [(keys[0], draw(rng)) for _ in range(rng.choice((2, 3, 4, 4, 4)))]
             pairs += [(key, draw(rng)) for key in keys[1 : rng.randint(1, 3)]]
             groups = [keys[:1]]
         else:
