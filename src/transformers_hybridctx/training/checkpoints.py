@@ -49,8 +49,10 @@ class WholeCheckpoints:
         with self._written_beside(folder, "the model") as unfinished:
             self.save_model(str(unfinished))  # type: ignore[attr-defined]
         if self.args.should_save:
-            for file in unfinished.iterdir():
-                os.replace(file, folder / file.name)
+            for part in unfinished.iterdir():
+                if part.is_dir():  # a folder, such as that of fonts, takes the place of an empty one only
+                    shutil.rmtree(folder / part.name, ignore_errors=True)
+                os.replace(part, folder / part.name)
             unfinished.rmdir()
 
     @contextmanager
