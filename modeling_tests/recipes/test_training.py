@@ -25,6 +25,7 @@ from recipes.hybridctx_tiny.answer_batches import (
 )
 from recipes.hybridctx_tiny.batches import IGNORE, RecallBatches, SequenceEncoder
 from recipes.hybridctx_tiny.broad_batches import BroadBatches
+from recipes.hybridctx_tiny.forms import draw_form
 from recipes.hybridctx_tiny.invented_records import InventedRecords
 from recipes.hybridctx_tiny.long_batches import LongBatches
 from recipes.hybridctx_tiny.pages import CHARACTERS, PageReader, ReadBatches
@@ -126,6 +127,15 @@ def test_invented_records_have_fields_that_are_asked_for_whole() -> None:
             assert line.endswith(f": {question.answer}") and line == question.quotes[0]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_form_is_asked_for_what_stands_behind_a_label(seed: int) -> None:
+    document = draw_form(Random(seed))
+    (question,) = document.questions
+    (line,) = (document.text[slice(*place)] for place in question.places)
+    assert line in document.text.split("\n") and question.quotes[0].split() == line.strip("-*| ").split()
+    assert question.quotes[0].endswith(question.answer) and question.quotes[0] != question.answer
+
+
 def test_what_chooses_between_values_weighs_most(tokenizer: PreTrainedTokenizerFast) -> None:
     batch = AnswerBatches(tokenizer, PROSE, steps=9, kinds={"records": 1.0}, tokens_per_batch=900)[2]
     ids, weights = batch["input_ids"][0], batch["weights"][0]
@@ -133,7 +143,9 @@ def test_what_chooses_between_values_weighs_most(tokenizer: PreTrainedTokenizerF
     assert heavy and not set(heavy) & set("ABCDEFGHIJKLMNOPQRSTUVWXYZ-"), "values only, no key"
     begins = torch.nonzero(ids == tokenizer.convert_tokens_to_ids("<think>"))[:, 0] + 1
     assert len(begins) and (weights[begins] == BEGINNING_WEIGHT).all()
-    closes, users = (torch.nonzero(ids == id)[:, 0] for id in tokenizer.convert_tokens_to_ids(["</think>", "<|user|>"]))
+    closes, users = (
+        torch.nonzero(ids == id)[:, 0] for id in tokenizer.convert_tokens_to_ids(["</think>", "<|user|>"])
+    )
     assert (weights[closes + 1] == BEGINNING_WEIGHT).all() and (weights[users] == BEGINNING_WEIGHT).all()
     assert batch["kind"] == "records" and "pixel_values" in batch
 

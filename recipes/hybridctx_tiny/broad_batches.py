@@ -22,6 +22,7 @@ from transformers_hybridctx.evaluation.needles import (
 from transformers_hybridctx.planning.policies.bm25 import BM25Policy
 
 from .answer_batches import AnswerBatches, Row, quoted_with_a_blank
+from .forms import draw_form
 from .invented_records import InventedRecords
 from .long_batches import PASSAGE_CHARS, Asked, LongBatches, are_copied, drawn_length
 from .reference import DEFAULT_TEXT_POLICY
@@ -29,14 +30,16 @@ from .tasks import ATTRIBUTES, STATEMENTS, VALUES, Document, Question, draw_name
 from .wordings import CHAINS, Sentences
 
 KINDS = {
-    "answers": 0.18, "records": 0.12, "passages": 0.16, "facts": 0.03,
-    "several": 0.13, "several_text": 0.17, "chains": 0.01, "chains_text": 0.02, "phrases": 0.18,
+    "answers": 0.17, "records": 0.11, "passages": 0.14, "facts": 0.03,
+    "several": 0.11, "several_text": 0.14, "chains": 0.01, "chains_text": 0.02, "phrases": 0.27,
 }  # fmt: skip
 """How often a batch is of each kind, see [`BroadBatches`]."""
 ANSWER_KINDS = {"pages": 0.25, "choice": 0.35, "hybrid": 0.10, "records": 0.18, "text": 0.12}
 """The kinds of `AnswerBatches` within `answers`: choosing one of several facts from pages alone is what lags behind."""
 SEVERAL_CHARS = (1_500, 20_000)
 """Lengths of documents with several values or with chains, drawn on a logarithmic scale."""
+FORMS = 0.4
+"""How often a short document is a form."""
 REVERSED = 0.15
 """How often a phrase's question gives the value and asks whose it is."""
 REVERSED_QUERIES = (
@@ -54,8 +57,8 @@ class BroadBatches(LongBatches):
     Args:
         prose: as `TaskMixture` takes it.
         kinds: weights of `several` (all values of a key, or of several keys), `chains` (what a fact leads to is looked up
-            in turn), each also as `.._text`, without pages; `phrases` (a sentence or a few, in people's words); and the
-            kinds of `LongBatches`, which keep what the stages before taught.
+            in turn), each also as `.._text`, without pages; `phrases` (a few sentences in people's words, or a form);
+            and the kinds of `LongBatches`, which keep what the stages before taught.
         num_chars: of the documents of `LongBatches`; shorter than there, as they are not what is new.
         others: `steps`, `tokens_per_batch` and `seed`, as there.
     """
@@ -171,6 +174,8 @@ class BroadBatches(LongBatches):
             yield *self._encode(document, passages, self._reader.spans(drawn), pages), drawn if pages else None
 
     def _phrase(self, rng: Random) -> Document:
+        if rng.random() < FORMS:
+            return draw_form(rng)
         count = rng.choices((1, rng.randint(2, 5)), (0.6, 0.4))[0]
         if rng.random() < REVERSED:
             return self._reversed(rng, count)

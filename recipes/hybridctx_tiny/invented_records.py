@@ -60,33 +60,35 @@ class InventedRecords(RecordsOfCountries):
     def _value(self, rng: Random, year: str) -> str:
         form = 0.0 if year else rng.random()
         if form < 0.4:
-            return self._figure(rng, year)
+            return draw_figure(rng, year)
         if form < 0.55:
             return self._words(rng, 1, 7)
         if form < 0.7:
             return rng.choice((", ", "; ", " and ")).join(self._words(rng, 1, 2) for _ in range(rng.randint(2, 4)))
         if form < 0.8:
-            return f"{self._words(rng, 1, 4)} ({self._words(rng, 1, 4)}){rng.choice(('', self._figure(rng, '')))}"
+            return f"{self._words(rng, 1, 4)} ({self._words(rng, 1, 4)}){rng.choice(('', draw_figure(rng, '')))}"
         if form < 0.9:
             since = f"{rng.randint(1, 28)} {rng.choice(('May', 'June', 'October', 'March'))} {rng.randint(1950, 2025)}"
             name = f"{self._words(rng, 1, 2).title()} {self._words(rng, 1, 1).upper()}"
             return f"{rng.choice(TITLES)} {name} (since {since})"
         return rng.choice(VALUES)(rng)
 
-    def _figure(self, rng: Random, year: str) -> str:
-        digits = rng.randint(1, 7)
-        number = rng.choice(
-            (f"{rng.randrange(10**digits):,}", f"{rng.uniform(0, 10 ** rng.randint(0, 3)):.{rng.randint(1, 3)}f}")
-        )
-        if rng.random() < 0.3:
-            figure = f"${number}{rng.choice(('', ' million', ' billion', ' trillion'))}"
-        else:
-            figure = f"{number}{rng.choice(('', *UNITS))}"
-        year = year or str(rng.randint(1990, 2025))
-        return figure + rng.choices(("", f" ({year} est.)", f" ({year})"), (0.3, 0.5, 0.2))[0]
-
     def _words(self, rng: Random, least: int, most: int) -> str:
         text = rng.choice(self._novels)
         start = rng.randrange(len(text) - 400)
         words = text[start : start + 400].replace(":", "").split()[1:-1]
         return " ".join(words[: rng.randint(least, most)]).strip("-_,;.!?\"'") or "none"
+
+
+def draw_figure(rng: Random, year: str) -> str:
+    """A number with its unit, often with the year that it is of, which is drawn where `year` is empty."""
+    digits = rng.randint(1, 7)
+    number = rng.choice(
+        (f"{rng.randrange(10**digits):,}", f"{rng.uniform(0, 10 ** rng.randint(0, 3)):.{rng.randint(1, 3)}f}")
+    )
+    if rng.random() < 0.3:
+        figure = f"${number}{rng.choice(('', ' million', ' billion', ' trillion'))}"
+    else:
+        figure = f"{number}{rng.choice(('', *UNITS))}"
+    year = year or str(rng.randint(1990, 2025))
+    return figure + rng.choices(("", f" ({year} est.)", f" ({year})"), (0.3, 0.5, 0.2))[0]

@@ -368,7 +368,7 @@ def _draw_decimal(rng: Random) -> str:
     return rng.choice(("", "$", "")) + f"{rng.randint(0, 10**6):,}.{rng.randint(0, 99):02}"
 
 
-def _draw_date(rng: Random) -> str:
+def draw_date(rng: Random) -> str:
     months = [
         "January",
         "February",
@@ -388,7 +388,7 @@ def _draw_date(rng: Random) -> str:
 
 
 VALUES: tuple[Callable[[Random], str], ...] = (
-    draw_number, _draw_digits, _draw_code, draw_uuid, _draw_decimal, _draw_date, draw_word,
+    draw_number, _draw_digits, _draw_code, draw_uuid, _draw_decimal, draw_date, draw_word,
 )  # fmt: skip
 
 

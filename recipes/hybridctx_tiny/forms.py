@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forms: lines of a label and a value, as on an invoice, a record of service or the head of a letter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from transformers_hybridctx.evaluation.needles import draw_key
+
+from .invented_records import draw_figure
+from .tasks import ATTRIBUTES, KINDS_OF_VALUE, PLAIN_QUERIES, THINGS, VALUES, Document, Question, draw_date
+
+LINES = ("{}: {}", "{}: {}", "{}: {}", "{} = {}", "- {}: {}", "{}:\t{}", "{} - {}", "* {}: {}", "| {} | {} |")
+ROLES = (
+    "customer", "technician", "tenant", "landlord", "buyer", "seller", "sender", "recipient", "owner", "contact person",
+    "author", "supplier", "patient", "physician", "inspector", "manager", "witness", "agent", "guarantor", "carrier",
+)  # fmt: skip
+DAYS = (
+    "date of birth", "due date", "next inspection", "date of issue", "start of the lease", "delivery", "last visit",
+    "expiry", "departure", "arrival", "date of purchase", "signing", "handover", "end of the term", "renewal",
+    "installation",
+)  # fmt: skip
+SUMS = (
+    "total", "deposit", "rent", "net price", "amount due", "discount", "shipping", "tax", "hourly rate", "penalty",
+    "total price", "salary", "late fee", "down payment", "insured sum", "purchase price",
+)  # fmt: skip
+MEASURES = (
+    "warranty",
+    "weight",
+    "length",
+    "term",
+    "notice period",
+    "temperature",
+    "power",
+    "quantity",
+    "mileage",
+    "size",
+)
+TITLES = (
+    "Service record",
+    "Invoice",
+    "Order",
+    "Contract",
+    "Report",
+    "Application form",
+    "Receipt",
+    "Protocol",
+    "Data sheet",
+)
+
+_Kind = tuple[tuple[str, ...], Callable[[Random], str], tuple[str, ...]]
+
+
+def _any_label(rng: Random) -> str:
+    attribute = rng.choice((*KINDS_OF_VALUE, *ATTRIBUTES))
+    return attribute if rng.random() < 0.4 else f"{rng.choice(THINGS)} {attribute}"
+
+
+def draw_form(rng: Random) -> Document:
+    """A form of 3 to 20 lines, and a question for one of them."""
+    kinds: tuple[_Kind, ...] = (
+        (ROLES, draw_person, ("Who is the {}?", "Who was the {}?", "What is the name of the {}?")),
+        (DAYS, draw_date, ("When is the {}?", "When was the {}?", "What is the date of the {}?")),
+        (SUMS, draw_sum, ("How much is the {}?", "How high is the {}?", "What does the {} come to?")),
+        (MEASURES, lambda rng: draw_figure(rng, ""), ("What is the {}?", "How much is the {}?")),
+        ((), lambda rng: rng.choice(VALUES)(rng), tuple(one.lower().replace("{what}", "{}") for one in PLAIN_QUERIES)),
+    )
+    facts: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for _ in range(rng.randint(3, 20)):
+        labels, draw_value, queries = rng.choices(kinds, (2, 2, 2, 1, 5))[0]
+        label = rng.choice(labels) if labels else _any_label(rng)
+        plain = kinds[-1][2] if rng.random() < 0.4 else queries
+        facts[label] = draw_value(rng), plain
+    line, write = rng.choice(LINES), rng.choices((str.capitalize, str.title, str.upper, str), (6, 2, 1, 1))[0]
+    text = f"{rng.choice((str.upper, str))(rng.choice(TITLES))}\n\n" if rng.random() < 0.6 else ""
+    spans = []
+    for label, (value, _) in facts.items():
+        written = line.format(write(label), value)
+        spans.append((len(text), len(text) + len(written)))
+        text += written + "\n"
+    label = rng.choice(list(facts))
+    value, queries = facts[label]
+    start, end = spans[list(facts).index(label)]
+    quote = " ".join(text[start:end].lstrip("-*| ").removesuffix(" |").split())
+    asked = rng.choice(queries).format(label)
+    return Document(text.rstrip(), (Question(asked[0].upper() + asked[1:], value, ((start, end),), (quote,)),))
+
+
+def draw_sum(rng: Random) -> str:
+    amount = f"{rng.uniform(1, 10 ** rng.randint(1, 6)):,.2f}"
+    return rng.choice(("{} EUR", "${}", "€{}", "{} USD", "EUR {}", "{} kr", "£{}", "{} dollars")).format(amount)
+
+
+def draw_person(rng: Random) -> str:
+    name = " ".join(word.capitalize() for word in draw_key(rng, held_out=False).split("-"))
+    return rng.choice(("{}", "{}", "{}", "Dr. {}", "Ms {}", "{} Ltd", "{} GmbH", "{} & Sons")).format(name)
