@@ -139,6 +139,7 @@ def test_costs_follow_the_slider_and_a_budget_that_is_too_small_names_one_that_w
     path.write_text(TALE)
     open_file(reader, path)
     reader.until(lambda: "in place of" in reader.text("#plan-headline"))
+    reader.keys("\ue00c")  # beside an open page there is no room for bars
     slide = "const slider = document.getElementById('budget');"
     slide += "slider.value = arguments[0]; slider.dispatchEvent(new Event('input'))"
     reader.driver.execute_script(slide, 0)
@@ -153,6 +154,7 @@ def test_a_document_beyond_the_checkpoints_own_budget_gets_one_that_holds_it(rea
     path.write_text("It was the best of times. " * 17_000)
     open_file(reader, path)
     reader.until(lambda: "its pages need it" in reader.text("#budget-note"))
+    reader.keys("\ue00c")
     assert reader.all("#costs .bar") and "cannot be met" not in reader.text("#plan-headline")
     slide = "const slider = document.getElementById('budget');"
     slide += "slider.value = 900; slider.dispatchEvent(new Event('input'))"
