@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 
 from .records import Record
 
+_HELD = re.compile(", held to [a-z]+")
 _MARKERS = {"pages": "s", "truncated": "v", "bm25-only": "^", "tokens": "D", "hybrid": "o"}
 
 
 def plot_costs(points: Sequence[Mapping[str, Any]], tasks: Sequence[str], file: Path) -> None:
     """
-    Scores over prompt tokens, a row of panels for each task and a column for each length.
+    Scores over prompt tokens, a row of panels for each task and a column for each length. What is held to the document
+    has the colour of what is free, hollow and dashed.
 
     Args:
         points: `length`, `context`, `prompt_tokens`, `scores` and `intervals` {task: ...}; those without tokens are
@@ -30,7 +33,9 @@ def plot_costs(points: Sequence[Mapping[str, Any]], tasks: Sequence[str], file: 
     labels = list(dict.fromkeys(point["context"] for point in shown))
     size = (4.2 * len(lengths) + 2.5, 3.0 * len(tasks))
     figure, panels = plt.subplots(len(tasks), len(lengths), figsize=size, squeeze=False, sharey=True)
-    colours = dict(zip(labels, plt.cm.tab20(np.linspace(0, 1, max(2, len(labels)))), strict=False))
+    free = list(dict.fromkeys(_HELD.sub("", label) for label in labels))
+    # the ten dark colours first, then the light ones
+    colours = {label: plt.cm.tab20(free.index(_HELD.sub("", label)) * 2 % 19) for label in labels}
     for row, task in enumerate(tasks):
         for column, length in enumerate(lengths):
             panel = panels[row][column]
@@ -49,6 +54,7 @@ def plot_costs(points: Sequence[Mapping[str, Any]], tasks: Sequence[str], file: 
                 bars = [[max(0.0, one["scores"][task] - one["intervals"][task][0]) for one in line]]
                 bars += [[max(0.0, one["intervals"][task][1] - one["scores"][task]) for one in line]]
                 marker = _MARKERS.get(label.split(",")[0], "o")
+                is_held = _HELD.search(label) is not None
                 spent = [one["prompt_tokens"] for one in line]
                 panel.errorbar(
                     spent,
@@ -57,6 +63,8 @@ def plot_costs(points: Sequence[Mapping[str, Any]], tasks: Sequence[str], file: 
                     label=label,
                     marker=marker,
                     color=colours[label],
+                    markerfacecolor="white" if is_held else colours[label],
+                    linestyle="--" if is_held else "-",
                     capsize=2,
                     linewidth=1,
                     alpha=0.85,
