@@ -49,42 +49,11 @@ TITLES = (
     "Data sheet",
 )
 
-_Kind = tuple[tuple[str, ...], Callable[[Random], str], tuple[str, ...]]
+Draw = Callable[[Random], str]
 
 
-def _any_label(rng: Random) -> str:
-    attribute = rng.choice((*KINDS_OF_VALUE, *ATTRIBUTES))
-    return attribute if rng.random() < 0.4 else f"{rng.choice(THINGS)} {attribute}"
-
-
-def draw_form(rng: Random) -> Document:
-    """A form of 3 to 20 lines, and a question for one of them."""
-    kinds: tuple[_Kind, ...] = (
-        (ROLES, draw_person, ("Who is the {}?", "Who was the {}?", "What is the name of the {}?")),
-        (DAYS, draw_date, ("When is the {}?", "When was the {}?", "What is the date of the {}?")),
-        (SUMS, draw_sum, ("How much is the {}?", "How high is the {}?", "What does the {} come to?")),
-        (MEASURES, lambda rng: draw_figure(rng, ""), ("What is the {}?", "How much is the {}?")),
-        ((), lambda rng: rng.choice(VALUES)(rng), tuple(one.lower().replace("{what}", "{}") for one in PLAIN_QUERIES)),
-    )
-    facts: dict[str, tuple[str, tuple[str, ...]]] = {}
-    for _ in range(rng.randint(3, 20)):
-        labels, draw_value, queries = rng.choices(kinds, (2, 2, 2, 1, 5))[0]
-        label = rng.choice(labels) if labels else _any_label(rng)
-        plain = kinds[-1][2] if rng.random() < 0.4 else queries
-        facts[label] = draw_value(rng), plain
-    line, write = rng.choice(LINES), rng.choices((str.capitalize, str.title, str.upper, str), (6, 2, 1, 1))[0]
-    text = f"{rng.choice((str.upper, str))(rng.choice(TITLES))}\n\n" if rng.random() < 0.6 else ""
-    spans = []
-    for label, (value, _) in facts.items():
-        written = line.format(write(label), value)
-        spans.append((len(text), len(text) + len(written)))
-        text += written + "\n"
-    label = rng.choice(list(facts))
-    value, queries = facts[label]
-    start, end = spans[list(facts).index(label)]
-    quote = " ".join(text[start:end].lstrip("-*| ").removesuffix(" |").split())
-    asked = rng.choice(queries).format(label)
-    return Document(text.rstrip(), (Question(asked[0].upper() + asked[1:], value, ((start, end),), (quote,)),))
+def one_of(words: tuple[str, ...]) -> Draw:
+    return lambda rng: rng.choice(words)
 
 
 def draw_sum(rng: Random) -> str:
@@ -95,3 +64,42 @@ def draw_sum(rng: Random) -> str:
 def draw_person(rng: Random) -> str:
     name = " ".join(word.capitalize() for word in draw_key(rng, held_out=False).split("-"))
     return rng.choice(("{}", "{}", "{}", "Dr. {}", "Ms {}", "{} Ltd", "{} GmbH", "{} & Sons")).format(name)
+
+
+def draw_plain_label(rng: Random) -> str:
+    attribute = rng.choice((*KINDS_OF_VALUE, *ATTRIBUTES))
+    return attribute if rng.random() < 0.4 else f"{rng.choice(THINGS)} {attribute}"
+
+
+_PLAIN_QUERIES = tuple(one.lower().replace("{what}", "{}") for one in PLAIN_QUERIES)
+_KINDS: tuple[tuple[Draw, Draw, tuple[str, ...]], ...] = (
+    (one_of(ROLES), draw_person, ("Who is the {}?", "Who was the {}?", "What is the name of the {}?")),
+    (one_of(DAYS), draw_date, ("When is the {}?", "When was the {}?", "What is the date of the {}?")),
+    (one_of(SUMS), draw_sum, ("How much is the {}?", "How high is the {}?", "What does the {} come to?")),
+    (one_of(MEASURES), lambda rng: draw_figure(rng, ""), ("What is the {}?", "How much is the {}?")),
+    (draw_plain_label, lambda rng: rng.choice(VALUES)(rng), _PLAIN_QUERIES),
+)
+"""Labels, their values, and questions for them; any of these may be asked for by the last ones."""
+_WEIGHTS = (2, 2, 2, 1, 5)
+
+
+def draw_form(rng: Random) -> Document:
+    """A form of 3 to 20 lines, and a question for one of them."""
+    facts: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for _ in range(rng.randint(3, 20)):
+        draw_label, draw_value, queries = rng.choices(_KINDS, _WEIGHTS)[0]
+        label = draw_label(rng)
+        asked_by = _PLAIN_QUERIES if rng.random() < 0.4 else queries
+        facts[label] = draw_value(rng), asked_by
+    line, write = rng.choice(LINES), rng.choices((str.capitalize, str.title, str.upper, str), (6, 2, 1, 1))[0]
+    text = f"{rng.choice((str.upper, str))(rng.choice(TITLES))}\n\n" if rng.random() < 0.6 else ""
+    places: dict[str, tuple[int, int]] = {}
+    for label, (value, _) in facts.items():
+        written = line.format(write(label), value)
+        places[label] = (len(text), len(text) + len(written))
+        text += written + "\n"
+    label = rng.choice(list(facts))
+    (value, queries), place = facts[label], places[label]
+    quote = " ".join(text[slice(*place)].lstrip("-*| ").removesuffix(" |").split())
+    asked = rng.choice(queries).format(label)
+    return Document(text.rstrip(), (Question(asked[0].upper() + asked[1:], value, (place,), (quote,)),))
