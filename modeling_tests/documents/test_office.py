@@ -120,6 +120,24 @@ def test_sheets_keep_their_names_and_cells() -> None:
     assert text.index("Income") < text.index("| Sales | 9 |") < text.index("Costs") < text.index("| Rent | 4 |")
 
 
+@pytest.mark.parametrize("kind", ["xlMacrosheet", "xlIntlMacrosheet"])
+def test_sheets_beside_one_of_macros_are_read(kind: str) -> None:
+    relation = f"http://schemas.microsoft.com/office/2006/relationships/{kind}"
+    written = BytesIO()
+    with (
+        zipfile.ZipFile(BytesIO(workbook({"S": [["sales", "9"]], "M": [["=RUN()"]]}))) as before,
+        zipfile.ZipFile(written, "w") as after,
+    ):
+        for part in before.namelist():
+            content = before.read(part).decode()
+            if part == "xl/_rels/workbook.xml.rels":
+                start, _, end = content.partition('Id="r2" Type="')
+                content = f'{start}Id="r2" Type="{relation}"{end.partition(chr(34))[2]}'
+            after.writestr(part, content)
+    with pytest.warns(UserWarning, match=r"a\.xlsm: the chart, dialog or macro sheets M are left out"):
+        assert read_document_file(written.getvalue(), name="a.xlsm") == "# S\n| sales | 9 |"
+
+
 def test_numbers_have_the_digits_that_a_spreadsheet_shows() -> None:
     row = "".join(
         f'<c r="{letter}1"><v>{value}</v></c>'

@@ -184,3 +184,24 @@ def test_lettering_and_watermarks_are_read() -> None:
     header = {"word/header1.xml": f"<w:hdr {space}><w:p>{art.format('DRAFT 7')}</w:p></w:hdr>"}
     data = word_file(f"<w:p>{run('x')}{art.format('Welcome')}</w:p>", header)
     assert read_document_file(data, name="a.docx") == "x\n[lettering: Welcome]\n[watermark: DRAFT 7]"
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        "",
+        "<w:tblGrid/>",
+        '<w:tblGrid><w:gridCol w:w="9"/></w:tblGrid>',
+        "<w:tblGrid><w:gridCol/><w:gridCol/></w:tblGrid>",
+    ],
+)
+def test_cells_beyond_the_columns_that_a_table_counts_are_read(grid: str) -> None:
+    def row(*texts: str, more: str = "") -> str:
+        cells = "".join(f"<w:tc>{more}<w:p>{run(text)}</w:p></w:tc>" for text in texts)
+        return f"<w:tr>{cells}</w:tr>"
+
+    inner = f"<w:tbl>{grid}{row('x', 'y')}{row('5', '6')}</w:tbl>"
+    wide = row("all", more='<w:tcPr><w:gridSpan w:val="3"/></w:tcPr>')
+    body = f"<w:tbl><w:tblPr/>{grid}{wide}{row('1', '2', '3')}</w:tbl><w:p/>{inner}"
+    text = "| all | all | all |\n| 1 | 2 | 3 |\n| x | y |\n| 5 | 6 |"
+    assert read_document_file(word_file(body), name="a.docx") == text

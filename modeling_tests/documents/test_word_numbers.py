@@ -237,3 +237,11 @@ def test_damaged_definitions_of_lists_are_reported() -> None:
     pytest.importorskip("pypandoc")
     with pytest.warns(UserWarning, match=r"a\.docx: the numbers of its headings and lists are not read: no element"):
         assert read([paragraph("a", 1)], [CONTRACT], more={"word/numbering.xml": "<a><b>"}) == "a"
+
+
+def test_a_paragraph_of_a_style_that_is_not_defined_is_of_the_default_one() -> None:
+    numbered = "<w:pPr><w:numPr><w:numId w:val='1'/></w:numPr></w:pPr>"
+    normal = style("N", numbered, more=' w:default="1"')
+    assert read([paragraph("one", style="Gone"), paragraph("two")], [levels(level("%1."))], styles=normal) == (
+        "1. one\n2. two"
+    )

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of zip archives replaced before a reader sees them."""
+"""Parts of zip archives, replaced before a reader sees them."""
 
 from __future__ import annotations
 
 import lzma
+import mimetypes
 import posixpath
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from copy import copy
 from io import BytesIO
+from typing import Protocol
 from xml.etree import ElementTree
 
 RELATION = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
@@ -19,9 +22,78 @@ UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, 
 """What damaged parts raise as they are unpacked."""
 DAMAGE = (*UNPACKING, ElementTree.ParseError)
 """The same, as parts of XML."""
+_NOT_READ = ("image", "audio", "video", "font")
 
 
-def parsed_part(archive: zipfile.ZipFile, part: str) -> ElementTree.Element:
+class Archive(Protocol):
+    """What is asked of an archive: a `zipfile.ZipFile`, or a `Package`."""
+
+    def namelist(self) -> list[str]: ...
+
+    def getinfo(self, name: str) -> zipfile.ZipInfo: ...
+
+    def read(self, name: str) -> bytes: ...
+
+
+class Package:
+    """
+    An archive some of whose parts are replaced or renamed: each change is seen by the next, and all are packed at once.
+
+    Args:
+        data: the archive.
+
+    Raises:
+        `UNPACKING`: it is damaged.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._archive = zipfile.ZipFile(BytesIO(data))
+        self._names = {part: part for part in self._archive.namelist()}  # to those in the archive
+        self._replaced: dict[str, bytes] = {}
+
+    def namelist(self) -> list[str]:
+        return list(self._names)
+
+    def getinfo(self, name: str) -> zipfile.ZipInfo:
+        found = copy(self._archive.getinfo(self._names[name]))
+        found.filename = name
+        if name in self._replaced:
+            found.file_size = len(self._replaced[name])
+        return found
+
+    def read(self, name: str) -> bytes:
+        return self._replaced[name] if name in self._replaced else self._archive.read(self._names[name])
+
+    def replace(self, parts: Mapping[str, bytes]) -> None:
+        """Give parts a new content."""
+        self._replaced |= parts
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give parts new names; what had one of these before is left out, unless it is renamed itself."""
+        new = set(names.values())
+        kept = [part for part in self._names if part in names or part not in new]
+        renamed = {names.get(part, part): part for part in kept}
+        self._replaced = {name: self._replaced[part] for name, part in renamed.items() if part in self._replaced}
+        self._names = {name: self._names[part] for name, part in renamed.items()}
+
+    def packed(self) -> bytes:
+        """The archive with all changes; pictures, films and fonts are empty, as nothing reads them, damaged or not."""
+        if not self._replaced and all(name == part for name, part in self._names.items()):
+            return self._data
+        written = BytesIO()
+        with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as after:
+            for name in self._names:
+                after.writestr(self.getinfo(name), b"" if is_not_read(name) else self.read(name), compresslevel=1)
+        return written.getvalue()
+
+
+def is_not_read(part: str) -> bool:
+    """Whether a part is a picture, a film, a sound or a font, by its name."""
+    return (mimetypes.guess_type(part)[0] or "").partition("/")[0] in _NOT_READ
+
+
+def parsed_part(archive: Archive, part: str) -> ElementTree.Element:
     """A part's XML.
 
     Raises:
@@ -30,14 +102,14 @@ def parsed_part(archive: zipfile.ZipFile, part: str) -> ElementTree.Element:
     return ElementTree.fromstring(part_of(archive, part))
 
 
-def part_of(archive: zipfile.ZipFile, part: str) -> bytes:
+def part_of(archive: Archive, part: str) -> bytes:
     """A part's bytes; raises as `parsed_part`."""
     if archive.getinfo(part).file_size > LARGEST_PART:
         raise ValueError("it is too large")
     return archive.read(part)
 
 
-def related_parts(archive: zipfile.ZipFile, part: str, kind: str) -> dict[str, str]:
+def related_parts(archive: Archive, part: str, kind: str) -> dict[str, str]:
     """Id -> part, for the parts of a kind that a part of an Office file refers to; raises as `parsed_part`."""
     relations = relations_of(part)
     if relations not in archive.namelist():
@@ -49,7 +121,7 @@ def related_parts(archive: zipfile.ZipFile, part: str, kind: str) -> dict[str, s
     }
 
 
-def main_part(archive: zipfile.ZipFile) -> str:
+def main_part(archive: Archive) -> str:
     """The part that an Office file begins with, or "" where none is said to; raises as `parsed_part`."""
     return next(iter(related_parts(archive, "", "officeDocument").values()), "")
 
@@ -74,40 +146,19 @@ def without_ranges(content: bytes, ranges: Iterable[tuple[int, int]]) -> bytes:
     return b"".join((*kept, content[last:]))
 
 
-def with_parts(data: bytes, parts: Mapping[str, bytes], names: Mapping[str, str] | None = None) -> bytes:
-    """An archive with some of its parts replaced, or renamed; the others are copied as they are.
-
-    Args:
-        parts: part, by its name in `data` -> its new content.
-        names: such a name -> the new one, whose part before is left out.
-    """
-    names = names or {}
-    if not (parts or names):
-        return data
-    replaced = set(names.values())
-    written = BytesIO()
-    with zipfile.ZipFile(BytesIO(data)) as before, zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as after:
-        for part in before.infolist():
-            name = part.filename
-            if name in replaced and name not in names:
-                continue
-            content = parts[name] if name in parts else before.read(part)
-            part.filename = names.get(name, name)
-            after.writestr(part, content, compresslevel=1)
-    return written.getvalue()
-
-
 __all__ = [
     "DAMAGE",
     "LARGEST_PART",
     "RELATION",
     "UNPACKING",
+    "Archive",
+    "Package",
+    "is_not_read",
     "main_part",
     "parsed_part",
     "part_of",
     "related_parts",
     "relations_of",
     "target_of",
-    "with_parts",
     "without_ranges",
 ]

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import mimetypes
 import zipfile
 from io import BytesIO
 
-from .archives import UNPACKING
+from .archives import UNPACKING, is_not_read
 
 _OPEN = frozenset((".odt", ".ott", ".ods", ".ots", ".epub"))
 _ZIPPED = _OPEN | frozenset(
@@ -22,7 +21,6 @@ _LARGEST_MANIFEST = 2**22
 MAX_UNPACKED_BYTES = 2**31
 """Most bytes that the parts of a file unpack to."""
 _PIECE = 2**20
-_NOT_READ = ("image", "audio", "video", "font")
 
 
 def check_container(data: bytes, suffix: str, name: str) -> None:
@@ -79,7 +77,7 @@ def _check_parts(data: bytes, name: str) -> None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return  # no archive: its reader says so
     with archive:
-        parts = [part for part in archive.infolist() if not _is_not_read(part.filename)]
+        parts = [part for part in archive.infolist() if not is_not_read(part.filename)]
         if (size := sum(part.file_size for part in parts)) > MAX_UNPACKED_BYTES:
             raise ValueError(f"{name} unpacks to {size:,} bytes, more than {MAX_UNPACKED_BYTES:,}; split it up")
         for part in parts:
@@ -100,7 +98,3 @@ def _check_parts(data: bytes, name: str) -> None:
 
 def _told(error: Exception) -> str:
     return "its checksum differs" if "CRC" in str(error) else " ".join(str(error)[:120].split()) or "it is cut off"
-
-
-def _is_not_read(part: str) -> bool:
-    return (mimetypes.guess_type(part)[0] or "").partition("/")[0] in _NOT_READ

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from xml.parsers import expat
 
-from .archives import DAMAGE, parsed_part, related_parts
+from .archives import DAMAGE, main_part, parsed_part, related_parts
 
-_WORKBOOK, _CONTENT = "xl/workbook.xml", "content.xml"
+_CONTENT = "content.xml"
 _PIECE = 2**20
 _ON = ("1", "true")
 _HIDING = ("collapse", "filter")
@@ -44,9 +44,10 @@ def hidden_cells(data: bytes) -> dict[str, HiddenCells]:
 
 
 def _sheets(archive: zipfile.ZipFile) -> list[tuple[str, str]]:
-    parts = related_parts(archive, _WORKBOOK, "worksheet")
+    workbook = main_part(archive)
+    parts = related_parts(archive, workbook, "worksheet")
     found = []
-    for element in parsed_part(archive, _WORKBOOK).iter():
+    for element in parsed_part(archive, workbook).iter():
         if element.tag.endswith("}sheet"):
             relation = next((value for key, value in element.items() if key.endswith("}id")), "")
             if relation in parts:

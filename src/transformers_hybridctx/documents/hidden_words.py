@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from typing import Any
 from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
-from .archives import DAMAGE, parsed_part, part_of, with_parts, without_ranges
+from .archives import DAMAGE, Archive, Package, parsed_part, part_of, without_ranges
 
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 WORD_PARTS = re.compile(r"word/(?:document|header|footer|footnotes|endnotes|comments)\d*\.xml")
@@ -39,39 +37,40 @@ def warn_of_hidden(name: str, hidden: Sequence[str], stacklevel: int = 7) -> Non
         )
 
 
-def without_what_is_hidden(
-    data: bytes, name: str, edits_of: Callable[[zipfile.ZipFile], tuple[dict[str, bytes], list[str]]]
-) -> bytes:
+def take_out_hidden(
+    package: Package, name: str, edits_of: Callable[[Archive], tuple[dict[str, bytes], list[str]]]
+) -> None:
     """
-    An Office file with some of its parts written anew; as it is where it is damaged, which its reader says.
+    Write some parts of an Office file anew; it stays as it is where it is damaged, which its reader says.
 
     Args:
         edits_of: gives {part: its new content}, and what was hidden in them.
 
     Warns:
-        UserWarning: what is hidden.
+        UserWarning: what is hidden; or that a part is too large to be looked through.
     """
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            changed, hidden = edits_of(archive)
-        changed_data = with_parts(data, changed)
+        changed, hidden = edits_of(package)
+    except ValueError as error:
+        warnings.warn(f"{name}: hidden text is not looked for, and is read: {error}", stacklevel=7)
+        return
     except (*DAMAGE, expat.ExpatError):
-        return data
+        return
+    package.replace(changed)
     warn_of_hidden(name, hidden, stacklevel=8)
-    return changed_data
 
 
-def without_hidden_runs(data: bytes, name: str) -> bytes:
+def take_out_hidden_runs(package: Package, name: str) -> None:
     """
-    A Word file without the runs of text that it hides, by themselves or by their styles.
+    Take out the runs of text that a Word file hides, by themselves or by their styles.
 
     Warns:
         UserWarning: what is hidden.
     """
-    return without_what_is_hidden(data, name, _without_runs)
+    take_out_hidden(package, name, _without_runs)
 
 
-def _without_runs(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[str]]:
+def _without_runs(archive: Archive) -> tuple[dict[str, bytes], list[str]]:
     changed: dict[str, bytes] = {}
     hidden: list[str] = []
     parts = [part for part in archive.namelist() if WORD_PARTS.fullmatch(part)]
@@ -87,7 +86,7 @@ def _without_runs(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[str]
     return changed, hidden
 
 
-def hiding_styles(archive: zipfile.ZipFile) -> frozenset[str]:
+def hiding_styles(archive: Archive) -> frozenset[str]:
     """
     Names of styles whose text is hidden, by themselves, by those that they are based on, or by what holds for all.
 
@@ -195,7 +194,7 @@ __all__ = [
     "WORD_PARTS",
     "default_style",
     "hiding_styles",
+    "take_out_hidden",
+    "take_out_hidden_runs",
     "warn_of_hidden",
-    "without_hidden_runs",
-    "without_what_is_hidden",
 ]

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
 from collections.abc import Iterator
-from io import BytesIO
 from xml.etree import ElementTree
 
-from .archives import DAMAGE, parsed_part, with_parts
+from .archives import DAMAGE, Package, parsed_part
 from .hidden_words import warn_of_hidden
 from .marked_tables import cell_mark, mark
 
@@ -24,27 +22,26 @@ _MOST_REPEATED = 2**17
 """Elements and characters that cells and rows make which say how often they stand there."""
 
 
-def prepared_odt(data: bytes, name: str) -> bytes:
+def write_plain_tables(package: Package, name: str) -> None:
     """
-    The file with all that pandoc would lose in tables, and without what it hides.
+    Take tables apart, of which pandoc would lose much, and take out what is hidden.
 
     Warns:
         UserWarning: it has hidden text, which is not read; or its text cannot be looked through.
     """
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            content = parsed_part(archive, _CONTENT)
-            styles = parsed_part(archive, _STYLES) if _STYLES in archive.namelist() else None
+        content = parsed_part(package, _CONTENT)
+        styles = parsed_part(package, _STYLES) if _STYLES in package.namelist() else None
         hidden = _without_hidden(content, styles)
         tables = _Tables()
         for parent in list(content.iter()):
             tables.take_apart(parent)
-        changed = with_parts(data, {_CONTENT: ElementTree.tostring(content, "utf-8", xml_declaration=True)})
+        package.replace({_CONTENT: ElementTree.tostring(content, "utf-8", xml_declaration=True)})
     except KeyError:
-        return data  # no text of this kind: pandoc says so
+        return  # no text of this kind: pandoc says so
     except (*DAMAGE, RecursionError) as error:
         warnings.warn(f"{name}: tables in its tables are not looked through: {error}", stacklevel=6)
-        return data
+        return
     warn_of_hidden(name, hidden)
     if tables.left_out:
         warnings.warn(
@@ -52,7 +49,6 @@ def prepared_odt(data: bytes, name: str) -> bytes:
             f"make more than {_MOST_REPEATED:,} characters",
             stacklevel=6,
         )
-    return changed
 
 
 def _without_hidden(content: ElementTree.Element, styles: ElementTree.Element | None) -> list[str]:
@@ -141,4 +137,4 @@ def _count(element: ElementTree.Element, attribute: str) -> int:
     return int(count) if _COUNT.fullmatch(count) else 1
 
 
-__all__ = ["prepared_odt"]
+__all__ = ["write_plain_tables"]

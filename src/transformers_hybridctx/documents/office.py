@@ -8,24 +8,25 @@ import re
 import subprocess
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
 from io import BytesIO
 
-from .archives import DAMAGE, part_of, related_parts, with_parts
+from .archives import DAMAGE, Package, part_of, related_parts
 from .containers import check_container
 from .encodings import decode
-from .hidden_words import without_hidden_runs
+from .hidden_words import take_out_hidden_runs
 from .html import html_text
 from .marked_tables import with_tables
-from .odt import prepared_odt
+from .odt import write_plain_tables
 from .office_parts import left_out
 from .rtf import prepared_rtf
-from .slides import with_seen_shapes
-from .word_markup import with_plain_markup
-from .word_numbers import with_written_numbers
-from .word_parts import with_usual_parts
+from .slides import write_seen_shapes
+from .word_looks import drop_looks
+from .word_markup import write_plain_markup
+from .word_numbers import write_numbers
+from .word_parts import use_usual_parts
 
 PANDOC_FORMATS = {
     **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), "docx"),
@@ -91,26 +92,32 @@ def office_text(data: bytes, suffix: str, name: str) -> str:
 
 def _prepared(data: bytes, kind: str, name: str) -> bytes:
     """A file as pandoc reads it without loss."""
-    if kind == "docx":
-        plain = with_plain_markup(with_usual_parts(data), name)
-        return with_written_numbers(without_hidden_runs(plain, name), name)
-    if kind == "pptx":
-        return with_seen_shapes(data, name)
     if kind == "rtf":
         return prepared_rtf(data, name)
-    if kind == "epub":
-        return _with_all_chapters(data)
-    return prepared_odt(data, name) if kind == "odt" else data
-
-
-def _with_all_chapters(data: bytes) -> bytes:
-    """A book whose notes and appendices are chapters like others: pandoc drops those that a reader need not pass."""
+    if kind not in _STEPS:
+        return data
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            packages = {part: part_of(archive, part) for part in archive.namelist() if part.endswith(".opf")}
-        return with_parts(data, {part: _NOT_LINEAR.sub(b"", content) for part, content in packages.items()})
+        package = Package(data)
+        for step in _STEPS[kind]:
+            step(package, name)
+        return package.packed()
     except DAMAGE:
         return data  # its reader says so
+
+
+def _read_all_chapters(package: Package, name: str) -> None:
+    """Make notes and appendices of a book chapters like others: pandoc drops those that a reader need not pass."""
+    books = {part: part_of(package, part) for part in package.namelist() if part.endswith(".opf")}
+    package.replace({part: plain for part, one in books.items() if (plain := _NOT_LINEAR.sub(b"", one)) != one})
+
+
+_STEPS: dict[str, tuple[Callable[[Package, str], None], ...]] = {
+    "docx": (use_usual_parts, drop_looks, write_plain_markup, take_out_hidden_runs, write_numbers),
+    "pptx": (write_seen_shapes,),
+    "epub": (_read_all_chapters,),
+    "odt": (write_plain_tables,),
+}
+"""What is written anew in files of a kind, in this order."""
 
 
 def _chunks(data: bytes, name: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from io import BytesIO
 from xml.etree import ElementTree
 
-from .archives import DAMAGE, parsed_part
+from .archives import DAMAGE, Archive, parsed_part
 from .marked_tables import without_marks
 from .odt import OFFICE, STYLE, TEXT
 from .slides import slide_parts
@@ -65,7 +65,7 @@ def left_out(data: bytes, kind: str, body: str, name: str) -> list[str]:
     return list(found)
 
 
-def _of_part(part: str, archive: zipfile.ZipFile, name: str, numbers: Mapping[str, int]) -> list[tuple[str, str]]:
+def _of_part(part: str, archive: Archive, name: str, numbers: Mapping[str, int]) -> list[tuple[str, str]]:
     try:
         root = parsed_part(archive, part)
         if part in _TEXT_PARTS:
@@ -124,7 +124,7 @@ def _paragraphs(element: ElementTree.Element) -> str:
 
 
 def _of_slides(
-    part: str, root: ElementTree.Element, archive: zipfile.ZipFile, numbers: Mapping[str, int]
+    part: str, root: ElementTree.Element, archive: Archive, numbers: Mapping[str, int]
 ) -> Iterator[tuple[str, str]]:
     number = _in_order(part)[1]
     if part.startswith("ppt/comments"):

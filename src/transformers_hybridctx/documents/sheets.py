@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import warnings
 
+from .archives import DAMAGE, Package, main_part, part_of, relations_of
 from .hidden_cells import HiddenCells, hidden_cells
 from .html_tables import TableRows
 
@@ -17,11 +19,13 @@ SHEET_SECONDS = 120
 SHEET_BYTES = 2**31
 """Most memory that a workbook may take: one cell in the last row and column makes a sheet of 17 thousand million."""
 
+_MACROS = re.compile(rb"http://schemas\.microsoft\.com/office/2006/relationships/xl(?:Intl)?Macrosheet")
+_DIALOGS = b"http://schemas.openxmlformats.org/officeDocument/2006/relationships/dialogsheet"
 # Exit codes of the process, beside that of running out of memory (by a signal).
 _PROTECTED, _DAMAGED, _NO_MEMORY = 3, 4, 5
 
 # Runs in a process of its own, which a workbook may kill. Prints as JSON the sheets, each [name, is visible, rows, merged
-# ranges, place of the first cell], and the names of those that cannot be read, and of those that hold no cells.
+# ranges, place of the first cell], and the names of those that cannot be read, and of those of other things (charts).
 _READ = """
 import json, sys
 from io import BytesIO
@@ -89,7 +93,7 @@ def workbook_text(data: bytes, name: str) -> str:
         ValueError: calamine is not installed, or cannot read the file within `SHEET_SECONDS` and `SHEET_BYTES`.
 
     Warns:
-        UserWarning: hidden sheets, rows and columns, sheets without cells (charts) and damaged sheets are left out.
+        UserWarning: hidden sheets, rows and columns, sheets of charts and macros, and damaged sheets are left out.
     """
     try:
         import python_calamine  # noqa: F401
@@ -98,6 +102,7 @@ def workbook_text(data: bytes, name: str) -> str:
             f"{name} is read by calamine, which is not installed: pip install 'transformers-hybridctx[office]'; "
             "or save it as CSV or PDF"
         ) from error
+    data = _prepared(data)
     command = [sys.executable, "-I", "-c", _READ, str(SHEET_BYTES)]
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=SHEET_SECONDS)
@@ -106,11 +111,11 @@ def workbook_text(data: bytes, name: str) -> str:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
         raise ValueError(f"{name} cannot be read as a workbook: {_reason(done.returncode)}") from RuntimeError(said)
-    sheets, damaged, without_cells = json.loads(done.stdout)
+    sheets, damaged, other = json.loads(done.stdout)
     if damaged and not sheets:
         raise ValueError(f"{name} cannot be read as a workbook: {_reason(_DAMAGED)}")
     hidden = [title for title, is_visible, *_ in sheets if not is_visible]
-    for what, titles in (("hidden", hidden), ("damaged", damaged), ("cell-less", without_cells)):
+    for what, titles in (("hidden", hidden), ("damaged", damaged), ("chart, dialog or macro", other)):
         if titles:
             warnings.warn(f"{name}: the {what} sheets {', '.join(titles)} are left out", stacklevel=4)
     hides = hidden_cells(data)
@@ -126,6 +131,20 @@ def workbook_text(data: bytes, name: str) -> str:
                     stacklevel=4,
                 )
     return "\n\n".join(filter(None, texts))
+
+
+def _prepared(data: bytes) -> bytes:
+    """A workbook whose sheets of macros are such of dialogs: calamine takes it as damaged with what it does not know."""
+    try:
+        package = Package(data)
+        relations = relations_of(main_part(package))
+        if relations in package.namelist():
+            content = part_of(package, relations)
+            if (known := _MACROS.sub(_DIALOGS, content)) != content:
+                package.replace({relations: known})
+        return package.packed()
+    except DAMAGE:
+        return data  # of before 2007, or damaged: its reader says so
 
 
 def _reason(exit_code: int) -> str:

@@ -5,11 +5,11 @@ that are drawn in pieces are whole.
 
 from __future__ import annotations
 
-import zipfile
+from contextlib import suppress
 from xml.etree import ElementTree
 
-from .archives import main_part, parsed_part, part_of, related_parts
-from .hidden_words import without_what_is_hidden
+from .archives import Archive, Package, main_part, parsed_part, part_of, related_parts
+from .hidden_words import take_out_hidden
 from .markup_edits import MarkupEdits, OpenElement
 
 _SLIDE = "http://schemas.openxmlformats.org/presentationml/2006/main"
@@ -22,21 +22,19 @@ _ON = ("1", "true")
 _OFF = ("0", "false")
 
 
-def with_seen_shapes(data: bytes, name: str) -> bytes:
+def write_seen_shapes(package: Package, name: str) -> None:
     """
-    A presentation without the slides and shapes that it hides, with those that stand among alternatives, and with the
-    runs of a paragraph as one.
+    Take out the slides and shapes that a presentation hides, put those that stand among alternatives in their place, and
+    make the runs of a paragraph one.
 
     Warns:
         UserWarning: what is hidden.
     """
-    try:
-        return without_what_is_hidden(data, name, _with_seen_shapes)
-    except KeyError:
-        return data  # a part is missing: its reader says so
+    with suppress(KeyError):  # a part is missing: its reader says so
+        take_out_hidden(package, name, _with_seen_shapes)
 
 
-def _with_seen_shapes(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[str]]:
+def _with_seen_shapes(archive: Archive) -> tuple[dict[str, bytes], list[str]]:
     changed: dict[str, bytes] = {}
     hidden: list[str] = []
     for number, part in enumerate(slide_parts(archive), start=1):
@@ -55,7 +53,7 @@ def _with_seen_shapes(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[
     return changed, hidden
 
 
-def slide_parts(archive: zipfile.ZipFile) -> list[str]:
+def slide_parts(archive: Archive) -> list[str]:
     """The parts of a presentation's slides, as they follow one another; raises as `parsed_part`, or a KeyError."""
     presentation = main_part(archive)
     parts = related_parts(archive, presentation, "slide")
@@ -108,4 +106,4 @@ class _Shapes(MarkupEdits):
             hiding.text.append(text)
 
 
-__all__ = ["slide_parts", "with_seen_shapes"]
+__all__ = ["slide_parts", "write_seen_shapes"]

@@ -80,7 +80,7 @@ class WordLists:
         return self._found[said]
 
     def _find(self, style: str, number: str, level: str) -> tuple[str, WordList, int] | None:
-        chain = list(self._based_on(style or self._default))
+        chain = list(self._based_on(style if style in self._styles else self._default))
         of_styles = [(_said(one, "pPr", "numPr", "numId"), _said(one, "pPr", "numPr", "ilvl")) for _, one in chain]
         number = number or next((said for said, _ in of_styles if said), "")
         found = self._lists.get(number)

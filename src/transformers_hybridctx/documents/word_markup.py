@@ -2,22 +2,23 @@
 """Word's markup that pandoc drops with the words in it, written anew as such that it reads.
 
 That are simple fields (cross-references, numbers of captions), ruby, text in another direction, custom XML, alternatives
-for programs of different age, form fields of before 2007, cells that are left out at the beginning of a row, some
-blanks, text in one run with the mark of a note, a picture or the border of a field, and paragraphs to which a text box is
-tied. The rest of a part stays as it is, to the byte.
+for programs of different age, form fields of before 2007, cells that are left out at the beginning of a row or stand
+beyond the columns that a table counts, some blanks, text in one run with the mark of a note, a picture or the border of a
+field, and paragraphs to which a text box is tied. The rest of a part stays as it is, to the byte.
 """
 
 from __future__ import annotations
 
 import re
-import zipfile
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
-from .archives import part_of
-from .hidden_words import OFF, WORD_PARTS, without_what_is_hidden
+from .archives import Archive, Package, part_of
+from .hidden_words import OFF, WORD_PARTS, take_out_hidden
+from .html_lists import number_in
 from .markup_edits import MarkupEdits, OpenElement
 
+_MOST_COLUMNS = 1000  # Word has 63
 _BLANKS = {"cr": "br", "ptab": "tab"}
 _CHOSEN = "\0"  # before the number of the chosen one among the entries of a list
 # Where a run holds one of them, pandoc reads nothing else in it.
@@ -32,21 +33,21 @@ _ALONE = (
     "AlternateContent",
 )
 _CHANGED = re.compile(
-    rf"[<:](?:fldSimple|bdo|dir|customXml|ins|moveTo|ruby|cr|ptab|gridBefore|hidden|{'|'.join(_ALONE)})[\s/>]".encode()
+    rf"[<:](?:fldSimple|bdo|dir|customXml|ins|moveTo|ruby|cr|ptab|gridBefore|hidden|tbl|{'|'.join(_ALONE)})[\s/>]".encode()
 )
 
 
-def with_plain_markup(data: bytes, name: str) -> bytes:
+def write_plain_markup(package: Package, name: str) -> None:
     """
-    A Word file as pandoc reads it without loss.
+    Write the parts of a Word file as pandoc reads them without loss.
 
     Warns:
         UserWarning: rows of its tables are hidden, which are not read.
     """
-    return without_what_is_hidden(data, name, _in_plain_markup)
+    take_out_hidden(package, name, _in_plain_markup)
 
 
-def _in_plain_markup(archive: zipfile.ZipFile) -> tuple[dict[str, bytes], list[str]]:
+def _in_plain_markup(archive: Archive) -> tuple[dict[str, bytes], list[str]]:
     changed: dict[str, bytes] = {}
     hidden: list[str] = []
     for part in filter(WORD_PARTS.fullmatch, archive.namelist()):
@@ -69,6 +70,16 @@ class _Run:
     """Where it is cut in two, and the runs that stand between the two."""
 
 
+@dataclass
+class _Table:
+    """An open table: the columns that it says it has, where it says so, and those of its rows."""
+
+    columns: int = 0
+    said: tuple[int, int] | None = None
+    row: int = 0
+    widest: int = 0
+
+
 class _Edits(MarkupEdits):
     """Finds what of a part is written anew."""
 
@@ -80,6 +91,7 @@ class _Edits(MarkupEdits):
         self._shown = ""  # what fields that have ended show
         self._runs: list[_Run] = []
         self._boxes: list[list[bytes]] = []  # of open paragraphs, the text boxes that are tied to them
+        self._tables: list[_Table] = []
         super().__init__(content)
 
     def is_unwrapped(self, tag: str, around: str) -> bool:
@@ -92,6 +104,10 @@ class _Edits(MarkupEdits):
             self._runs.append(_Run(self.open[-1].inside))
         elif tag == "p":
             self._boxes.append([])
+        elif tag == "tbl":
+            self._tables.append(_Table())
+        elif self._tables and tag in ("gridCol", "tr", "tc", "gridSpan"):
+            self._is_of_table(tag, said, around)
         elif tag == "fldChar" and said.get("fldCharType") == "begin":
             self._fields.append("")
         elif tag == "fldChar" and said.get("fldCharType") == "end" and self._fields:
@@ -102,8 +118,20 @@ class _Edits(MarkupEdits):
             self.open[-2].text.append(value if tag == "listEntry" else f"{_CHOSEN}{value}")
         elif around == "trPr" and tag == "gridBefore":
             self.open[-2].text.append(value)
+            if self._tables:
+                self._tables[-1].row += number_in(value, 0)
         elif around == "trPr" and tag == "hidden" and value not in OFF and len(self.open) > 2:
             self.open[-3].is_hidden = True
+
+    def _is_of_table(self, tag: str, said: dict[str, str], around: str) -> None:
+        table = self._tables[-1]
+        if tag == "gridCol" and around == "tblGrid" and len(self.open) > 2 and self.open[-3].tag == "tbl":
+            table.columns += "w" in said
+        elif tag == "tr":
+            table.row = 0
+        elif tag == "tc" or around == "tcPr":
+            table.row += 1 if tag == "tc" else number_in(said.get("val"), 1) - 1
+            table.widest = max(table.widest, table.row)
 
     def ends(self, one: OpenElement, end: int) -> None:
         around = self.open[-1].tag if self.open else ""
@@ -124,6 +152,10 @@ class _Edits(MarkupEdits):
             self._fields[-1] = _chosen(one.text)
         elif one.tag == "r":
             self._cut(one, self._runs.pop())
+        elif one.tag == "tblGrid" and around == "tbl" and self._tables:
+            self._tables[-1].said = one.start, end
+        elif one.tag == "tbl":
+            self._count_columns(one, self._tables.pop())
         elif one.tag == "trPr" and one.text:
             self.replace(end, end, self._cell(one.text[0]))
         elif one.tag == "tr" and one.is_hidden:
@@ -155,6 +187,13 @@ class _Edits(MarkupEdits):
             for at, between in run.cuts:
                 self.replace(at, at, b"</" + name + b">" + between.encode() + begin)
 
+    def _count_columns(self, one: OpenElement, table: _Table) -> None:
+        """Say how many columns a table has: of rows that have more than it says, pandoc drops the cells beyond."""
+        if table.columns < table.widest <= _MOST_COLUMNS:
+            word = self.prefix
+            columns = f'<{word}gridCol {word}w="1"/>' * table.widest
+            self.replace(*(table.said or (one.inside, one.inside)), f"<{word}tblGrid>{columns}</{word}tblGrid>")
+
     def _untie(self, one: OpenElement, end: int) -> None:
         """Put a text box behind its paragraph, in whose place pandoc reads it."""
         box = self.content[one.start : end]
@@ -181,4 +220,4 @@ def _chosen(said: list[str]) -> str:
     return entries[int(number)] if number.isdecimal() and int(number) < len(entries) else ""
 
 
-__all__ = ["with_plain_markup"]
+__all__ = ["write_plain_markup"]

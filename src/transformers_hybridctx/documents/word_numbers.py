@@ -8,14 +8,12 @@ bullets stay as they are. The rest of a part stays as it is, to the byte.
 from __future__ import annotations
 
 import warnings
-import zipfile
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BytesIO
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
-from .archives import DAMAGE, parsed_part, part_of, with_parts
+from .archives import DAMAGE, Package, parsed_part, part_of
 from .hidden_words import OFF, STYLES, WORD_PARTS, hiding_styles
 from .markup_edits import MarkupEdits, OpenElement
 from .word_lists import Counters, WordLists
@@ -26,31 +24,29 @@ _OF_TIGHT_LISTS = (
 )
 
 
-def with_written_numbers(data: bytes, name: str) -> bytes:
+def write_numbers(package: Package, name: str) -> None:
     """
-    A Word file whose numbers are text.
+    Make text of the numbers of a Word file.
 
     Warns:
         UserWarning: what it says of its lists and styles is damaged.
     """
     changed: dict[str, bytes] = {}
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            names = archive.namelist()
-            if _NUMBERING not in names:
-                return data
-            styles = parsed_part(archive, STYLES) if STYLES in names else None
-            lists = WordLists(parsed_part(archive, _NUMBERING), styles)
-            hiding = hiding_styles(archive) if STYLES in names else frozenset()
-            for part in filter(WORD_PARTS.fullmatch, names):
-                content = part_of(archive, part)
-                with suppress(expat.ExpatError):  # damaged: its reader says so
-                    if (written := _Numbers(content, lists, hiding).applied()) != content:
-                        changed[part] = written
-        return with_parts(data, changed)
+        names = package.namelist()
+        if _NUMBERING not in names:
+            return
+        styles = parsed_part(package, STYLES) if STYLES in names else None
+        lists = WordLists(parsed_part(package, _NUMBERING), styles)
+        hiding = hiding_styles(package) if STYLES in names else frozenset()
+        for part in filter(WORD_PARTS.fullmatch, names):
+            content = part_of(package, part)
+            with suppress(expat.ExpatError):  # damaged: its reader says so
+                if (written := _Numbers(content, lists, hiding).applied()) != content:
+                    changed[part] = written
+        package.replace(changed)
     except DAMAGE as error:
         warnings.warn(f"{name}: the numbers of its headings and lists are not read: {error}", stacklevel=6)
-        return data
 
 
 @dataclass
@@ -159,4 +155,4 @@ class _Numbers(MarkupEdits):
             self.replace(one.properties.inside, one.properties.inside, no_list)
 
 
-__all__ = ["with_written_numbers"]
+__all__ = ["write_numbers"]

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-import zipfile
 from collections.abc import Mapping
-from io import BytesIO
 from xml.etree import ElementTree
 
-from .archives import DAMAGE, RELATION, main_part, part_of, related_parts, relations_of, target_of, with_parts
+from .archives import DAMAGE, RELATION, Archive, Package, main_part, part_of, related_parts, relations_of, target_of
 
 _FOLDER = "word/"
 _MAIN = f"{_FOLDER}document.xml"
@@ -24,27 +22,26 @@ _STRICT = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/")
 _STRICT_TAG = re.compile(rb"<[^<>]*http://purl\.oclc\.org/ooxml/[^<>]*>")
 
 
-def with_usual_parts(data: bytes) -> bytes:
-    """A Word file whose parts have the usual names and namespaces."""
+def use_usual_parts(package: Package, name: str) -> None:
+    """Give the parts of a Word file the usual names and namespaces."""
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            main = main_part(archive)
-            if main not in archive.namelist():
-                return data  # its reader says so
-            names = _usual_names(archive, main)
-            is_strict = _STRICT_TAG.search(part_of(archive, main)) is not None
-            changed: dict[str, bytes] = {}
-            if is_strict:
-                markup = [part for part in archive.namelist() if part.endswith((".xml", ".rels"))]
-                changed = {part: _STRICT_TAG.sub(_transitional, part_of(archive, part)) for part in markup}
-            if names:
-                changed |= _renamed_relations(archive, names, changed)
-        return with_parts(data, changed, names)
+        main = main_part(package)
+        if main not in package.namelist():
+            return  # its reader says so
+        names = _usual_names(package, main)
+        changed: dict[str, bytes] = {}
+        if _STRICT_TAG.search(package.read(main)):
+            markup = [part for part in package.namelist() if part.endswith((".xml", ".rels"))]
+            changed = {part: _STRICT_TAG.sub(_transitional, part_of(package, part)) for part in markup}
+        if names:
+            changed |= _renamed_relations(package, names, changed)
     except DAMAGE:
-        return data  # damaged: its reader says so
+        return  # damaged: its reader says so
+    package.replace(changed)
+    package.rename(names)
 
 
-def _usual_names(archive: zipfile.ZipFile, main: str) -> dict[str, str]:
+def _usual_names(archive: Archive, main: str) -> dict[str, str]:
     """Part -> its usual name, for the parts that have another one."""
     folder = f"{posixpath.dirname(main)}/".removeprefix("/")
     names = {part: part for part in archive.namelist()}
@@ -61,9 +58,7 @@ def _usual_names(archive: zipfile.ZipFile, main: str) -> dict[str, str]:
     return {part: new for part, new in names.items() if new != part}
 
 
-def _renamed_relations(
-    archive: zipfile.ZipFile, names: Mapping[str, str], changed: Mapping[str, bytes]
-) -> dict[str, bytes]:
+def _renamed_relations(archive: Archive, names: Mapping[str, str], changed: Mapping[str, bytes]) -> dict[str, bytes]:
     """The parts that say which others parts refer to, by the new names."""
     found: dict[str, bytes] = {}
     parts = {"", *archive.namelist()}
@@ -85,4 +80,4 @@ def _transitional(tag: re.Match[bytes]) -> bytes:
     return _STRICT.sub(rb"http://schemas.openxmlformats.org/\1/2006/", tag[0])
 
 
-__all__ = ["with_usual_parts"]
+__all__ = ["use_usual_parts"]
