@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from transformers_hybridctx.documents.files import read_document_file
 from transformers_hybridctx.documents.html import html_text
 from transformers_hybridctx.documents.html_nesting import MAX_DEPTH
 
@@ -301,3 +302,10 @@ def test_depth_is_bounded(tag: str) -> None:
 def test_markup_in_scripts_and_comments_does_not_count_as_depth() -> None:
     inert = "<script>" + "'<div>'" * 3_000 + "</script><!--" + "<div>" * 3_000 + "-->"
     assert html_text(inert + "<p>seen") == "seen"
+
+
+def test_words_of_a_drawing_are_read() -> None:
+    shapes = "<metadata>no</metadata><style>.a{}</style><text>Sales <tspan>9</tspan></text><text>Cost 4</text>"
+    root = '<svg xmlns="http://www.w3.org/2000/svg">'
+    drawing = f'<?xml version="1.0" encoding="latin-1"?>{root}<title>É</title>{shapes}</svg>'
+    assert read_document_file(drawing.encode("latin-1"), name="a.svg") == "É\nSales 9 Cost 4"

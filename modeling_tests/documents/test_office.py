@@ -423,3 +423,15 @@ def test_an_email_of_html_alone_is_what_its_reader_sees() -> None:
     data = f"{headers}\n\n<p hidden>no</p><p>naïve"
     with pytest.warns(UserWarning, match=r"a\.eml holds hidden text, which is not read: 'no'"):
         assert read_document_file(data.encode("cp1252"), name="a.eml") == "Subject: x\n\nnaïve"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-32"])
+def test_mails_that_an_editor_saved_anew_are_read(encoding: str) -> None:
+    plain = "Content-Type: text/plain; charset=iso-8859-1\n"
+    parts = f"--b\n{plain}Content-Transfer-Encoding: 8bit\n\nÜbergabe: 4711 €\n"
+    parts += f"--b\n{plain}Content-Transfer-Encoding: quoted-printable\n\nF=FCnf\n--b--\n"
+    message = f"Subject: Prüfung\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n{parts}"
+    text = "Subject: Prüfung\n\nÜbergabe: 4711 €\n\nFünf"
+    assert read_document_file(message.encode(encoding), name="a.eml") == text
+    box = f"From x Mon Jan 1 00:00:00 2024\n{message}"
+    assert read_document_file(box.encode(encoding), name="a.mbox") == f"# Message 1\n{text}"

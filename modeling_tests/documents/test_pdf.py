@@ -395,8 +395,10 @@ def test_a_damaged_page_is_named(write, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(pypdfium2.PdfDocument, "get_page", fail)
     monkeypatch.setattr(pypdfium2.PdfDocument, "__getitem__", fail)
-    with pytest.raises(ValueError, match=r"page 1 is damaged \(Failed to load page"):
+    with pytest.raises(ValueError, match=r"page 1 is damaged \(Failed to load page\.\); pages='2-' reads the others"):
         read_document_file(path)
+    with pytest.raises(ValueError, match=r"page 2 is damaged \(Failed to load page\.\); pages='1-1' reads the others"):
+        read_document_file(path, pages="2")
 
 
 def test_a_file_that_is_opened_anew_between_pages_is_read_and_drawn_alike(write, monkeypatch) -> None:

@@ -73,7 +73,7 @@ def decode(data: bytes, name: str, encoding: str | None = None, is_markup: bool 
     """
     if encoding is None:
         _refuse_binary(data, name)
-        encoding = _marked(data) or _by_zeros(data) or (_declared(data) if is_markup else None)
+        encoding = encoding_of_whole(data) or (_declared(data) if is_markup else None)
     else:
         _known(encoding, name)
     if encoding is None:
@@ -91,6 +91,11 @@ def decode(data: bytes, name: str, encoding: str | None = None, is_markup: bool 
             stacklevel=3,
         )
         return text
+
+
+def encoding_of_whole(data: bytes) -> str | None:
+    """What a byte order mark, or the zeros of UTF-16 and UTF-32, say of a file, whatever its parts say of themselves."""
+    return _marked(data) or _by_zeros(data)
 
 
 def _refuse_binary(data: bytes, name: str) -> None:

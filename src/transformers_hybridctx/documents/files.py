@@ -15,6 +15,7 @@ from .containers import check_container
 from .emptiness import EmptyFileError
 from .encodings import decode
 from .fictionbook import fictionbook_text
+from .flat_odf import FLAT_FORMATS, packed_flat
 from .html import html_text
 from .joined_document import DocumentParts
 from .office import PANDOC_FORMATS, email_text, mailbox_text, office_text
@@ -33,19 +34,18 @@ MAX_PAGED_BYTES = 2**30
 """Largest PDF or picture, in bytes; what its pages take in memory is bounded by pixels (`scans.MAX_PAGE_PIXELS`)."""
 
 _TEXTS = frozenset((".txt", ".md", ".markdown", ".rst", ".log", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml"))
-_MARKUP = frozenset((".html", ".htm", ".xhtml"))
+_MARKUP = frozenset((".html", ".htm", ".xhtml", ".svg"))
 _PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"))
 _MESSAGES = frozenset((".eml", ".mht", ".mhtml", ".mbox"))
 _BOOK = ".fb2"
 _UNREAD = frozenset(
     (
-        *(".doc", ".ppt", ".odp", ".mobi", ".msg", ".ps", ".eps", ".djvu", ".exe", ".mp3", ".mp4"),
+        *(".doc", ".ppt", ".odp", ".fodp", ".mobi", ".msg", ".ps", ".eps", ".djvu", ".exe", ".mp3", ".mp4"),
         *(".zip", ".gz", ".tar", ".7z", ".rar"),
     )
 )
-_SUFFIXES = (
-    _TEXTS | _MARKUP | _PICTURES | _UNREAD | PANDOC_FORMATS.keys() | SHEET_SUFFIXES | _MESSAGES | {".pdf", _BOOK}
-)
+_PACKAGES = PANDOC_FORMATS.keys() | SHEET_SUFFIXES | FLAT_FORMATS.keys() | _MESSAGES | {_BOOK}
+_SUFFIXES = _TEXTS | _MARKUP | _PICTURES | _UNREAD | _PACKAGES | {".pdf"}
 _NAMED_DOC = {b"{\\rtf": ".rtf", b"<html": ".html", b"<!doctype html": ".html", b"\xef\xbb\xbf<html": ".html"}
 _LONGEST_PATH = 1024
 Kind = Literal["pdf", "picture", "text", "package"]
@@ -84,7 +84,7 @@ def kind_of(path: str | os.PathLike[str], start: bytes | None = None) -> Kind:
         _, start = _size_and_start(local_path(path))
     if suffix == ".pdf" or start.startswith(b"%PDF-"):
         return "pdf"
-    return "package" if suffix in PANDOC_FORMATS.keys() | SHEET_SUFFIXES | _MESSAGES | {_BOOK} else "text"
+    return "package" if suffix in _PACKAGES else "text"
 
 
 def is_read(path: Path) -> bool:
@@ -175,8 +175,10 @@ def _text_of(data: bytes, suffix: str, name: str, encoding: str | None) -> str:
         suffix = next(
             (kind for start, kind in _NAMED_DOC.items() if data[:512].lstrip().lower().startswith(start)), suffix
         )
-    if suffix == ".odp":
+    if suffix in (".odp", ".fodp"):
         raise ValueError(f"{name} holds slides of OpenDocument, which are not read; save it as .pptx or PDF")
+    if suffix in FLAT_FORMATS:
+        data, suffix = packed_flat(data, name), FLAT_FORMATS[suffix]
     if suffix in PANDOC_FORMATS or suffix in SHEET_SUFFIXES:
         check_container(data, suffix, name)
     if suffix in PANDOC_FORMATS:

@@ -31,7 +31,7 @@ _BLOCKS = _tags(
     "footer form h1 h2 h3 h4 h5 h6 header hgroup hr legend li main menu nav noscript ol optgroup option p pre section "
     "select summary table tbody textarea tfoot thead title tr ul x-option"
 )
-_UNSEEN = _tags("script style noframes datalist colgroup col rp object head") | UNSEEN
+_UNSEEN = _tags("script style noframes datalist colgroup col rp object head metadata") | UNSEEN
 # Elements with a border or a margin of their own: what stands in them does not touch its neighbours.
 _APART = _tags("button output meter progress input img video audio canvas kbd label text")
 _OF_LINES = _tags("y dy")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenDocument texts before pandoc reads them: tables taken apart, hidden text taken out and reported."""
+"""OpenDocument texts before pandoc reads them: tables taken apart, fields written, hidden text taken out and reported."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from xml.etree import ElementTree
 from .archives import DAMAGE, Package, parsed_part
 from .hidden_words import warn_of_hidden
 from .marked_tables import cell_mark, mark
+from .odt_fields import write_fields
 
 _SPACE = "{urn:oasis:names:tc:opendocument:xmlns:"
 OFFICE, TEXT, TABLE, STYLE = (f"{_SPACE}{name}:1.0}}" for name in ("office", "text", "table", "style"))
 _ROW_GROUPS = (f"{TABLE}table-rows", f"{TABLE}table-row-group", f"{TABLE}table-header-rows")
 _HIDDEN = (f"{TEXT}hidden-text", f"{TEXT}hidden-paragraph")
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
+_OWN_STYLES = f"{OFFICE}automatic-styles"
 _STYLES, _CONTENT = "styles.xml", "content.xml"
 _MOST_REPEATED = 2**17
 """Elements and characters that cells and rows make which say how often they stand there."""
 
 
-def write_plain_tables(package: Package, name: str) -> None:
+def write_plain_text(package: Package, name: str) -> None:
     """
-    Take tables apart, of which pandoc would lose much, and take out what is hidden.
+    Write what pandoc would lose such that it reads it (tables, fields), and take out what is hidden.
 
     Warns:
         UserWarning: it has hidden text, which is not read; or its text cannot be looked through.
@@ -33,6 +35,9 @@ def write_plain_tables(package: Package, name: str) -> None:
         content = parsed_part(package, _CONTENT)
         styles = parsed_part(package, _STYLES) if _STYLES in package.namelist() else None
         hidden = _without_hidden(content, styles)
+        write_fields(content)
+        if content.find(_OWN_STYLES) is None:  # which may be left out, but not for pandoc
+            content.insert(0, ElementTree.Element(_OWN_STYLES))
         tables = _Tables()
         for parent in list(content.iter()):
             tables.take_apart(parent)
@@ -137,4 +142,4 @@ def _count(element: ElementTree.Element, attribute: str) -> int:
     return int(count) if _COUNT.fullmatch(count) else 1
 
 
-__all__ = ["write_plain_tables"]
+__all__ = ["write_plain_text"]

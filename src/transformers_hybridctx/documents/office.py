@@ -15,11 +15,11 @@ from io import BytesIO
 
 from .archives import DAMAGE, Package, part_of, related_parts
 from .containers import check_container
-from .encodings import decode
+from .encodings import decode, encoding_of_whole
 from .hidden_words import take_out_hidden_runs
 from .html import html_text
 from .marked_tables import with_tables
-from .odt import write_plain_tables
+from .odt import write_plain_text
 from .office_parts import left_out
 from .rtf import prepared_rtf
 from .slides import write_seen_shapes
@@ -47,6 +47,7 @@ _OF_ONE_TEXT = ("multipart/alternative", "multipart/related")
 _SEPARATOR = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\n\r\n))From [^\n]*\d{4}\r?\n")
 _QUOTED_FROM = re.compile(rb"^>(?=>*From )", re.M)
 _FEW_WORDS, _FAR_MORE = 60, 3
+_ENCODINGS = ("base64", "quoted-printable")
 _SEALED = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")  # RFC 1847, RFC 8551
 
 
@@ -115,7 +116,7 @@ _STEPS: dict[str, tuple[Callable[[Package, str], None], ...]] = {
     "docx": (use_usual_parts, drop_looks, write_plain_markup, take_out_hidden_runs, write_numbers),
     "pptx": (write_seen_shapes,),
     "epub": (_read_all_chapters,),
-    "odt": (write_plain_tables,),
+    "odt": (write_plain_text,),
 }
 """What is written anew in files of a kind, in this order."""
 
@@ -154,7 +155,7 @@ def email_text(data: bytes, name: str) -> str:
         ValueError: it is no message, one that is encrypted, or one of more parts within parts than mail has.
     """
     try:
-        message = message_from_bytes(data, policy=policy.default)
+        message = _parsed(*_in_bytes(data))
         if not any(message[header] for header in _HEADERS):
             raise ValueError(f"{name} is no e-mail: it has none of the headers {', '.join(_HEADERS)}")
         if (kind := message.get_content_type()) in _SEALED:
@@ -167,8 +168,25 @@ def email_text(data: bytes, name: str) -> str:
         raise ValueError(f"{name} cannot be read as an e-mail: its parts stand too deep within each other") from error
 
 
+def _in_bytes(data: bytes) -> tuple[bytes, bool]:
+    """(messages that can be read byte by byte, whether they are UTF-8 now), be they saved as UTF-16 by an editor."""
+    encoding = encoding_of_whole(data)
+    return (data.decode(encoding, "replace").encode("utf-8", "replace"), True) if encoding else (data, False)
+
+
+def _parsed(data: bytes, is_utf8: bool) -> EmailMessage:
+    """A message; with `is_utf8`, all that is not encoded otherwise is, whatever its parts say."""
+    message = message_from_bytes(data, policy=policy.default)
+    for part in message.walk() if is_utf8 else ():
+        is_encoded = str(part.get("Content-Transfer-Encoding", "")).strip().lower() in _ENCODINGS
+        if part.get_content_maintype() == "text" and not is_encoded:
+            part.set_param("charset", "utf-8", replace=True)
+    return message
+
+
 def mailbox_text(data: bytes, name: str) -> str:
     """The messages of a mail box (RFC 4155), one after the other; raises as `email_text`."""
+    data, is_utf8 = _in_bytes(data)
     messages = _SEPARATOR.split(data)[1:]
     if not messages:
         raise ValueError(f"{name} is no mail box: it begins with no line 'From ...' before a message")
@@ -176,7 +194,7 @@ def mailbox_text(data: bytes, name: str) -> str:
     for number, one in enumerate(messages, start=1):
         own = f"message {number} of {name}"
         try:
-            message = message_from_bytes(_QUOTED_FROM.sub(b"", one), policy=policy.default)
+            message = _parsed(_QUOTED_FROM.sub(b"", one), is_utf8)
             texts.append(f"# Message {number}\n{_message_text(message, own)}")
         except RecursionError as error:
             raise ValueError(f"{own} cannot be read: its parts stand too deep within each other") from error

@@ -21,7 +21,25 @@ _SLIDE = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _CHART = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"
 _OF_SERIES = ("tx", "cat", "xVal", "val", "yVal")
 _CREATOR = "{http://purl.org/dc/elements/1.1/}creator"
-_TEXT_BOX = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}text-box"
+_OPEN_DRAWING, _OPEN_CHART, _OPEN_TABLE = (
+    f"{{urn:oasis:names:tc:opendocument:xmlns:{name}:1.0}}" for name in ("drawing", "chart", "table")
+)
+_SHAPES = (
+    "text-box",
+    "custom-shape",
+    "rect",
+    "ellipse",
+    "circle",
+    "line",
+    "polygon",
+    "polyline",
+    "path",
+    "connector",
+    "caption",
+)
+_BLANK = (f"{TEXT}s", f"{TEXT}tab", f"{TEXT}line-break")
+_OF_PICTURE = "{urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0}"
+_OPEN_OBJECT = re.compile(r"(?:Object|Obj)[^/]*/content\.xml")
 _LETTERING = "{urn:schemas-microsoft-com:vml}textpath"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 _WORD_PARTS = re.compile(r"word/(?:header|footer|document|comments|charts/chart|diagrams/data)\d*\.xml")
@@ -31,7 +49,7 @@ _SLIDE_PARTS = re.compile(
 _TEXT_PARTS = ("content.xml", "styles.xml")
 _PARTS = {
     **{"docx": _WORD_PARTS, "pptx": _SLIDE_PARTS},
-    "odt": re.compile("|".join(map(re.escape, _TEXT_PARTS))),
+    "odt": re.compile(rf"{_OPEN_OBJECT.pattern}|{'|'.join(map(re.escape, _TEXT_PARTS))}"),
 }
 _NUMBER = re.compile(r"(\d+)\.xml")
 _NOTES_OF = re.compile(rb"slides/slide(\d+)\.xml")
@@ -70,6 +88,8 @@ def _of_part(part: str, archive: Archive, name: str, numbers: Mapping[str, int])
         root = parsed_part(archive, part)
         if part in _TEXT_PARTS:
             return list(_of_text(root))
+        if _OPEN_OBJECT.fullmatch(part):
+            return [("chart", _open_chart(chart)) for chart in root.iter(f"{_OPEN_CHART}chart")]
         if "/charts/" in part:
             return [("chart", _chart(root))]
         if "/diagrams/" in part:
@@ -107,8 +127,11 @@ def _of_text(root: ElementTree.Element) -> Iterator[tuple[str, str]]:
     for comment in root.iter(f"{OFFICE}annotation"):
         author = comment.find(_CREATOR)
         yield f"comment by {(author.text if author is not None else None) or 'somebody'}", _paragraphs(comment)
-    for box in root.iter(_TEXT_BOX):
-        yield "text box", _paragraphs(box)
+    for shape in _SHAPES:
+        for box in root.iter(f"{_OPEN_DRAWING}{shape}"):
+            yield "text box", _paragraphs(box)
+    for chart in root.iter(f"{_OPEN_CHART}chart"):  # of a file of XML, which holds its objects
+        yield "chart", _open_chart(chart)
     for field in root.iter(f"{TEXT}page-number"):  # it has another value on each page
         field.text = ""
     for what in ("header", "footer"):
@@ -120,7 +143,29 @@ def _of_text(root: ElementTree.Element) -> Iterator[tuple[str, str]]:
 def _paragraphs(element: ElementTree.Element) -> str:
     """The words of an OpenDocument element's paragraphs, on one line."""
     found = (one for one in element.iter() if one.tag in (f"{TEXT}p", f"{TEXT}h"))
-    return without_marks(" ".join(" ".join("".join(one.itertext()).split()) for one in found))
+    return without_marks(" ".join(" ".join("".join(_open_words(one)).split()) for one in found)).strip()
+
+
+def _open_words(paragraph: ElementTree.Element) -> Iterator[str]:
+    """Its words, without those of paragraphs within it, of comments, and of pictures, which are no text of it."""
+    yield paragraph.text or ""
+    for child in paragraph:
+        if child.tag in _BLANK:
+            yield " "
+        elif not child.tag.startswith(_OF_PICTURE) and child.tag not in (f"{OFFICE}annotation", f"{TEXT}p"):
+            yield from _open_words(child)
+        yield child.tail or ""
+
+
+def _open_chart(chart: ElementTree.Element) -> str:
+    """The titles of an OpenDocument chart, then its rows of data."""
+    table = chart.find(f"{_OPEN_TABLE}table")
+    titles = [
+        _paragraphs(one) for one in chart.iter() if one.tag.startswith(_OPEN_CHART) and one.tag.endswith("title")
+    ]
+    rows = [] if table is None else table.iter(f"{_OPEN_TABLE}table-row")
+    cells = ([_paragraphs(cell) for cell in row.iter(f"{_OPEN_TABLE}table-cell")] for row in rows)
+    return "; ".join(filter(None, [*titles, *(", ".join(filter(None, row)) for row in cells)]))
 
 
 def _of_slides(

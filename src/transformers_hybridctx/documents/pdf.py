@@ -98,12 +98,16 @@ class PdfFile:
                 page = self._document[index]
                 yield page
             except pypdfium2.PdfiumError as error:
-                raise ValueError(
-                    f"{self.name} cannot be read as a PDF: page {index + 1} is damaged ({error})"
-                ) from error
+                raise ValueError(self._says_damaged(index, str(error))) from error
             finally:
                 if page is not None:
                     page.close()
+
+    def _says_damaged(self, index: int, reason: str) -> str:
+        page, last = index + 1, self.num_pages
+        others = ",".join([f"1-{page - 1}"] * (page > 1) + [f"{page + 1}-"] * (page < last))
+        way = f"pages={others!r} reads the others" if others else "save or print it to PDF again"
+        return f"{self.name} cannot be read as a PDF: page {page} is damaged ({reason}); {way}"
 
     def _open_anew(self) -> None:
         try:
@@ -121,7 +125,7 @@ class PdfFile:
         with _PDFIUM:
             width, height = self._document.get_page_size(index)
         if not (0 < width < math.inf and 0 < height < math.inf):
-            raise ValueError(f"{self.name} cannot be read as a PDF: page {index + 1} is {width} x {height} points")
+            raise ValueError(self._says_damaged(index, f"{width} x {height} points"))
         return width, height
 
     def draw(self, index: int, height: int, width: int) -> Image.Image:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 
-from .archives import DAMAGE, Package, main_part, part_of, relations_of
+from .archives import DAMAGE, LARGEST_PART, Package, main_part, relations_of
 from .hidden_cells import HiddenCells, hidden_cells
 from .html_tables import TableRows
 
@@ -21,6 +21,9 @@ SHEET_BYTES = 2**31
 
 _MACROS = re.compile(rb"http://schemas\.microsoft\.com/office/2006/relationships/xl(?:Intl)?Macrosheet")
 _DIALOGS = b"http://schemas.openxmlformats.org/officeDocument/2006/relationships/dialogsheet"
+_OPEN_CONTENT = "content.xml"
+_BETWEEN_CELLS = re.compile(rb"(?<=>)\s+(?=</?table:|<text:p[\s/>])")
+_MOST_EDITED = 4 * LARGEST_PART
 # Exit codes of the process, beside that of running out of memory (by a signal).
 _PROTECTED, _DAMAGED, _NO_MEMORY = 3, 4, 5
 
@@ -134,14 +137,17 @@ def workbook_text(data: bytes, name: str) -> str:
 
 
 def _prepared(data: bytes) -> bytes:
-    """A workbook whose sheets of macros are such of dialogs: calamine takes it as damaged with what it does not know."""
+    """A workbook without what calamine takes for damage: sheets of macros, which become such of dialogs, and, of
+    OpenDocument, lines and blanks between rows and cells.
+    """
     try:
         package = Package(data)
         relations = relations_of(main_part(package))
-        if relations in package.namelist():
-            content = part_of(package, relations)
-            if (known := _MACROS.sub(_DIALOGS, content)) != content:
-                package.replace({relations: known})
+        for part, unknown, known in ((relations, _MACROS, _DIALOGS), (_OPEN_CONTENT, _BETWEEN_CELLS, b"")):
+            if part in package.namelist() and package.getinfo(part).file_size <= _MOST_EDITED:
+                content = package.read(part)
+                if (plain := unknown.sub(known, content)) != content:
+                    package.replace({part: plain})
         return package.packed()
     except DAMAGE:
         return data  # of before 2007, or damaged: its reader says so
