@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import base64
+import quopri
 import subprocess
 import zipfile
+from collections.abc import Callable
 from email.message import EmailMessage
 from io import BytesIO
 from pathlib import Path
@@ -435,3 +438,13 @@ def test_mails_that_an_editor_saved_anew_are_read(encoding: str) -> None:
     assert read_document_file(message.encode(encoding), name="a.eml") == text
     box = f"From x Mon Jan 1 00:00:00 2024\n{message}"
     assert read_document_file(box.encode(encoding), name="a.mbox") == f"# Message 1\n{text}"
+
+
+@pytest.mark.parametrize("encode", [base64.encodebytes, quopri.encodestring, bytes])
+def test_a_message_that_is_attached_in_an_encoding_is_read(encode: Callable[[bytes], bytes]) -> None:
+    inner = "Subject: inner\nContent-Type: text/plain; charset=utf-8\n\nThe code = 4711 é".encode()
+    kind = {"encodebytes": "base64", "encodestring": "quoted-printable"}.get(encode.__name__, "8bit")
+    header = "Subject: outer\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n"
+    header += f"Content-Type: message/rfc822\nContent-Transfer-Encoding: {kind}\n\n"
+    text = read_document_file(header.encode() + encode(inner) + b"\n--b--\n", name="a.eml")
+    assert text == "Subject: outer\n[attached: message/rfc822]\n\nSubject: inner\n\nThe code = 4711 é"

@@ -271,6 +271,23 @@ def test_light_text_that_is_seen_is_read(write, seen: bytes) -> None:
     assert read_document_file(write([lines("The sum is 485.") + seen])) == "The sum is 485.\nSHOWN"
 
 
+ROWS = [f"Row {number} of 11,{number}00 ..." for number in range(9)]
+
+
+@pytest.mark.parametrize("extra", ["", "/Rotate 90"])
+def test_text_that_is_painted_twice_for_its_looks_is_read_once(write, extra: str) -> None:
+    both = [lines(row, x=20 + aside, y=180 - 18 * number) for aside in (0, 1) for number, row in enumerate(ROWS)]
+    path = write([SamplePage(b" ".join(both), extra=extra)])
+    assert read_document_file(path) == "\n".join(ROWS)
+    content = PdfFile(path, "a.pdf").content(0, with_boxes=True)
+    assert content.text.text == "\n".join(ROWS) and len(content.text.boxes) == len(content.text.text)
+
+
+def test_the_same_text_close_by_is_read_twice(write) -> None:
+    path = write([lines("41", x=20) + lines("41", x=34) + lines("41", x=20, y=160)])
+    assert str(read_document_file(path)).split() == ["4141", "41"]
+
+
 # Text layers that are no text
 
 

@@ -8,10 +8,12 @@ import re
 import subprocess
 import warnings
 import zipfile
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
 from io import BytesIO
+from quopri import decodestring
 
 from .archives import DAMAGE, Package, part_of, related_parts
 from .containers import check_container
@@ -221,8 +223,22 @@ def _content(message: MIMEPart, name: str) -> Iterator[str]:
         elif not is_page:
             yield f"[attached: {part.get_filename() or part.get_content_type()}]"
             if part.get_content_type() == "message/rfc822":
-                inner = [_message_text(one, name) for one in part.iter_parts() if isinstance(one, EmailMessage)]
+                inner = [_message_text(one, name) for one in _messages_in(part)]
                 yield from ("", *inner)
+
+
+def _messages_in(part: MIMEPart) -> Iterator[EmailMessage]:
+    """The message that is attached as such; encoded, too, which RFC 2046 forbids and programs do."""
+    encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    for one in part.iter_parts():
+        if not isinstance(one, EmailMessage):
+            continue
+        if encoding == "quoted-printable":
+            yield _parsed(decodestring(one.as_bytes()), False)
+        elif encoding == "base64" and not one.keys():
+            yield _parsed(b64decode(one.as_bytes() + b"=="), False)  # with what a torn one may lack
+        else:
+            yield one
 
 
 def _body(message: MIMEPart, name: str) -> tuple[MIMEPart | None, str]:

@@ -19,7 +19,11 @@ SMALLEST_SIZE = 1.0
 LIGHT = 200
 """Text of which no channel of red, green and blue is below this may be as light as its paper."""
 
+PAINTED_TWICE = 0.12
+"""Share of its height by which a character, at most, lies beside the same one that was painted before for looks."""
+
 _GRID = 64
+_NEAR = 8.0
 _MOST_DEPTH = 16
 _MOST_COVERS = 200
 _SMALLEST_COVER = 6.0
@@ -60,7 +64,7 @@ class PageSurvey:
     Attributes:
         box: the part of the page that is shown, in its own coordinates (before /Rotate).
         covered: bool [64, 64], from the bottom left: where pictures are.
-        is_plain: all text is upright, painted in a dark colour, inside the page and not covered afterwards.
+        is_plain: all text is upright, painted in a dark colour, inside the page, not covered afterwards, painted once.
         is_drawn: there is anything but text.
         num_paths: lines and shapes.
     """
@@ -114,7 +118,7 @@ def survey(page: Any) -> PageSurvey:
         if is_plain and texts and covers < _MOST_COVERS:
             covers += 1
             is_plain = not _hides(shown, texts)
-    return PageSurvey(box, covered, is_plain, is_drawn, paths)
+    return PageSurvey(box, covered, is_plain and not _is_painted_twice(texts), is_drawn, paths)
 
 
 def _objects(page: Any, form: Any, outer: _Matrix, depth: int) -> Iterator[tuple[Any, _Matrix]]:
@@ -180,6 +184,25 @@ def _hides(shape: Box, texts: list[Box]) -> bool:
     if right - left < _SMALLEST_COVER or top - bottom < _SMALLEST_COVER:
         return False
     return any(left < other[2] and right > other[0] and bottom < other[3] and top > other[1] for other in texts)
+
+
+def _is_painted_twice(texts: list[Box]) -> bool:
+    """Whether two texts are of one size and lie on each other, as bold print and shadows are made."""
+    seen: dict[tuple[int, int], list[Box]] = {}
+    for left, bottom, right, top in texts:
+        near = PAINTED_TWICE * (top - bottom)
+        if near <= 0 or not all(map(math.isfinite, (left, bottom, right, top))):
+            continue
+        column, row = int(left // _NEAR), int(bottom // _NEAR)
+        around = (seen.get((column + x, row + y), ()) for x in (-1, 0, 1) for y in (-1, 0, 1))
+        if any(
+            max(abs(left - other[0]), abs(bottom - other[1]), abs(right - other[2]), abs(top - other[3])) <= near
+            for cell in around
+            for other in cell
+        ):
+            return True
+        seen.setdefault((column, row), []).append((left, bottom, right, top))
+    return False
 
 
 def _is_filled(path: Any) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 import pypdfium2.raw as pdfium
 
 from .pdf_characters import Box, Character, Entry, with_entries
-from .pdf_survey import SMALLEST_SIZE, PageSurvey
+from .pdf_survey import PAINTED_TWICE, SMALLEST_SIZE, PageSurvey
 
 Proof = Callable[[int, int], np.ndarray]
 """Draws a page as it is shown: (height, width) -> grey, uint8 [height, width]."""
@@ -24,6 +24,7 @@ Proof = Callable[[int, int], np.ndarray]
 _SAMPLE = 64
 _GARBLED_SHARE = 0.1
 _LEAST_CONTRAST = 12
+_NEAR = 8.0
 _PROOF_PIXELS = 2**21
 _LINE_END_HYPHENS = ("\ufffe", "\x02")
 _LINE_END_HYPHEN = re.compile(r"[\ufffe\x02]\n?")
@@ -80,7 +81,7 @@ def page_text(
     finally:
         textpage.close()
     if not seen.is_plain:
-        characters = _turned_upright(page, characters)
+        characters = _painted_once(_turned_upright(page, characters))
     read, hidden = _by_sight(characters, seen, page.get_rotation(), proof) if not seen.is_plain else (characters, "")
     written = with_entries(read, entries)
     boxes = _shown_boxes(written, seen.box, page.get_rotation()) if with_boxes else None
@@ -208,6 +209,31 @@ def _turned_upright(page: Any, characters: list[Character]) -> list[Character]:
             result += [Character("\n")] * bool(result) + (turned if angle == 0 else _with_spaces(turned, angle))
     finally:
         page.set_rotation(rotation)
+    return result
+
+
+def _painted_once(characters: Sequence[Character]) -> list[Character]:
+    """Without characters that lie on the same ones of another text, as bold print and shadows are made."""
+    seen: dict[tuple[str, int, int], list[Character]] = {}
+    result: list[Character] = []
+    for one in characters:
+        if one.box is None:
+            result.append(one)
+            continue
+        x, y = one.middle
+        near = PAINTED_TWICE * (one.box[3] - one.box[1])
+        column, row = (int(side // _NEAR) if math.isfinite(side) else 0 for side in (x, y))
+        around = (seen.get((one.text, column + i, row + j), ()) for i in (-1, 0, 1) for j in (-1, 0, 1))
+        if any(
+            other.run != one.run and max(abs(x - other.middle[0]), abs(y - other.middle[1])) <= near
+            for cell in around
+            for other in cell
+        ):
+            while result and result[-1].box is None and result[-1].text.isspace():
+                result.pop()  # which stood between the two
+            continue
+        seen.setdefault((one.text, column, row), []).append(one)
+        result.append(one)
     return result
 
 
