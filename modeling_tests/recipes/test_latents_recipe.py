@@ -167,6 +167,20 @@ def test_a_number_s_digits_are_put_in_line_wherever_in_a_stretch_it_begins() -> 
     assert ((found * digits).sum(-1) > 0.95).all()
 
 
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(corpus: Path, read_folder: Path, tmp_path: Path) -> None:
+    # read_folder took three steps in one run
+    run = partial(
+        read, BUNDLED_CHECKPOINT, corpus, tmp_path, num_latents=(4, 6), layers=2, cells_per_batch=48, minutes=5
+    )
+    assert run(max_steps=1)["steps"] == 1 and run(max_steps=3)["steps"] == 3
+    whole, stopped = (load(folder)[0].state_dict() for folder in (read_folder, tmp_path / "latents-4"))
+    assert all(torch.equal(value, whole[name]) for name, value in stopped.items())
+    assert torch.equal(load_heads(read_folder).map.weight, load_heads(tmp_path / "latents-4").map.weight)
+    assert run(max_steps=3)["steps"] == 3, "what is done is not done again"
+    with pytest.raises(ValueError, match=r"with seed=0, not 1: name another folder"):
+        run(seed=1)
+
+
 def test_one_training_serves_any_number_of_latents(read_folder: Path) -> None:
     few, many = (load(read_folder.with_name(f"latents-{count}"))[0].model.latent for count in (4, 6))
     assert torch.equal(few.projection.weight, many.projection.weight)

@@ -30,7 +30,7 @@ def read(
     ] = [32, 64, 100],  # noqa: B006
     stretch: Annotated[int, typer.Option(min=1, help="Tokens of a chunk, at most, for each of its latents.")] = 4,
     layers: Annotated[int, typer.Option(min=1, help="Of the encoder.")] = 2,
-    minutes: Annotated[float, typer.Option(help="How long.")] = 10,
+    minutes: Annotated[float, typer.Option(help="How long, with what was spent before a stop.")] = 10,
     learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 2e-3,
     bf16: Annotated[
         bool, typer.Option(help="Compute in half precision, where the processor is faster in it.")
@@ -38,7 +38,9 @@ def read(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
 ) -> None:
-    """Teach an encoder to hold its text in a form that the decoder reads already, without a decoder's training."""
+    """Teach an encoder to hold its text in a form that the decoder reads already, without a decoder's training.
+
+    The same command goes on with a training that was stopped."""
     with clear_errors():
         import torch
 

@@ -8,6 +8,7 @@ far a token stands from its latent does not hang on the text's length. No decode
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +28,9 @@ from .cells import CellTargets
 from .lookup import codes_of, encoder_fields, hidden_of_windows, queries, set_lookups, trained_parameters, windows_of
 from .models import save, with_encoder
 
-HEADS_FILE = "reading_heads.safetensors"
+HEADS_FILE, STATE_FILE = "reading_heads.safetensors", "reading_state.pt"
+_STATE_EVERY = 60.0
+"""Seconds of training between two states that are written: what a stop loses at most."""
 _WARM_UP, _FALL = 60, 0.4
 """Steps in which the learning rate rises, and the last part of the time in which it falls."""
 _CELL_WEIGHT = 8.0
@@ -101,42 +104,53 @@ def read(
 ) -> dict[str, float]:
     """
     Train a latent encoder to hold its text, and write a checkpoint for each number of latents. Each of them has the
-    decoder as it was.
+    decoder as it was. A training that was stopped goes on where the same call finds its state in `folder`, and so does
+    one that is given more minutes than it had.
 
     Args:
         num_latents: of each checkpoint. What is trained is the same for all.
         stretch: tokens of text that each latent stands for, so that a chunk has `num_latents` times as many at most.
-        minutes: how long; the learning rate falls over the last two fifths.
+        minutes: how long, with what was spent before a stop; the learning rate falls over the last two fifths.
         cells_per_batch: stretches of text of a step.
         bf16: compute in half precision; worth it on processors that multiply faster in it.
         max_steps: stop there, if the minutes have more.
+
+    Raises:
+        ValueError: the folder's state is of a training with other sizes or another seed.
 
     Returns:
         `steps`, `minutes`, and of full chunks of held-out text, for each number of latents: `held_out_N`, the part of
         tokens that is read right, and `lacking_N`, the part of the cells' variance that latents lack.
     """
     torch.manual_seed(seed)
-    rng, most = Random(seed), max(num_latents)
+    most = max(num_latents)
     model, processor = with_encoder(checkpoint, "latents", most, layers, most * stretch, encoder_fields)
     latent: Any = model.model.latent
     encoder = latent.encoder
-    prose = load_prose(corpus, held_out=False)
-    source = ReadBatches(processor.tokenizer, prose, steps=0)
+    source = ReadBatches(processor.tokenizer, load_prose(corpus, held_out=False), steps=0)
     set_lookups(encoder, _codes(processor, source))
     embeddings = model.get_input_embeddings().weight.detach()
     heads = ReadingHeads(stretch, embeddings.shape[-1])
-    cells = _Cells(model, processor, source, num_latents, stretch, cells_per_batch, rng)
-    latent.projection.bias.data.copy_(cells.targets.mean(0))
     trained = [*trained_parameters(encoder), *latent.projection.parameters(), *heads.parameters()]
-    optimiser = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    started, step, means = time.perf_counter(), 0, [0.0, 0.0]
-    while (spent := (time.perf_counter() - started) / 60) < minutes and (max_steps is None or step < max_steps):
-        fall = min(1.0, max(0.03, (1 - spent / minutes) / _FALL))
+    optimiser = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    asked = {
+        "num_latents": list(num_latents),
+        "stretch": stretch,
+        "layers": layers,
+        "cells_per_batch": cells_per_batch,
+        "seed": seed,
+    }
+    state = _State(folder / STATE_FILE, asked, {"latent": latent, "heads": heads, "optimiser": optimiser})
+    is_new = not state.load()
+    cells = _Cells(model, processor, source, num_latents, stretch, cells_per_batch, seed, state.step)
+    if is_new:
+        latent.projection.bias.data.copy_(cells.targets.mean(0))
+    started, written = time.perf_counter() - 60 * state.minutes, time.perf_counter()
+    while (minutes_spent := (time.perf_counter() - started) / 60) < minutes and state.step != max_steps:
+        fall = min(1.0, max(0.03, (1 - minutes_spent / minutes) / _FALL))
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate * fall * min(1.0, (step + 1) / _WARM_UP)
-        if step % _USES == 0:
-            cells.add()
-        windows, queried, targets, weights = cells.sample(cells_per_batch)
+            group["lr"] = learning_rate * fall * min(1.0, (state.step + 1) / _WARM_UP)
+        windows, queried, targets, weights = cells.sample(state.step)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             made = latent.projection(hidden_of_windows(encoder, windows, queried))
             quarter = made[: -(-len(made) // 4), None]  # as much teaches as well, and all cost most of a step
@@ -148,11 +162,16 @@ def read(
         (reading + _CELL_WEIGHT * lacking).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
-        kept = 0.95 if step else 0.0
-        means = [kept * mean + (1 - kept) * loss.item() for mean, loss in zip(means, (reading, lacking), strict=True)]
-        step += 1
-        if step % 50 == 0:
-            print_line(f"step {step:,}, {spent:.1f} min: reading {means[0]:.3f}, lacking of the cells {means[1]:.1%}")
+        state.count(minutes_spent, reading.item(), lacking.item())
+        if state.step % 50 == 0:
+            print_line(
+                f"step {state.step:,}, {minutes_spent:.1f} min: reading {state.means[0]:.3f}, "
+                f"lacking of the cells {state.means[1]:.1%}"
+            )
+        if time.perf_counter() - written > _STATE_EVERY:
+            state.save()
+            written = time.perf_counter()
+    state.save()
     held_out, found = ReadBatches(processor.tokenizer, load_prose(corpus, held_out=True), steps=0), {}
     for count in num_latents:
         model, processor = with_encoder(checkpoint, "latents", count, layers, count * stretch, encoder_fields)
@@ -171,11 +190,62 @@ def read(
         found[f"lacking_{count}"] = float((latents - wanted).pow(2).mean() / wanted.var())
         save(folder / f"latents-{count}", model, processor, "latents")
         save_file(heads.state_dict(), folder / f"latents-{count}" / HEADS_FILE)
-    return {"steps": step, "minutes": (time.perf_counter() - started) / 60, **found}
+    return {"steps": state.step, "minutes": state.minutes, **found}
+
+
+class _State:
+    """
+    How far a training is, and the file that it goes on from.
+
+    Args:
+        asked: what has to be alike for a training to go on.
+        parts: what is trained, and its optimiser, by name.
+    """
+
+    def __init__(self, path: Path, asked: dict[str, Any], parts: dict[str, Any]) -> None:
+        self._path, self._asked, self._parts = path, asked, parts
+        self.step, self.minutes, self.means = 0, 0.0, [0.0, 0.0]
+
+    def count(self, minutes: float, *losses: float) -> None:
+        """One step more, which began after so many minutes."""
+        kept = 0.95 if self.step else 0.0
+        self.means = [kept * mean + (1 - kept) * loss for mean, loss in zip(self.means, losses, strict=True)]
+        self.step, self.minutes = self.step + 1, minutes
+
+    def load(self) -> bool:
+        """Go on from the file; False: there is none."""
+        if not self._path.is_file():
+            return False
+        found = torch.load(self._path, weights_only=True)
+        for name, value in self._asked.items():
+            if found["asked"][name] != value:
+                raise ValueError(
+                    f"{self._path} is of a training with {name}={found['asked'][name]}, not {value}: name another folder, "
+                    "or delete the file to begin anew"
+                )
+        for name, part in self._parts.items():
+            part.load_state_dict(found[name])
+        self.step, self.minutes, self.means = found["step"], found["minutes"], found["means"]
+        return True
+
+    def save(self) -> None:
+        """Write the file; a stop while it is written leaves the one before."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        unfinished = self._path.with_suffix(".partial")
+        progress = {"step": self.step, "minutes": self.minutes, "means": self.means}
+        torch.save({"asked": self._asked, **progress, **parts}, unfinished)
+        os.replace(unfinished, self._path)
 
 
 class _Cells:
-    """The last stretches that were drawn, and what their latents are to be: each is used several times."""
+    """
+    The last stretches that were drawn, and what their latents are to be: each is used several times. What a step uses
+    depends on the seed and on its number alone, so that a training goes on as if it had not been stopped.
+
+    Args:
+        step: that is taken first.
+    """
 
     def __init__(
         self,
@@ -185,30 +255,37 @@ class _Cells:
         num_latents: Sequence[int],
         stretch: int,
         size: int,
-        rng: Random,
+        seed: int,
+        step: int,
     ) -> None:
-        self._targets, self._source, self._rng = CellTargets(model, processor, stretch), source, rng
+        self._targets, self._source, self._seed = CellTargets(model, processor, stretch), source, seed
         self._processor, self._num_latents, self._stretch, self._size = processor, num_latents, stretch, size
         self._tables = {count: queries(model.model.latent.encoder, count, stretch).weight for count in num_latents}
         self._nothing = len(processor.tokenizer)
-        drawn = [self._draw() for _ in range(_AT_FIRST)]
-        self._windows, self._queries, self.targets, self._weights = map(torch.cat, zip(*drawn, strict=True))
+        last = _AT_FIRST + -(-step // _USES)  # drawn before this step
+        drawn: list[tuple[torch.Tensor, ...]] = []
+        while len(drawn) < last and sum(len(windows) for windows, *_ in drawn) < _KEPT:
+            drawn.insert(0, self._draw(last - 1 - len(drawn)))
+        kept = [torch.cat(parts)[-_KEPT:] for parts in zip(*drawn, strict=True)]
+        self._windows, self._queries, self.targets, self._weights = kept
 
-    def add(self) -> None:
-        """Draw some more, and forget the first ones."""
+    def sample(self, step: int) -> tuple[torch.Tensor, ...]:
+        """Windows, queries, targets and weights of a step; every few steps some are drawn anew, and the first forgotten."""
         kept = (self._windows, self._queries, self.targets, self._weights)
-        self._windows, self._queries, self.targets, self._weights = (
-            torch.cat([old, new])[-_KEPT:] for old, new in zip(kept, self._draw(), strict=True)
-        )
+        if step % _USES == 0:
+            kept = tuple(
+                torch.cat([old, new])[-_KEPT:]
+                for old, new in zip(kept, self._draw(_AT_FIRST + step // _USES), strict=True)
+            )
+            self._windows, self._queries, self.targets, self._weights = kept
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
+        chosen = torch.randint(len(self._windows), (self._size,), generator=generator)
+        return tuple(part[chosen] for part in kept)
 
-    def sample(self, count: int) -> tuple[torch.Tensor, ...]:
-        """Windows, queries, targets and weights of some."""
-        chosen = torch.randint(len(self._windows), (count,))
-        return self._windows[chosen], self._queries[chosen], self.targets[chosen], self._weights[chosen]
-
-    def _draw(self) -> tuple[torch.Tensor, ...]:
-        longest = (count := self._rng.choice(self._num_latents)) * self._stretch
-        drawn = windows_to_read(self._processor, self._source, self._rng, longest)
+    def _draw(self, number: int) -> tuple[torch.Tensor, ...]:
+        rng = Random(f"{self._seed} {number}")
+        longest = (count := rng.choice(self._num_latents)) * self._stretch
+        drawn = windows_to_read(self._processor, self._source, rng, longest)
         chunks = [next(drawn) for _ in range(max(1, self._size // count))]
         windows = windows_of(chunks, count, self._stretch, self._nothing)
         texts = [text for chunk in chunks for text in self._targets.texts(chunk, count)]
