@@ -15,21 +15,23 @@ from torch import nn
 
 from recipes.hybridctx_tiny.batches import IGNORE
 from recipes.hybridctx_tiny.corpus import load_prose
-from recipes.hybridctx_tiny.pages import PageReader
+from recipes.hybridctx_tiny.pages import CHARACTERS, PageReader, ReadBatches
 from recipes.hybridctx_tiny.reference import VISUAL_TOKEN
 from recipes.hybridctx_tiny.tasks import TaskMixture
 from recipes.latents.answers import WHOLE, LatentAnswers
 from recipes.latents.cells import CellTargets
 from recipes.latents.lookup import codes_of, encoder_fields, hidden_of_windows, queries, set_lookups, windows_of
 from recipes.latents.models import METHODS, Method, load, with_encoder
-from recipes.latents.questions import BEFORE, questions
+from recipes.latents.questions import BEFORE, FieldsOfCountries, LatentsOfAnother, questions
 from recipes.latents.reading import ReadingHeads, load_heads, read
-from recipes.latents.report import report
+from recipes.latents.report import is_loop, report
 from recipes.latents.training import REPEAT, inputs_of, perplexity, train, windows
+from recipes.latents.ways import MeanPooled
 from transformers_hybridctx import HybridCtxForCausalLM, HybridCtxProcessor
 from transformers_hybridctx.bundled_checkpoint import BUNDLED_CHECKPOINT
 
 PROSE = "It was the best of times, it was the worst of times; the number of room 7 is 4821930, said Mr. Lorry. "
+FIELD_LINES = "".join(f"Chad - {field}: {number} km\n" for number, field in enumerate(("Coastline", "Area", "Roads")))
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +39,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     for name in ("austen_emma", "austen_persuasion"):
         (folder / f"{name}.txt").write_text(PROSE * 40, encoding="utf-8")
-    fields = "".join(f"Chad - {field}: {number} km\n" for number, field in enumerate(("Coastline", "Area", "Roads")))
     for country in ("chad", "chile", "china", "cuba", "cyprus", "norway"):  # the last is held out
-        text = f"{country}: Geography\n{fields.replace('Chad', country)}\n\n" * 30
+        text = f"{country}: Geography\n{FIELD_LINES.replace('Chad', country)}\n\n" * 30
         (folder / f"factbook_{country}.txt").write_text(text, encoding="utf-8")
     return folder
 
@@ -176,7 +177,6 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(corpus: Path, read_fol
     whole, stopped = (load(folder)[0].state_dict() for folder in (read_folder, tmp_path / "latents-4"))
     assert all(torch.equal(value, whole[name]) for name, value in stopped.items())
     assert torch.equal(load_heads(read_folder).map.weight, load_heads(tmp_path / "latents-4").map.weight)
-    assert run(max_steps=3)["steps"] == 3, "what is done is not done again"
     with pytest.raises(ValueError, match=r"with seed=0, not 1: name another folder"):
         run(seed=1)
 
@@ -256,21 +256,43 @@ def test_training_goes_on_with_an_encoder_that_reads(corpus: Path, read_folder: 
 
 
 def test_questions_are_asked_of_all_channels_at_one_budget(corpus: Path, read_folder: Path) -> None:
-    prose = corpus / "austen_persuasion.txt"
-    sizes: dict[str, Any] = {"tasks": ("single_number",), "lengths": (200,), "examples": 1, "budget_share": 1.0}
-    found = questions([read_folder], BUNDLED_CHECKPOINT, prose, **sizes)
+    sizes: dict[str, Any] = {"tasks": ("single_number",), "length": 200, "examples": 1, "budget_share": 1.0}
+    found = questions([read_folder], BUNDLED_CHECKPOINT, corpus, **sizes)
     rows = {(row["checkpoint"], row["context"]): row for row in found["rows"]}
-    assert {name for name, _ in rows} == {BEFORE, read_folder.name}
-    for (name, context), row in rows.items():
-        assert row["first_failure"] is None and row["prompt_tokens"] <= 200
-        assert (row["latent_tokens"] > 0) == ("latents" in context) and (name != BEFORE or "latents" not in context)
-    assert {context for name, context in rows if name != BEFORE} == {
-        "latents",
-        "pages",
-        "truncated",
-        "bm25-only",
-        "bm25-only, latents 0.5",
+    alone, together = (
+        ("truncated", "bm25-only", "pages", "hybrid, bm25"),
+        ("bm25-only", "pages", "hybrid, bm25"),
+    )
+    latents = ("latents", *(f"a chunk of latents and {name}" for name in together))
+    assert set(rows) == {
+        *((BEFORE, name) for name in alone),
+        *((read_folder.name, name) for name in latents),
+        (f"{read_folder.name}, another text's", "latents"),
     }
+    for (_, context), row in rows.items():
+        assert set(row["scores"]) == set(found["tasks"]) == {"single_number", "fields"}
+        assert set(row["counts"].values()) == {1} and 0 <= row["cut_off"] <= 1
+        assert max(row["prompt_tokens"]) <= 200
+        assert all((count > 0) == ("latents" in context) for count in row["latent_tokens"])
+    own, another = (rows[name, "latents"] for name in (read_folder.name, f"{read_folder.name}, another text's"))
+    assert own["prompt_tokens"] == another["prompt_tokens"], "they cost the same"
+
+
+def test_latents_of_another_text_are_what_the_encoder_makes_of_it(read_folder: Path) -> None:
+    model, processor, _ = load(read_folder)
+    other, chunk = (processor.encoder([text])[0][:16] for text in (PROSE[::-1], PROSE))
+    given = LatentsOfAnother(model.model.latent, other)
+    with torch.no_grad():
+        assert torch.equal(given([torch.tensor(chunk[:9])]), model.model.latent([torch.tensor(other[:9])]))
+
+
+def test_fields_are_asked_of_a_held_out_country(corpus: Path) -> None:
+    tokenizer = HybridCtxProcessor.from_pretrained(BUNDLED_CHECKPOINT).tokenizer
+    for sample in FieldsOfCountries(examples=3, corpus=corpus, length=60).samples(tokenizer):
+        assert len(tokenizer(sample.context).input_ids) <= 60 and "norway" in sample.question
+        assert sample.context.count(sample.answer[0]) == 1
+        suite = FieldsOfCountries(corpus=corpus)
+        assert suite.score(sample, f" {sample.answer[0]}.") == 1 and suite.score(sample, "7 km") == 0
 
 
 def test_windows_are_stretches_of_texts() -> None:
@@ -287,23 +309,57 @@ def test_the_report_has_all_ways_side_by_side(
 ) -> None:
     # 10,000 tokens for each model would take most of the time
     monkeypatch.setattr("recipes.latents.report.perplexity", partial(perplexity, length=16, examples=2))
-    found = report([*folders.values(), read_folder], BUNDLED_CHECKPOINT, corpus, bins=(4, 8, 12, 17), examples=2)
-    too_long = [row for row in found["rows"] if row["to_tokens"] == 17]
-    assert {row["way"] for row in too_long} == {"truncation", "pages, scale 1"}, "chunks have 16 tokens at most"
-    found["rows"] = [row for row in found["rows"] if row not in too_long]
+    monkeypatch.setattr("recipes.latents.ways._CELLS_DRAWN", 64)
+    sizes: dict[str, Any] = {"bins": (4, 12, 20), "examples": 2, "cells": ((8, 2), (12, 3)), "steps": 2, "said": 12}
+    found = report([*folders.values(), read_folder], BUNDLED_CHECKPOINT, corpus, **sizes)
     rows: dict[tuple[str, str, int], dict[str, Any]] = {
         (row["way"], row["kind"], row["to_tokens"]): row for row in found["rows"]
     }
-    ways = {way for way, _, _ in rows}
-    assert ways == {"latents", "mean", "truncation", "pages, scale 1", "latents, read off"}
-    assert len(rows) == len(found["rows"]) == len(ways) * 2 * 2
-    for (way, kind, _), row in rows.items():
-        assert 0 <= row["precision"] <= 1 and 0 <= row["edit_distance"] <= 1
-        assert (row["by_part"] is None) == (way not in (*METHODS, "latents, read off"))
+    drawn = {"pages, 8 x 2, read off", "pages, 12 x 3, read off"}
+    always = {*METHODS, *drawn, "latents, read off", "mean pooling, read off", "truncation"}
+    said = {"latents, said", "pages, said"}
+    assert {way for way, _, most in rows if most == 12} == always | said
+    assert {way for way, _, most in rows if most == 20} == always, "the decoder is asked of short texts only"
+    for (way, _, most), row in rows.items():
+        low, high = row["interval"]
+        assert 0 <= low <= row["precision"] <= high <= 1 and 0 <= row["edit_distance"] <= 1
+        assert row["decoder_tokens"] == 4 and row["examples"] == 2 and 0 <= row["loops"] <= 1
+        assert (row["by_part"] is None) == (way == "pages, said")
         if way == "truncation":
-            assert row["decoder_tokens"] == 4 and row["exact"] == 0 and row["recall"] < 1
-            assert row["precision"] > 0.5 or kind == "random"  # whose only word is cut
+            assert row["exact"] == 0 and row["by_part"][-1] == 0 < row["by_part"][0]
+        if way in ("latents, read off", "mean pooling, read off") and most == 20:
+            assert row["by_part"][-1] < 1, "of 20 tokens, four latents hold 16"
     assert set(found["perplexity"]) == {"before", *(folder.name for folder in (*folders.values(), read_folder))}
+
+
+def test_means_are_of_stretches_counted_from_the_end_and_short_ones_are_the_text() -> None:
+    model = HybridCtxForCausalLM.from_pretrained(BUNDLED_CHECKPOINT)
+    processor = HybridCtxProcessor.from_pretrained(BUNDLED_CHECKPOINT)
+    source = ReadBatches(processor.tokenizer, {"austen": PROSE * 40, "factbook_chad": FIELD_LINES}, steps=0)
+    way = MeanPooled(model, processor, source, stretch=2, steps=1).way(8)
+    (chunk,) = processor.encoder([PROSE])
+    assert way.repeat(chunk[:8]) == processor.tokenizer.decode(chunk[:8]) and way.right is not None
+    assert way.right(chunk[:20])[16:].tolist() == [False] * 4, "there is room for sixteen"
+
+
+def test_characters_are_where_the_cells_of_pages_show_them() -> None:
+    processor = HybridCtxProcessor.from_pretrained(BUNDLED_CHECKPOINT)
+    for cell in ((8, 2), (12, 3)):
+        reader = PageReader(processor.tokenizer, cell)
+        drawn = reader.draw(PROSE)
+        places = reader.places(drawn)
+        assert places.shape == (sum(reader.tokens(drawn)), cell[0] * cell[1])
+        (seen,) = np.nonzero(np.bincount(places[places >= 0]))
+        assert {PROSE[index] for index in range(len(PROSE)) if index not in seen} <= {" "}
+        shown = reader.characters(drawn).numpy()
+        assert "".join(CHARACTERS[index] for index in shown[places >= 0]) == "".join(
+            PROSE[i] for i in places[places >= 0]
+        )
+
+
+def test_what_says_the_same_three_words_three_times_loops() -> None:
+    assert is_loop("and so on and so on and so on") and not is_loop("and so on and so on, and so forth")
+    assert not is_loop("") and not is_loop("the the the")
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:

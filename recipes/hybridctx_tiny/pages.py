@@ -16,6 +16,7 @@ from transformers_hybridctx.evaluation.needles import draw_key, draw_number, dra
 from transformers_hybridctx.rendering.characters import code_points
 from transformers_hybridctx.rendering.rasterizing import PageRenderer
 from transformers_hybridctx.rendering.rendered_document import RenderedDocument
+from transformers_hybridctx.rendering.styles import cell_aligned_config
 
 from .batches import IGNORE
 from .reference import COLUMNS_PER_TOKEN, LINES_PER_TOKEN, RENDER_CONFIG, VISUAL_TOKEN, image_processor
@@ -30,10 +31,21 @@ PIECES = 8
 
 
 class PageReader:
-    """Draws documents as the checkpoint's pages and says what stands in each visual token."""
+    """
+    Draws documents as the checkpoint's pages and says what stands in each visual token.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._renderer, self._images, self._tokenizer = PageRenderer(RENDER_CONFIG), image_processor(), tokenizer
+    Args:
+        cell: characters across a visual token and lines down it, where these are to be other than the checkpoint's.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, cell: tuple[int, int] = (COLUMNS_PER_TOKEN, LINES_PER_TOKEN)
+    ) -> None:
+        config = RENDER_CONFIG
+        if cell != (COLUMNS_PER_TOKEN, LINES_PER_TOKEN):
+            config = cell_aligned_config(VISUAL_TOKEN, columns_per_cell=cell[0], lines_per_cell=cell[1], hinted=True)
+        self._renderer, self._images, self._tokenizer = PageRenderer(config), image_processor(), tokenizer
+        self._columns, self._lines = cell
         self._blank = tokenizer.encode(" ", add_special_tokens=False)[0]
         self._classes = np.full(0x110000, len(CHARACTERS) - 1, dtype=np.int64)
         self._classes[[ord(c) for c in CHARACTERS]] = np.arange(len(CHARACTERS))
@@ -57,22 +69,29 @@ class PageReader:
         return dict(self._images(pages, return_tensors="pt"))
 
     def characters(self, document: RenderedDocument) -> Tensor:
-        """What each place of each visual token shows: indices into `CHARACTERS`, int64 [visual tokens, 16]."""
+        """What each place of each visual token shows: indices into `CHARACTERS`, int64 [visual tokens, places]."""
         codes = code_points(document.typeset.characters.display)  # with what stands for newlines
+        places = self.places(document)
+        shown = self._classes[codes[places]]
+        return torch.from_numpy(np.where(places < 0, CHARACTERS.index(" "), shown))
+
+    def places(self, document: RenderedDocument) -> np.ndarray:
+        """Which of the document's displayed characters stands in each place of each visual token, or -1: int64
+        [visual tokens, places].
+        """
         blocks = []
         for page in range(document.num_pages):
-            rows = document.page_size(page)[0] // VISUAL_TOKEN * LINES_PER_TOKEN
-            shown = np.full((rows, COLUMNS_PER_TOKEN), CHARACTERS.index(" "), dtype=np.int64)
+            rows = document.page_size(page)[0] // VISUAL_TOKEN * self._lines
+            index = np.full((rows, self._columns), -1, dtype=np.int64)
             first, last = document.typeset.page_lines(page)
             cells = document.typeset.cells(first, last)
             drawn = cells.width > 0
-            column = np.rint(cells.left[drawn] * COLUMNS_PER_TOKEN / VISUAL_TOKEN).astype(np.int64)
+            column = np.rint(cells.left[drawn] * self._columns / VISUAL_TOKEN).astype(np.int64)
             tops = [document.typeset.lines[line].box[1] for line in range(first, last)]
-            line = np.rint(np.array(tops) * LINES_PER_TOKEN / VISUAL_TOKEN).astype(np.int64)
-            place = line[cells.line[drawn] - first], np.minimum(column, COLUMNS_PER_TOKEN - 1)
-            shown[place] = self._classes[codes[cells.index[drawn]]]
-            blocks.append(shown.reshape(-1, PLACES))
-        return torch.from_numpy(np.concatenate(blocks))
+            line = np.rint(np.array(tops) * self._lines / VISUAL_TOKEN).astype(np.int64)
+            index[line[cells.line[drawn] - first], np.minimum(column, self._columns - 1)] = cells.index[drawn]
+            blocks.append(index.reshape(-1, self._columns * self._lines))
+        return np.concatenate(blocks)
 
     def pieces(self, characters: Tensor) -> Tensor:
         """The first word pieces of each visual token's text, as behind a blank: int64 [visual tokens, 8], or IGNORE."""

@@ -40,7 +40,8 @@ def read(
 ) -> None:
     """Teach an encoder to hold its text in a form that the decoder reads already, without a decoder's training.
 
-    The same command goes on with a training that was stopped."""
+    The same command goes on with a training that was stopped.
+    """
     with clear_errors():
         import torch
 
@@ -121,108 +122,89 @@ def report(
     checkpoint: Checkpoint = BUNDLED_CHECKPOINT,
     edge: Annotated[
         list[int], typer.Option(min=1, help="Of the texts' lengths in tokens, ascending; several times for each.")
-    ] = [16, 32, 48, 64],  # noqa: B006
-    examples: Annotated[int, typer.Option(min=2, help="Texts of each length and kind.")] = 32,
-    pages: Annotated[bool, typer.Option(help="Repeat them from pages, too.")] = True,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write all figures as JSON here.")] = None,
-) -> None:
-    """Precision and edit distance of texts repeated from latents, mean pooling, pages and the text's own beginning."""
-    with clear_errors():
-        import torch
-
-        from transformers_hybridctx.cli.output_files import write_json
-
-        from .report import report as run
-
-        torch.set_num_threads(threads)
-        found = run(folders, checkpoint, corpus, bins=edge, examples=examples, scales=(1.0,) if pages else ())
-        if out:
-            write_json(out, found)
-    answers_console().print(_table(found["rows"]))
-    for name, value in found["perplexity"].items():
-        print_line(f"perplexity {name}: {value:,.1f}")
-
-
-@app.command()
-def questions(
-    folders: Annotated[
-        list[Path] | None, typer.Argument(help="Folders that read or train wrote.", show_default=False)
-    ] = None,
-    *,
-    prose: Annotated[Path, typer.Option(help="A text that no training read.")],
-    checkpoint: Checkpoint = BUNDLED_CHECKPOINT,
+    ] = [64, 128, 256, 400],  # noqa: B006
+    examples: Annotated[
+        int, typer.Option(min=2, help="Texts of each length and kind, and documents of each task.")
+    ] = (24),
+    said: Annotated[
+        int, typer.Option(min=0, help="Texts of at most so many tokens are repeated by the decoder, too.")
+    ] = 128,
     task: Annotated[list[str], typer.Option(help="Of the suite needles; several times for each.")] = [  # noqa: B006
         "single_number",
         "multikey",
     ],
-    length: Annotated[list[int], typer.Option(help="Tokens of the documents; several times for each.")] = [256],  # noqa: B006
-    budget_share: Annotated[float, typer.Option(help="The longest prompt, as a part of them.")] = 0.65,
-    examples: Annotated[int, typer.Option(min=1, help="Documents of each task and length.")] = 20,
-    others: Annotated[bool, typer.Option(help="Ask the folders' checkpoints without latents, too.")] = True,
+    length: Annotated[int, typer.Option(min=16, help="Tokens of the documents that are asked about.")] = 512,
+    budget_share: Annotated[float, typer.Option(help="The longest prompt, as a part of them.")] = 0.5,
     cells: Annotated[
         list[int], typer.Option(min=1, help="Ask as many latents as they are to be, too; several times for each.")
     ] = [],  # noqa: B006
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Write all figures as JSON here.")] = None,
 ) -> None:
-    """Needles asked of latents, pages, passages and cut text, all within one budget."""
+    """Texts said again, and questions, from latents, mean pooling, pages and tokens, each at the same cost."""
     with clear_errors():
         import torch
 
         from transformers_hybridctx.cli.output_files import write_json
 
-        from .questions import questions as run
+        from .questions import questions
+        from .report import report as run
 
         torch.set_num_threads(threads)
-        found = run(
-            folders or [],
+        found = run(folders, checkpoint, corpus, bins=edge, examples=examples, said=said)
+        if out:
+            write_json(out, found)
+        answers_console().print(_table(found["rows"]))
+        for name, value in found["perplexity"].items():
+            print_line(f"perplexity {name}: {value:,.1f}")
+        found["questions"] = questions(
+            folders,
             checkpoint,
-            prose,
+            corpus,
             tasks=task,
-            lengths=length,
+            length=length,
             budget_share=budget_share,
             examples=examples,
-            others=others,
             cells=cells,
         )
         if out:
             write_json(out, found)
-    shown = Table("checkpoint", "tokens", "context", *found["tasks"], "95% of all", "prompt tokens", "of them latent")
-    for row in found["rows"]:
-        low, high = row["intervals"]["all"]
-        prompt = row["prompt_tokens"]
-        shown.add_row(
-            row["checkpoint"],
-            str(row["length"]),
-            row["context"],
-            *(f"{row['scores'][name]:.0%}" for name in found["tasks"]),
-            f"{low:.0%}-{high:.0%}",
-            "" if prompt is None else f"{prompt:,.0f}",
-            f"{row['latent_tokens']:,.0f}",
-        )
-    answers_console().print(shown)
+    answers_console().print(_questions_table(found["questions"]))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(
-        "way", "text", "tokens", "decoder tokens", "precision", "95%", "edit distance", "exact", "by quarter"
-    )
+    table = Table("way", "text", "tokens", "cost", "precision", "edit distance", "exact", "loops", "right by quarters")
     for row in rows:
-        parts = " ".join(f"{part:.0%}" for part in row["by_part"] or ())
-        low, high = row["interval"]
         table.add_row(
             row["way"],
             row["kind"],
             f"{row['from_tokens']}-{row['to_tokens']}",
             f"{row['decoder_tokens']:g}",
-            f"{row['precision']:.1%}",
-            f"{low:.0%}-{high:.0%}",
-            f"{row['edit_distance']:.3f}",
+            _within(row["precision"], row["interval"]),
+            f"{row['edit_distance']:.3f} ({row['edit_interval'][0]:.3f}-{row['edit_interval'][1]:.3f})",
             f"{row['exact']:.0%}",
-            parts,
+            f"{row['loops']:.0%}",
+            " ".join(f"{part:.0%}" for part in row["by_part"] or ()),
         )
     return table
+
+
+def _questions_table(found: dict[str, Any]) -> Table:
+    shown = Table("checkpoint", "context", *found["tasks"], "prompt tokens", "of them latent", "cut off")
+    for row in found["rows"]:
+        shown.add_row(
+            row["checkpoint"],
+            row["context"],
+            *(_within(row["scores"][task], row["intervals"][task]) for task in found["tasks"]),
+            " ".join(f"{count:,.0f}" for count in row["prompt_tokens"]),
+            " ".join(f"{count:,.0f}" for count in row["latent_tokens"]),
+            f"{row['cut_off']:.0%}",
+        )
+    return shown
+
+
+def _within(mean: float, interval: tuple[float, float]) -> str:
+    return f"{mean:.0%} ({interval[0]:.0%}-{interval[1]:.0%})".replace("%-", "-")
 
 
 if __name__ == "__main__":

@@ -220,8 +220,8 @@ class _State:
         for name, value in self._asked.items():
             if found["asked"][name] != value:
                 raise ValueError(
-                    f"{self._path} is of a training with {name}={found['asked'][name]}, not {value}: name another folder, "
-                    "or delete the file to begin anew"
+                    f"{self._path} is of a training with {name}={found['asked'][name]}, not {value}: name another "
+                    "folder, or delete the file to begin anew"
                 )
         for name, part in self._parts.items():
             part.load_state_dict(found[name])
@@ -270,17 +270,16 @@ class _Cells:
         self._windows, self._queries, self.targets, self._weights = kept
 
     def sample(self, step: int) -> tuple[torch.Tensor, ...]:
-        """Windows, queries, targets and weights of a step; every few steps some are drawn anew, and the first forgotten."""
-        kept = (self._windows, self._queries, self.targets, self._weights)
+        """Windows, queries, targets and weights of a step; some are drawn anew now and then, and the first forgotten."""
         if step % _USES == 0:
-            kept = tuple(
-                torch.cat([old, new])[-_KEPT:]
-                for old, new in zip(kept, self._draw(_AT_FIRST + step // _USES), strict=True)
+            kept = (self._windows, self._queries, self.targets, self._weights)
+            drawn = self._draw(_AT_FIRST + step // _USES)
+            self._windows, self._queries, self.targets, self._weights = (
+                torch.cat([old, new])[-_KEPT:] for old, new in zip(kept, drawn, strict=True)
             )
-            self._windows, self._queries, self.targets, self._weights = kept
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         chosen = torch.randint(len(self._windows), (self._size,), generator=generator)
-        return tuple(part[chosen] for part in kept)
+        return self._windows[chosen], self._queries[chosen], self.targets[chosen], self._weights[chosen]
 
     def _draw(self, number: int) -> tuple[torch.Tensor, ...]:
         rng = Random(f"{self._seed} {number}")
