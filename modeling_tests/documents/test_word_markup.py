@@ -205,3 +205,37 @@ def test_cells_beyond_the_columns_that_a_table_counts_are_read(grid: str) -> Non
     body = f"<w:tbl><w:tblPr/>{grid}{wide}{row('1', '2', '3')}</w:tbl><w:p/>{inner}"
     text = "| all | all | all |\n| 1 | 2 | 3 |\n| x | y |\n| 5 | 6 |"
     assert read_document_file(word_file(body), name="a.docx") == text
+
+
+def field(code: str, result: str, ends: bool = True) -> str:
+    def border(kind: str) -> str:
+        return f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>'
+
+    return f"{border('begin')}{code}{border('separate')}{result}{border('end') * ends}"
+
+
+def code(text: str) -> str:
+    return f"<w:r><w:instrText>{text}</w:instrText></w:r>"
+
+
+@pytest.mark.parametrize(
+    ("inside", "text"),
+    [
+        (field(code("IF ") + field(code("MERGEFIELD a"), run("no")) + code(" = 1"), run("yes")), "yes"),
+        (field(code("REF a"), field(code("PAGE"), run("7")) + run(" yes")), "7 yes"),
+        (field(code("REF a"), run("yes"), ends=False) + run(" and more"), "yes and more"),
+        ('<w:r><w:fldChar w:fldCharType="begin"/></w:r></w:p><w:p>' + run("yes"), "yes"),
+    ],
+)
+def test_of_a_field_in_the_code_of_another_nothing_is_read(inside: str, text: str) -> None:
+    assert read_document_file(word_file(f"<w:p>{inside}</w:p>"), name="a.docx") == text
+
+
+@pytest.mark.parametrize("more", ["", '<w:trPr><w:gridAfter w:val="1"/></w:trPr>'])
+def test_rows_behind_a_shorter_one_keep_their_cells(more: str) -> None:
+    def row(*texts: str) -> str:
+        return f"<w:tr>{more}{''.join(f'<w:tc><w:p>{run(text)}</w:p></w:tc>' for text in texts)}</w:tr>"
+
+    grid = '<w:tblGrid><w:gridCol w:w="900"/><w:gridCol w:w="900"/><w:gridCol w:w="900"/></w:tblGrid>'
+    body = f"<w:tbl><w:tblPr/>{grid}{row('Rent')}{row('1', '2', '3')}{row('4', '5')}</w:tbl>"
+    assert read_document_file(word_file(body), name="a.docx") == "| Rent |  |  |\n| 1 | 2 | 3 |\n| 4 | 5 |  |"

@@ -72,12 +72,12 @@ class _Run:
 
 @dataclass
 class _Table:
-    """An open table: the columns that it says it has, where it says so, and those of its rows."""
+    """An open table: the columns that it says it has, where it says so, and those of its rows, with their ends."""
 
     columns: int = 0
     said: tuple[int, int] | None = None
     row: int = 0
-    widest: int = 0
+    rows: list[tuple[int, int]] = field(default_factory=list)
 
 
 class _Edits(MarkupEdits):
@@ -92,6 +92,7 @@ class _Edits(MarkupEdits):
         self._runs: list[_Run] = []
         self._boxes: list[list[bytes]] = []  # of open paragraphs, the text boxes that are tied to them
         self._tables: list[_Table] = []
+        self._codes: list[bool] = []  # of open fields, whether what stands there says how to make them
         super().__init__(content)
 
     def is_unwrapped(self, tag: str, around: str) -> bool:
@@ -108,10 +109,8 @@ class _Edits(MarkupEdits):
             self._tables.append(_Table())
         elif self._tables and tag in ("gridCol", "tr", "tc", "gridSpan"):
             self._is_of_table(tag, said, around)
-        elif tag == "fldChar" and said.get("fldCharType") == "begin":
-            self._fields.append("")
-        elif tag == "fldChar" and said.get("fldCharType") == "end" and self._fields:
-            self._shown += self._fields.pop()
+        elif tag == "fldChar":
+            self._borders_field(said.get("fldCharType", ""))
         elif around == "checkBox" and tag in ("default", "checked") and self._fields:
             self._fields[-1] = "☐" if value in OFF else "☒"
         elif around == "ddList" and tag in ("result", "listEntry"):
@@ -123,6 +122,16 @@ class _Edits(MarkupEdits):
         elif around == "trPr" and tag == "hidden" and value not in OFF and len(self.open) > 2:
             self.open[-3].is_hidden = True
 
+    def _borders_field(self, kind: str) -> None:
+        if kind == "begin":
+            self._fields.append("")
+            self._codes.append(True)
+        elif kind == "separate" and self._codes:
+            self._codes[-1] = False
+        elif kind == "end" and self._fields:
+            self._shown += self._fields.pop()
+            self._codes.pop()
+
     def _is_of_table(self, tag: str, said: dict[str, str], around: str) -> None:
         table = self._tables[-1]
         if tag == "gridCol" and around == "tblGrid" and len(self.open) > 2 and self.open[-3].tag == "tbl":
@@ -131,7 +140,6 @@ class _Edits(MarkupEdits):
             table.row = 0
         elif tag == "tc" or around == "tcPr":
             table.row += 1 if tag == "tc" else number_in(said.get("val"), 1) - 1
-            table.widest = max(table.widest, table.row)
 
     def ends(self, one: OpenElement, end: int) -> None:
         around = self.open[-1].tag if self.open else ""
@@ -141,6 +149,9 @@ class _Edits(MarkupEdits):
             self._untie(one, end)
         elif one.tag == "p":
             self.replace(end, end, b"".join(self._boxes.pop()))
+            self._codes = [False] * len(self._codes)  # as one that never ends is none
+        elif one.tag == "t" and around == "r" and any(self._codes):
+            self.replace(one.start, end)  # a value of which another field makes its own
         if one.tag in ("rt", "rubyBase") and around == "ruby":
             self.open[-1].text.append("".join(one.text))
         elif one.tag == "ruby":
@@ -161,6 +172,8 @@ class _Edits(MarkupEdits):
         elif one.tag == "tr" and one.is_hidden:
             self.replace(one.start, end)
             self.hidden.append(" ".join(" ".join(one.text).split()))
+        elif one.tag == "tr" and self._tables and self._tables[-1].row:
+            self._tables[-1].rows.append((self._tables[-1].row, self.content.rindex(b"<", one.start, end)))
 
     def characters(self, text: str) -> None:
         if self.open[-1].tag == "t":
@@ -188,11 +201,17 @@ class _Edits(MarkupEdits):
                 self.replace(at, at, b"</" + name + b">" + between.encode() + begin)
 
     def _count_columns(self, one: OpenElement, table: _Table) -> None:
-        """Say how many columns a table has: of rows that have more than it says, pandoc drops the cells beyond."""
-        if table.columns < table.widest <= _MOST_COLUMNS:
+        """Make all rows as long as the longest: pandoc drops cells beyond the first row, or the columns that are said."""
+        widest = max((columns for columns, _ in table.rows), default=0)
+        if widest > _MOST_COLUMNS:
+            return
+        if table.columns < widest:
             word = self.prefix
-            columns = f'<{word}gridCol {word}w="1"/>' * table.widest
+            columns = f'<{word}gridCol {word}w="1"/>' * widest
             self.replace(*(table.said or (one.inside, one.inside)), f"<{word}tblGrid>{columns}</{word}tblGrid>")
+        for columns_of_row, end in table.rows:
+            if columns_of_row < widest:
+                self.replace(end, end, self._cell(str(widest - columns_of_row)))
 
     def _untie(self, one: OpenElement, end: int) -> None:
         """Put a text box behind its paragraph, in whose place pandoc reads it."""
