@@ -448,3 +448,22 @@ def test_a_message_that_is_attached_in_an_encoding_is_read(encode: Callable[[byt
     header += f"Content-Type: message/rfc822\nContent-Transfer-Encoding: {kind}\n\n"
     text = read_document_file(header.encode() + encode(inner) + b"\n--b--\n", name="a.eml")
     assert text == "Subject: outer\n[attached: message/rfc822]\n\nSubject: inner\n\nThe code = 4711 é"
+
+
+@pytest.mark.parametrize("tag", ["aside", "div"])
+def test_notes_of_a_book_are_read_whether_or_not_a_mark_refers_to_them(pandoc: str, tag: str) -> None:
+    space = 'xmlns:epub="http://www.idpf.org/2007/ops"'
+    mark = f'<p>Rent 5<a epub:type="noteref" {space} href="#n1">1</a></p>'
+    notes = f'<{tag} epub:type="footnote" {space} id="n1"><p>per month</p></{tag}>'
+    notes += (
+        f'<section epub:type="footnotes" {space}><{tag} epub:type="rearnote" id="n2"><p>42 EUR</p></{tag}></section>'
+    )
+    written = BytesIO()
+    with (
+        zipfile.ZipFile(BytesIO(by_pandoc(pandoc, "epub", "# One\n\nBODY\n"))) as before,
+        zipfile.ZipFile(written, "w") as after,
+    ):
+        for part in before.namelist():
+            after.writestr(part, before.read(part).replace(b"<p>BODY</p>", (mark + notes).encode()))
+    text = str(read_document_file(written.getvalue(), name="a.epub"))
+    assert "Rent 5^1\n42 EUR\n1. per month" in text

@@ -42,6 +42,12 @@ PANDOC_BYTES = 2**30
 """Most memory that pandoc may take."""
 
 _NOT_LINEAR = re.compile(rb"""\slinear\s*=\s*(["'])no\1""")
+_OF_BOOKS = (".xhtml", ".html", ".htm")
+_NOTE_KIND = re.compile(rb"""\sepub:type\s*=\s*(["'])[^"']*\b(?:footnotes?|rearnotes?)\b[^"']*\1""")
+_NOTE = re.compile(rb"<[^<>]*\b(?:footnotes?|rearnotes?)\b[^<>]*>")
+_NOTE_MARK = re.compile(rb"<[^<>]*\bnoteref\b[^<>]*>")
+_TO_NOTE = re.compile(rb"""\shref\s*=\s*["'][^"'#]*#([^"']+)""")
+_ID = re.compile(rb"""\sid\s*=\s*["']([^"']+)""")
 _HEAP_EXHAUSTED = 251  # GHC's own exit code
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _SHOWN = ("text/plain", "text/html")
@@ -109,9 +115,19 @@ def _prepared(data: bytes, kind: str, name: str) -> bytes:
 
 
 def _read_all_chapters(package: Package, name: str) -> None:
-    """Make notes and appendices of a book chapters like others: pandoc drops those that a reader need not pass."""
+    """Make notes and appendices of a book text like others: pandoc drops chapters that a reader need not pass, and notes
+    that no mark of a note refers to.
+    """
     books = {part: part_of(package, part) for part in package.namelist() if part.endswith(".opf")}
     package.replace({part: plain for part, one in books.items() if (plain := _NOT_LINEAR.sub(b"", one)) != one})
+    pages = {part: part_of(package, part) for part in package.namelist() if part.endswith(_OF_BOOKS)}
+    asked = {found[1] for one in pages.values() for tag in _NOTE_MARK.findall(one) for found in _TO_NOTE.finditer(tag)}
+
+    def without_kind(tag: re.Match[bytes]) -> bytes:
+        own = _ID.search(tag[0])
+        return tag[0] if own and own[1] in asked else _NOTE_KIND.sub(b"", tag[0])
+
+    package.replace({part: plain for part, one in pages.items() if (plain := _NOTE.sub(without_kind, one)) != one})
 
 
 _STEPS: dict[str, tuple[Callable[[Package, str], None], ...]] = {
