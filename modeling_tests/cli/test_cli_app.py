@@ -43,9 +43,11 @@ def test_planning_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_the_module_is_the_command_too() -> None:
-    command = [sys.executable, "-m", "transformers_hybridctx", "--version"]
+    command = [sys.executable, "-X", "importtime", "-m", "transformers_hybridctx", "--version"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.stdout, result.returncode) == (f"hybridctx {transformers_hybridctx.__version__}\n", 0)
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "typer" in imported and not {"torch", "transformers", "numpy", "PIL"} & imported  # as light as the script
 
 
 def test_help_lists_users_commands_before_developers() -> None:

@@ -460,6 +460,16 @@ def test_a_page_that_is_a_strip_is_shown_as_columns_and_nothing_of_it_is_lost() 
     assert [shade for shade in read if shade != 255][:20] == list(range(1, 21))
 
 
+@pytest.mark.parametrize("cell", [0, 3, 4, 5, 9, 10, 20])  # the first and last ones of columns, and one between
+def test_an_outline_stays_in_its_own_column_of_a_strip(cell: int) -> None:
+    page = np.full((21 * 48, 48), 255, dtype=np.uint8)
+    sheet = np.asarray(unroll_strip(mark_boxes(page, [(0, cell * 48, 48, cell * 48 + 48)])))
+    red = (sheet[:, :, 0] > 128) & (sheet[:, :, 1] < 128)
+    rows, columns = np.nonzero(red)
+    assert len({left // 120 for left in columns.tolist()}) == 1  # twice 48 pixels and a gap of 12
+    assert all(edge.max() - edge.min() > 80 for edge in (rows, columns))  # and is closed on all sides
+
+
 def test_a_page_of_usual_shape_is_shown_as_it_is() -> None:
     page = Image.new("RGB", (100, 400))
     assert unroll_strip(page) is page

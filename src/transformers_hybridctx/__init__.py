@@ -6,16 +6,19 @@ modules imported here register their classes as they are loaded.
 """
 
 import os
+import sys
 from importlib import import_module
 from multiprocessing import current_process
 from typing import Any
 
 __version__ = "0.1.0"
 
-# The console script, and processes that only draw pages (`rendering/parallel.py` names them so), start without torch:
-# they import their parts by name.
+# The command, as a console script or as `python -m`, and processes that only draw pages (`rendering/parallel.py` names
+# them so), start without torch: they import their parts by name.
 _starts_light = current_process().name.startswith("hybridctx-drawing")
 _starts_light |= os.environ.pop("HYBRIDCTX_LIGHT_START", None) is not None
+# While Python looks for the module to run, its arguments begin with "-m" alone; `orig_argv` says which module that is.
+_starts_light |= sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv) :][:1] == [__name__]
 if not _starts_light:
     from .answering.results import LongDocAnswer
     from .caching.document_cache import DocumentCache

@@ -273,14 +273,17 @@ _OUTLINE = (214, 24, 24)
 def mark_boxes(page_array: np.ndarray, boxes: Iterable[Box]) -> Image.Image:
     """The page as an RGB picture with each box (left, top, right, bottom, in the page's pixels) tinted and outlined.
 
-    page_array: uint8 [H, W] or [H, W, 3]. The tint keeps dark text dark, and the outline runs just outside the box. A
-    box that does not meet the page is a ValueError.
+    page_array: uint8 [H, W] or [H, W, 3]. The tint keeps dark text dark. The outline runs just outside the box, or just
+    inside where `unroll_strip` will cut the page: no line of it shows in another column. A box that does not meet the
+    page is a ValueError.
     """
     if page_array.dtype != np.uint8 or page_array.ndim not in (2, 3):
         raise ValueError(f"a page is a uint8 array [H, W] or [H, W, 3], not {page_array.dtype} {page_array.shape}")
     grey = page_array.ndim == 2
     pixels = np.repeat(page_array[:, :, None], 3, axis=2) if grey else page_array.copy()
     height, width = pixels.shape[:2]
+    columns = strip_columns(height, width)
+    column = height if columns is None else columns[0] * width
     outlines = []
     for box in boxes:
         left, top = math.floor(box[0]), math.floor(box[1])
@@ -289,7 +292,8 @@ def mark_boxes(page_array: np.ndarray, boxes: Iterable[Box]) -> Image.Image:
             raise ValueError(f"box {tuple(box)} does not lie on the page of {width} x {height} pixels")
         region = pixels[max(top, 0) : bottom, max(left, 0) : right]
         region[:] = region.astype(np.uint16) * np.array(_TINT, dtype=np.uint16) // 255
-        outlines.append((max(left - 1, 0), max(top - 1, 0), min(right, width - 1), min(bottom, height - 1)))
+        first, last = top // column * column, (max(bottom - 1, top) // column + 1) * column - 1
+        outlines.append((max(left - 1, 0), max(top - 1, first, 0), min(right, width - 1), min(bottom, last, height - 1)))
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
     for outline in outlines:
