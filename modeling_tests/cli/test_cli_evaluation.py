@@ -63,6 +63,13 @@ def test_one_command_keeps_samples_writes_the_table_and_fills_the_card(
     assert "--card nowhere.md: there is no such file" in refused(*common, "--card", "nowhere.md")
 
 
+def test_a_run_in_which_nothing_was_answered_is_no_result(checkpoint: Path, haystack: Path, tmp_path: Path) -> None:
+    given = (haystack, "--model", checkpoint, *SMALL[:-2], "--budget", 5, "--context", "pages")
+    told = refused("evaluate", *given, "--out", tmp_path / "table.json")
+    assert "nothing was measured, as every question failed" in told and "smallest" in told and "0.0%" not in told
+    assert not (tmp_path / "table.json").exists()
+
+
 def test_a_checkpoint_that_is_not_converted_is_answered_with_the_command_that_does_it(
     haystack: Path, tmp_path: Path
 ) -> None:

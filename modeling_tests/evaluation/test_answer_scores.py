@@ -79,6 +79,7 @@ def test_a_confidence_grows_with_what_it_is_made_of() -> None:
     assert best > 0.9
     for worse in ((0.3, "verbatim", 1.0), (1.0, "near", 1.0), (1.0, "absent", 1.0), (1.0, "verbatim", 0.0)):
         assert 0 < confidence(*worse) < best  # type: ignore[arg-type]
+    assert confidence(0.31, "verbatim", 1.0) < 0.5 < confidence(0.4, "verbatim", 1.0)  # unsure of its own words
     assert 0 <= confidence(float("nan"), "cut off", 0.0) < 0.01
     assert 0 <= confidence(0.0, "cut off", 0.0, Weights(-900.0, 1.0, 1.0, 1.0)) < 1e-9
 

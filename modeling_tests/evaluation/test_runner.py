@@ -178,6 +178,7 @@ def test_a_budget_that_cannot_be_met_is_a_failure_of_each_sample(pipe: LongDocQA
     table = evaluation.run(Questions(), pipe, [Context("pages", budget=5)])
     assert table.rows[0].failures == 4 and "ContextBudgetError" in str(table.rows[0].first_failure)
     assert table.rows[0].prompt_tokens is None and table.rows[0].budget == 5
+    assert table.rows[0].is_unmeasured and "%" not in table.to_markdown().splitlines()[-1]
 
 
 def test_a_quotation_is_where_the_model_has_it() -> None:

@@ -10,6 +10,8 @@ import pytest
 from growth import check_growth
 
 from transformers_hybridctx.evaluation.needles import make_example
+from transformers_hybridctx.grounding.agreement import function_words
+from transformers_hybridctx.grounding.asked_kinds import may_answer
 from transformers_hybridctx.grounding.support import SupportChecker, strings_that_matter
 
 DOCUMENT = """The special magic number for green-lemur is: 4821930. The access code of the vault is KX-4471-Q.
@@ -235,6 +237,76 @@ def test_a_value_with_a_clause_about_something_else_says_what_was_not_asked(
         "Eva Lind and her sister owned 3 ships. Eva Lind (she was her sister)."
     )
     assert SupportChecker(document).check(answer, question).beyond == beyond
+
+
+ROWS = """name,state,acres,year
+Muir Woods,California,"1,293",1908
+Zion\tUtah\t146,597\t1919
+| Acadia | Maine | 49,075 | 1916 |
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "beyond"),
+    [
+        ("In which state is Muir Woods?", "California", ""),
+        ("In which state is Muir Woods?", "Muir Woods,California", ""),  # which value is plain
+        ("In which state is Muir Woods?", 'Muir Woods,California,"1,293",1908', 'California,"1,293",1908'),
+        ("What are the state and the acres of Muir Woods?", 'Muir Woods,California,"1,293"', ""),
+        ("Where is Zion?", "Zion\tUtah\t146,597", "Utah\t146,597"),
+        ("How many acres has Acadia?", "Acadia | Maine | 49,075", "Maine | 49,075"),
+        ("How many acres has Acadia?", "49,075", ""),
+        ("Which parks?", "Muir Woods,California", ""),
+    ],
+)
+def test_a_row_of_a_table_is_more_than_the_value_that_was_asked_for(question: str, answer: str, beyond: str) -> None:
+    assert SupportChecker(ROWS).check(answer, question).beyond == beyond
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "may"),
+    [
+        ("How many days of leave are there?", "30 days", True),
+        ("How many days of leave are there?", "twenty-one", True),
+        ("How many days of leave are there?", "no limit", True),
+        ("How many days of leave are there?", "holidays", False),
+        ("How much is the fee?", "$40", True),
+        ("How much is the fee?", "computers", False),
+        ("In which year was it built?", "harbour", False),
+        ("What is the policy number?", "NM/88", True),
+        ("What is the policy number?", "Nordhavn Mutual", False),
+        ("Which is the name of the number seven?", "Seven of Nine", True),
+        ("What name and number are on the door?", "Abe", True),
+        ("Who rang?", "Abe", True),
+        ("Who rang?", "9", False),
+        ("What is the e-mail address of the office?", "office", False),
+        ("What is the email address of the office?", "abe@example.org", True),
+        ("What is the email address of the office?", "abe(at)example.org", True),
+        ("In which state is Tonto National Monument?", "National", False),  # the question's own words, again
+        ("In which state is Tonto National Monument?", "Arizona", True),
+        ("Is the hull of steel or of wood?", "steel", True),
+        ("What happened in 1986?", "1986", True),
+        ("What pays the tenant?", "the tenant", False),
+        ("What is the length of the vessel?", "2. Vessel", False),  # a heading
+        ("Which area is it?", "Area 51", True),
+        ("Which release has it?", "11 (bullseye", False),  # a fragment
+        ("Which release has it?", "11 (bullseye)", True),
+        ("Which release has it?", "a) bullseye", True),
+    ],
+)
+def test_words_that_cannot_be_an_answer_agree_with_nothing(question: str, said: str, may: bool) -> None:
+    assert may_answer(question, said, function_words()) == may
+    checker = SupportChecker(f"{question} {said}")
+    assert (checker.agreement(question, checker.places(said)[-1:]) > 0) == may
+
+
+def test_a_label_of_the_same_kind_is_not_the_one_that_was_asked_for() -> None:
+    form = "Telephone (day): 960 417\nTelephone (evening): 960 998\nPolicy number: 88\nPermit number: MP-0388\n"
+    checker = SupportChecker(form)
+    asked = "What is the telephone number in the evening?"
+    assert checker.agreement(asked, checker.places("960 998")) == 1
+    assert checker.agreement(asked, checker.places("MP-0388")) < 0.38
+    assert checker.agreement("What is the permit number?", checker.places("MP-0388")) == 1
 
 
 @pytest.mark.parametrize("task", ["single_number", "single_uuid", "multikey", "multivalue", "multiquery"])

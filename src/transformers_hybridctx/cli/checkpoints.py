@@ -167,5 +167,8 @@ def fill_card(
     with clear_errors():
         from ..conversion.model_cards import fill_benchmark_card
 
+        for file in (card, benchmark):
+            if not file.is_file():
+                raise FileNotFoundError(f"{file}: there is no such file")
         fill_benchmark_card(card, benchmark)
         print_line(f"figures of {benchmark} in {card}")

@@ -212,6 +212,8 @@ def evaluate_suite(
         table = run(
             chosen, asked, contexts, out=folder, answer_prefix=answer_prefix, num_beams=num_beams, **generation
         )
+        if all(row.is_unmeasured for row in table.rows):
+            raise ValueError(f"nothing was measured, as every question failed: {table.rows[0].first_failure}")
         tables = [file for file in out if file != folder]
         if folder is not None:
             tables.append(folder / "table.json")
@@ -232,7 +234,8 @@ def _print_table(table: Figures) -> None:
         shown.add_row(*row)
     answers_console().print(shown)
     for failed in (one for one in table.rows if one.failures):
-        print_line(f"{failed.context}: {failed.failures} failed and count as 0, the first with {failed.first_failure}")
+        counted = "all failed" if failed.is_unmeasured else f"{failed.failures} failed and count as 0"
+        print_line(f"{failed.context}: {counted}, the first with {failed.first_failure}")
     for group in table.same_cost():
         print_line("same cost (to 5%): " + "; ".join(group))
 

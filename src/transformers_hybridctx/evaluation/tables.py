@@ -51,6 +51,11 @@ class Row:
     peak_memory: int | None
     latent_tokens: float = 0.0
 
+    @property
+    def is_unmeasured(self) -> bool:
+        """Whether no sample has an answer: its scores of 0 say nothing of the model."""
+        return self.failures == sum(self.counts.values())
+
 
 @dataclass(frozen=True)
 class Table:
@@ -89,13 +94,17 @@ class Table:
 
     def _cells_of(self, row: Row, quoted: Sequence[str], has_latents: bool) -> list[str]:
         low, high = row.intervals["all"]
+
+        def percent(scores: dict[str, float], name: str) -> str:
+            return "" if name not in scores else "–" if row.is_unmeasured else f"{scores[name]:.1%}"
+
         return [
             _number(row.length),
             _number(row.budget),
             row.context,
-            *(f"{row.scores[task]:.1%}" if task in row.scores else "" for task in self.tasks),
-            *(f"{row.summary[name]:.1%}" if name in row.summary else "" for name in quoted),
-            f"{low:.0%} to {high:.0%}",
+            *(percent(row.scores, task) for task in self.tasks),
+            *(percent(row.summary, name) for name in quoted),
+            "–" if row.is_unmeasured else f"{low:.0%} to {high:.0%}",
             _number(sum(row.counts.values())),
             _number(row.failures),
             _number(row.prompt_tokens),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Set
 from functools import lru_cache
 
 from ..planning.sentences import RUN, sentence_starts
+from .asked_kinds import may_answer
 
 _AROUND = 200
 """Characters before and after an answer that are compared with the question."""
@@ -17,12 +18,13 @@ _ENOUGH = 0.3
 _ELSEWHERE = 0.3
 """What counts of words around an answer, but in other sentences: of a short document that is every word of it, and of
 records the label of another value. Too little to believe the answer, enough to tell it from one far away."""
+_OF_A_KIND = frozenset(("address", "amount", "code", "date", "name", "number", "title", "total", "value"))
+"""Words that say what kind of thing is asked for, which a form has of many: "permit number" is no "telephone number"."""
+_KIND_WEIGHT = 0.3
 _LONGEST_LABEL = 80
 _VALUE = re.compile(r"\d|: ")
 _COLUMNS = re.compile(r"[|,;\t][^|,;\t]*[|,;\t]")
 _NUMBERING = " #0123456789.*"
-_PERSON = re.compile(r"\W*who(?:m|se)?\b", re.IGNORECASE)
-_LETTER = re.compile(r"[^\W\d_]")
 
 
 class Agreement:
@@ -42,21 +44,22 @@ class Agreement:
         How much of a question stands in the sentence of its answer, or in the label above it; 0 to 1.
 
         Words weigh the more, the rarer they are in the document, and most where it has them nowhere; function words
-        ("what", "the") do not count. `_ENOUGH` of the weight counts as all. Nobody's name is a number.
+        ("what", "the") do not count, and those that many labels have ("number") count little. `_ENOUGH` of the weight
+        counts as all. What cannot be an answer ([`may_answer`]) agrees with nothing.
 
         Args:
             places: characters [start, end) of the document; the best of them counts.
         """
         asked = _words(question) - function_words()
-        weights = {word: 1 / (1 + self._frequency[word]) for word in asked}
+        weights = {word: (_KIND_WEIGHT if word in _OF_A_KIND else 1.0) / (1 + self._frequency[word]) for word in asked}
         enough = _ENOUGH * sum(weights.values())
 
         def share(words: Set[str]) -> float:
             return min(1.0, sum(weights[word] for word in asked & words) / enough)
 
-        best, wants_name = 0.0, _PERSON.match(question) is not None
+        best = 0.0
         for start, end in places if asked else ():
-            if not wants_name or _LETTER.search(self._text, start, end):
+            if may_answer(question, self._text[start:end], function_words()):
                 around = self._text[max(0, start - _AROUND) : end + _AROUND]
                 best = max(best, share(self._spoken(start, end)), _ELSEWHERE * share(_words(around)))
         return best

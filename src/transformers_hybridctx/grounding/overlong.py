@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers that go on behind what was asked: a value, and the sentence or the clause after it."""
+"""Answers that go on behind what was asked: a value, and the sentence, the clause or the cells of a table after it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _CLAUSE = re.compile(
     r"| \w{2,}(?:s|(?P<past>ed))(?= (?:(?:about|some|over|only|nearly|almost) )?[\d$£€])) "
 )
 """What goes before a subject, the subject, and its verb: one of a few, or any by its ending and the number behind it."""
+_BETWEEN_CELLS = re.compile(r"\t|\s*\|\s*|;(?!\s)|(?!(?<=\d),\d{3}(?!\d)),(?!\s)")
+"""But no comma between words, nor one within a number ("1,234")."""
 _REMARKS = frozenset(("note", "notes", "formerly", "source"))
 """Labels of what belongs to a value."""
 
@@ -63,6 +65,20 @@ def beyond_a_value(answer: str, question: str, function_words: Set[str]) -> str:
     return ""
 
 
+def beyond_a_cell(answer: str, question: str, function_words: Set[str]) -> str:
+    """
+    What of an answer that begins with the question's own words goes on over more cells of a table's row than were asked
+    for, or "".
+
+    "Who founded Muir Woods?" has one answer in "Muir Woods,California,1908,T. Roosevelt", and it is not said which.
+    """
+    cells = [cell for cell in _BETWEEN_CELLS.split(answer.strip("|\t ")) if cell.strip()]
+    asked = {word.lower() for word in RUN.findall(question)}
+    key = {word.lower() for word in RUN.findall(cells[0])} - function_words if cells else set()
+    wanted = 2 + question.count(",") + len(re.findall(r"\band\b", question))
+    return answer[answer.index(cells[1]) :] if key and key <= asked and len(cells) > wanted else ""
+
+
 def _is_clause(found: re.Match[str]) -> bool:
     """Whether it has a subject of its own: not the rest of a list, nor one of two that a verb in the plural is about."""
     if found["label"]:
@@ -75,4 +91,4 @@ def _follows_abbreviation(text: str, place: int) -> bool:
     return text[place].isdigit() and "\n" not in text[max(0, place - 2) : place]
 
 
-__all__ = ["beyond_a_sentence", "beyond_a_value"]
+__all__ = ["beyond_a_cell", "beyond_a_sentence", "beyond_a_value"]

@@ -20,7 +20,7 @@ from rapidfuzz.distance import Levenshtein
 from .agreement import Agreement, function_words
 from .borders import word_borders
 from .folding import fold
-from .overlong import beyond_a_sentence, beyond_a_value
+from .overlong import beyond_a_cell, beyond_a_sentence, beyond_a_value
 from .span_index import DocumentIndex, as_index, character_offsets
 
 Status = Literal["verbatim", "near", "absent", "unchecked", "cut off"]
@@ -72,8 +72,8 @@ class AnswerSupport:
         status: that of the whole answer; where that is absent, that of the worst of its strings that matter, if any.
         whole: the whole answer's support.
         strings: that of each number, code, identifier and name in it, in order, but for those that only the question has.
-        beyond: what of a verbatim answer goes on behind the end of a sentence ([`beyond_a_sentence`]), or
-            behind a value, in one sentence, about something else ([`beyond_a_value`]).
+        beyond: what of a verbatim answer goes on behind the end of a sentence ([`beyond_a_sentence`]), behind a value,
+            in one sentence, about something else ([`beyond_a_value`]), or over a table's row ([`beyond_a_cell`]).
     """
 
     status: Status
@@ -135,7 +135,8 @@ class SupportChecker:
         beyond = ""
         if whole.status == "verbatim":
             beyond = beyond_a_sentence(self.index.folded.raw, *whole.places[0])
-            beyond = beyond or beyond_a_value(stripped, question, function_words())
+            for beyond_one in (beyond_a_value, beyond_a_cell):
+                beyond = beyond or beyond_one(stripped, question, function_words())
         return AnswerSupport(worst, whole, tuple(strings), beyond)
 
     def repaired(self, answer: str, support: AnswerSupport) -> str:

@@ -293,7 +293,9 @@ def mark_boxes(page_array: np.ndarray, boxes: Iterable[Box]) -> Image.Image:
         region = pixels[max(top, 0) : bottom, max(left, 0) : right]
         region[:] = region.astype(np.uint16) * np.array(_TINT, dtype=np.uint16) // 255
         first, last = top // column * column, (max(bottom - 1, top) // column + 1) * column - 1
-        outlines.append((max(left - 1, 0), max(top - 1, first, 0), min(right, width - 1), min(bottom, last, height - 1)))
+        outlines.append(
+            (max(left - 1, 0), max(top - 1, first, 0), min(right, width - 1), min(bottom, last, height - 1))
+        )
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
     for outline in outlines:
