@@ -462,7 +462,7 @@ def test_the_index_does_what_the_plain_version_defines(
         monkeypatch.setattr(matching, name, value)
     pieces = pieces_of(tokenizer_of(kind))
     index = DocumentIndex(text)
-    fast, plain = IndexMatcher(index.bound_to(pieces)), PlainMatcher(index.folded.text, pieces)
+    fast, plain = IndexMatcher(index.bound_to(pieces)[0]), PlainMatcher(index.folded.text, pieces)
     rng = random.Random(seed)
     one, other = fast.start(), plain.start()
     for _ in range(8):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fields of a document of records, asked for at random."""
+"""Fields of a document of records, lines of forms and phrases, asked for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from recipes.hybridctx_tiny.fields import score_fields
+from recipes.hybridctx_tiny.forms import score_forms
 from recipes.hybridctx_tiny.phrases import PHRASES, score_phrases
 from recipes.hybridctx_tiny.tasks import PLAIN_STATEMENTS, STATED
 
@@ -57,3 +58,17 @@ def test_phrases_are_sentences_with_a_value_and_no_wording_of_the_training() -> 
 
     found = score_phrases(knows, seed=3)
     assert found["exact_match"] == sum("code" in question for _, question in PHRASES) / 100
+
+
+def test_a_line_of_each_form_is_asked_for() -> None:
+    def reads(question: str, text: str) -> dict[str, Any]:
+        line = text.splitlines()[-1].strip("| ")
+        return {"answer": line.split(": ")[-1].split(" | ")[-1] + ".", "reasoning": line, "confidence": 0.5}
+
+    found = score_forms(reads, examples=20, seed=1)
+    answers = found["answers"]
+    assert len({answer["text"] for answer in answers}) == len(answers) == 20
+    assert all(answer["value"] in answer["text"] for answer in answers)
+    right = [answer["answer"] == answer["value"] + "." for answer in answers]
+    assert [answer["is_right"] for answer in answers] == right
+    assert 0 < found["exact_match"] == sum(right) / 20

@@ -140,6 +140,29 @@ def phrases(
 
 
 @app.command()
+def forms(
+    model: Annotated[str | None, typer.Option(help="A checkpoint; the bundled one if not given.")] = None,
+    examples: Annotated[int, typer.Option(min=1, help="How many forms are asked about, once each.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    grounding: Grounding = None,
+    out: Annotated[Path | None, typer.Option(help="Write questions and answers as JSON here.")] = None,
+) -> None:
+    """Ask for lines of forms, each a label and a value."""
+    with clear_errors():
+        from transformers_hybridctx.cli.loading import load_pipeline
+        from transformers_hybridctx.cli.output_files import write_json
+
+        from .forms import score_forms
+
+        held = {} if grounding is None else {"grounding": grounding}
+        found = score_forms(load_pipeline(model), examples, seed, **held)
+        if out:
+            write_json(out, found)
+    low, high = found["interval"]
+    print_line(f"{found['exact_match']:.0%} of {examples} forms right (95% interval {low:.0%} to {high:.0%})")
+
+
+@app.command()
 def pack(
     weights: Annotated[Path, typer.Argument(help="Folder of a stage's weights.")],
     runs: Annotated[Path, typer.Option(help="Folder that holds the tokenizer.")],

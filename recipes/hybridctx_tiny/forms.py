@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
+from transformers_hybridctx.evaluation.intervals import interval_95
 from transformers_hybridctx.evaluation.needles import draw_key
 
+from .fields import folded_answer
 from .invented_records import draw_figure
 from .tasks import ATTRIBUTES, KINDS_OF_VALUE, PLAIN_QUERIES, THINGS, VALUES, Document, Question, draw_date
 
@@ -103,3 +106,38 @@ def draw_form(rng: Random) -> Document:
     quote = " ".join(text[slice(*place)].lstrip("-*| ").removesuffix(" |").split())
     asked = rng.choice(queries).format(label)
     return Document(text.rstrip(), (Question(asked[0].upper() + asked[1:], value, (place,), (quote,)),))
+
+
+def score_forms(pipe: Any, examples: int, seed: int, **options: Any) -> dict[str, Any]:
+    """
+    Ask `pipe` for one line of each of so many forms, the form being the whole document.
+
+    Args:
+        pipe: a `LongDocQAPipeline`.
+        examples: how many forms.
+        seed: of the draw.
+        options: of each call, such as `text_policy` and `grounding`.
+
+    Returns:
+        `exact_match` (0 to 1; white space and a final stop do not count), its `interval` of 95%, and `answers`: text,
+        question, value, what was said, its confidence, and whether it was right.
+    """
+    rng = Random(f"forms {seed}")
+    answers = []
+    for _ in range(examples):
+        form = draw_form(rng)
+        question, value = form.questions[0].text, form.questions[0].answer
+        said = pipe(question=question, text=form.text, **options)
+        answers.append(
+            {
+                "text": form.text,
+                "question": question,
+                "value": value,
+                "answer": said["answer"],
+                "reasoning": said["reasoning"],
+                "confidence": said["confidence"],
+                "is_right": folded_answer(said["answer"]) == folded_answer(value),
+            }
+        )
+    hits = [float(answer["is_right"]) for answer in answers]
+    return {"exact_match": sum(hits) / len(hits), "interval": interval_95(hits), "answers": answers}

@@ -106,13 +106,8 @@ class ExactStrings:
     def __init__(self, strings: Set[str], pieces: TokenPieces) -> None:
         self.strings = strings
         self.pieces = pieces
-        words = sorted(strings, key=lambda word: word.encode("utf-8", "surrogatepass"))
-        buffer = "".join(f"{word}\n" for word in words).encode("utf-8", "surrogatepass")
-        ends = np.flatnonzero(np.frombuffer(buffer, np.uint8) == ord("\n"))
-        may_end = np.zeros(len(buffer) + 1, bool)
-        may_end[ends] = True
-        starts = np.append(0, ends + 1)[: len(words)]
-        self._matcher = IndexMatcher(BoundIndex(SpanIndex(buffer, starts, may_end), pieces))
+        lines = SpanIndex.of_lines(word.encode("utf-8", "surrogatepass") for word in strings)
+        self._matcher = IndexMatcher(BoundIndex(lines, pieces))
         self._words = token_words(pieces)
         self._after_blank = ~self._words.is_broken
         for token, exact in self._words.exact.items():

@@ -6,14 +6,15 @@ Two matchers do the same: [`PlainMatcher`] defines it with nothing but `bytes.fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from .borders import word_borders
-from .span_index import BoundIndex, character_offsets, longest_pieces
+from .span_index import BoundIndex, DocumentIndex, character_offsets, longest_pieces
 from .token_pieces import TokenPieces
 
 _FEW = 1 << 18
@@ -32,12 +33,16 @@ class Cursor(NamedTuple):
         said: its folded bytes.
         fresh: no token is said yet, so that the next one may bring a blank.
         low, high: it stands at the places [low, high) of the index.
+        label: the label that it may be, as running words have it ([`LabelMatcher`]).
+        is_label: it is a label in other words than the document's, and not whole.
     """
 
     said: bytes
     fresh: bool
     low: int = 0
     high: int = 0
+    label: Cursor | None = None
+    is_label: bool = False
 
     @property
     def spoken(self) -> bytes:
@@ -49,6 +54,10 @@ class Matcher(Protocol):
     """Spans of a text, token by token."""
 
     def start(self) -> Cursor: ...
+
+    def spell(self, said: bytes) -> Cursor | None:
+        """The span that begins with folded bytes; None where the text has none."""
+        ...
 
     def extend(self, cursor: Cursor, token: int) -> Cursor | None:
         """The span with a token more; None where the text does not go on so."""
@@ -94,6 +103,12 @@ class IndexMatcher:
             return None
         if cursor.fresh and piece.startswith(b" "):
             piece = piece[1:]
+        return self._narrowed(cursor, piece)
+
+    def spell(self, said: bytes) -> Cursor | None:
+        return self._narrowed(self.start(), said)
+
+    def _narrowed(self, cursor: Cursor, piece: bytes) -> Cursor | None:
         low, high = self.bound.index.narrow(cursor.low, cursor.high, len(cursor.said), piece)
         return Cursor(cursor.said + piece, False, low, high) if low < high else None
 
@@ -183,7 +198,9 @@ class PlainMatcher:
             return None
         if cursor.fresh and piece.startswith(b" "):
             piece = piece[1:]
-        said = cursor.said + piece
+        return self.spell(cursor.said + piece)
+
+    def spell(self, said: bytes) -> Cursor | None:
         return Cursor(said, False) if self._starts(said) else None
 
     def allowed(self, cursor: Cursor) -> np.ndarray:
@@ -214,4 +231,74 @@ class PlainMatcher:
         return found
 
 
-__all__ = ["Cursor", "IndexMatcher", "Matcher", "PlainMatcher"]
+@dataclass(eq=False)
+class LabelMatcher:
+    """
+    Spans of a document that may begin with a label as running words have it.
+
+    While a label is said in other words than the document's, the span is as much of the document's label; when it is
+    whole, it goes on as the document does. What the document has word for word goes before.
+
+    Args:
+        document: matches the document's spans.
+        labels: matches the labels as they may be said.
+        written: of each of these, the document's.
+    """
+
+    document: Matcher
+    labels: Matcher
+    written: Mapping[bytes, bytes]
+
+    def __post_init__(self) -> None:
+        self._forms = sorted(self.written)
+
+    def start(self) -> Cursor:
+        return self.document.start()._replace(label=self.labels.start())
+
+    def spell(self, said: bytes) -> Cursor | None:
+        return self.document.spell(said)
+
+    def extend(self, cursor: Cursor, token: int) -> Cursor | None:
+        exact = None if cursor.is_label else self.document.extend(cursor, token)
+        label = self.labels.extend(cursor.label, token) if cursor.label else None
+        if label is None:
+            return exact
+        if label.said in self.written:
+            return exact or self.document.spell(self.written[label.said])
+        return exact._replace(label=label) if exact else self._begun(label)
+
+    def _begun(self, label: Cursor) -> Cursor:
+        """The span where a label has begun that is said in other words: the first one that begins so."""
+        form = self._forms[bisect_left(self._forms, label.said)]
+        written = self.written[form]
+        size = len(label.said) - len(form) + len(written)
+        begun = self.document.spell(written[:size]) if size > 0 else None
+        return (begun or Cursor(b"", False))._replace(label=label, is_label=True)
+
+    def allowed(self, cursor: Cursor) -> np.ndarray:
+        if cursor.label is None:
+            return self.document.allowed(cursor)
+        labels = self.labels.allowed(cursor.label)
+        return labels if cursor.is_label else labels | self.document.allowed(cursor._replace(label=None))
+
+    def may_end(self, cursor: Cursor) -> bool:
+        return not cursor.is_label and self.document.may_end(cursor)
+
+    def places(self, cursor: Cursor, may_end: bool = True) -> list[tuple[int, int]]:
+        return self.document.places(cursor, may_end) if cursor.said else []
+
+    def count(self, cursor: Cursor) -> int:
+        return self.document.count(cursor)
+
+    def tokens_at(self, cursor: Cursor, starts: Sequence[int]) -> list[int]:
+        return [] if cursor.is_label else self.document.tokens_at(cursor, starts)
+
+
+def document_matcher(index: DocumentIndex, pieces: TokenPieces) -> Matcher:
+    """Matches a document's spans in a vocabulary, its labels in running words, too, if it has any."""
+    document, labels = index.bound_to(pieces)
+    matcher = IndexMatcher(document)
+    return matcher if labels is None else LabelMatcher(matcher, IndexMatcher(labels), index.labels)
+
+
+__all__ = ["Cursor", "IndexMatcher", "LabelMatcher", "Matcher", "PlainMatcher", "document_matcher"]

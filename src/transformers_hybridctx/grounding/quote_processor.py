@@ -13,7 +13,7 @@ import torch
 from transformers import LogitsProcessor
 
 from .generated_rows import GeneratedRows, KeptStates, Mask, end_tokens, restricted
-from .matching import IndexMatcher
+from .matching import IndexMatcher, document_matcher
 from .quoting import QuoteForm, QuoteGrammar, QuoteState
 from .span_index import BoundIndex, DocumentIndex, SpanIndex, as_index, documents_of
 from .token_pieces import pieces_of
@@ -101,7 +101,7 @@ class DocumentQuoteProcessor(LogitsProcessor):
         ends = end_tokens(tokenizer, eos_token_id)
         self._grammars = [
             QuoteGrammar(
-                IndexMatcher(index.bound_to(self._pieces)),
+                document_matcher(index, self._pieces),
                 self._matcher_of,
                 self._pieces,
                 self._form,

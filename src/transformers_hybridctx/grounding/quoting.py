@@ -334,7 +334,7 @@ class QuoteGrammar:
                 return self._closed(state)
         if cursor is not None and self._has_lines(state) and token < len(self._pieces) and self._is_line_break[token]:
             noted = self._noted(state, cursor, length, is_complete=self._document.may_end(cursor))
-            following = self._document.start() if self._may_add(state) else None
+            following = self._document.start()._replace(label=None) if self._may_add(state) else None
             return replace(noted, length=length + 1, start=length + 1, cursor=following)
         following = None
         if cursor is not None and not (self._has_lines(state) and b"\n" in raw):

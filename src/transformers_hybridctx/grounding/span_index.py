@@ -7,7 +7,8 @@ The suffix array is libdivsufsort's (Y. Mori, "libdivsufsort", by way of `pydivs
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydivsufsort import divsufsort
 
 from .borders import word_borders
 from .folding import FoldedText, fold
+from .labels import spoken_labels
 from .token_pieces import MAX_PIECE_BYTES, TokenPieces, first_bytes
 
 _SAMPLE, _COMPARED = 1000, 256
@@ -61,6 +63,16 @@ class SpanIndex:
         index._check_order(may_begin)
         return index
 
+    @classmethod
+    def of_lines(cls, lines: Iterable[bytes]) -> SpanIndex:
+        """Spans that begin and end with lines, which hold no line break."""
+        words = sorted(lines)
+        buffer = b"".join(word + b"\n" for word in words)
+        ends = np.flatnonzero(np.frombuffer(buffer, np.uint8) == ord("\n"))
+        may_end = np.zeros(len(buffer) + 1, bool)
+        may_end[ends] = True
+        return cls(buffer, np.append(0, ends + 1)[: len(words)], may_end)
+
     def _check_order(self, may_begin: np.ndarray) -> None:
         """`ValueError` for an order that does not hold just these places, or not sorted, as far as a sample shows."""
         order, found = self.order, np.zeros(len(may_begin), bool)
@@ -89,6 +101,11 @@ class SpanIndex:
         first = bisect_left(places, piece, key=following)
         last = bisect_left(places, True, lo=first, key=lambda index: following(index) > piece)
         return low + first, low + last
+
+    def has(self, span: bytes) -> bool:
+        """Whether a span begins so."""
+        low, high = self.narrow(0, len(self.order), 0, span)
+        return low < high
 
     def windows(self, places: np.ndarray | slice) -> np.ndarray:
         """The bytes from each place on, uint8 `[places, MAX_PIECE_BYTES]`, zeros behind the end."""
@@ -184,7 +201,7 @@ class DocumentIndex:
                 "the document has no text, so nothing can be quoted from it (page pictures need text recognition first)"
             )
         self.spans = SpanIndex.of_text(self.folded.text, order)
-        self._bound: tuple[TokenPieces, BoundIndex] | None = None
+        self._bound: tuple[TokenPieces, BoundIndex, BoundIndex | None] | None = None
         self._offsets: np.ndarray | None = None
 
     @property
@@ -192,11 +209,22 @@ class DocumentIndex:
         """What is worth keeping of the index: the sorted places, int32 `[places]`; the rest is soon made again."""
         return self.spans.order
 
-    def bound_to(self, pieces: TokenPieces) -> BoundIndex:
-        """The index for a vocabulary; that of the last one is kept."""
+    @cached_property
+    def labels(self) -> dict[bytes, bytes]:
+        """What the document's lines begin with, as it may be said, see [`spoken_labels`]."""
+        spoken = spoken_labels(self.folded.raw)
+        # a line's first word may be the rest of one that a hyphen has broken
+        standing = {label for label in set(spoken.values()) if self.spans.has(label)}
+        return {form: label for form, label in spoken.items() if label in standing}
+
+    def bound_to(self, pieces: TokenPieces) -> tuple[BoundIndex, BoundIndex | None]:
+        """The index for a vocabulary, and that of its labels, if it has any; those of the last vocabulary are kept."""
         if self._bound is None or self._bound[0] is not pieces:
-            self._bound = pieces, BoundIndex(self.spans, pieces)
-        return self._bound[1]
+            # a vocabulary without blanks, as WordPiece's, cannot say what begins with an article
+            may_say = any(piece.startswith(b" ") for piece in pieces.pieces) and bool(self.labels)
+            labels = BoundIndex(SpanIndex.of_lines(self.labels), pieces) if may_say else None
+            self._bound = pieces, BoundIndex(self.spans, pieces), labels
+        return self._bound[1:]
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
         """Characters of the document that the bytes [start, end) of its folded form stand for."""
