@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from office_samples import cells, workbook
+from office_samples import cells, with_parts, workbook
 
 from transformers_hybridctx.documents import containers, office
 from transformers_hybridctx.documents.files import read_document_file
@@ -59,24 +59,6 @@ def test_slides_and_rich_text_keep_words_and_rows(tmp_path: Path, pandoc: str, s
     text = read_document_file(path)
     for row in ("# Contract", "The sum is 485,000 EUR.", "| Sales |  | 9 |", "one\n", "two"):
         assert row in str(text)
-
-
-def with_parts(data: bytes, more: dict[str, str], **changes: tuple[str, str]) -> bytes:
-    """An office file with more parts, and with a text replaced in the one that `document` or `slide` names."""
-    named = {"document": "word/document.xml", "slide": "ppt/slides/slide1.xml"}
-    written = BytesIO()
-    with zipfile.ZipFile(BytesIO(data)) as before, zipfile.ZipFile(written, "w") as after:
-        for part in before.namelist():
-            content = before.read(part)
-            for change, (old, new) in changes.items():
-                if part == named[change]:
-                    assert old.encode() in content
-                    content = content.replace(old.encode(), new.encode(), 1)
-            if part not in more:
-                after.writestr(part, content)
-        for part, text in more.items():
-            after.writestr(part, text)
-    return written.getvalue()
 
 
 def by_pandoc(pandoc: str, kind: str, text: str) -> bytes:
@@ -251,6 +233,11 @@ PROTECTED = "is protected with a password or by rights management; save it witho
         ("a.xls", b"<html><table><tr><td>1", "is no .xls file: it looks like HTML or XML; name it .html$"),
         ("a.xlsx", b"x", "is no .xlsx file: it is damaged, or of another kind$"),
         ("a.xlsx", archive(a="x"), "cannot be read as a workbook: it is damaged, or of another kind; save it again"),
+        (
+            "a.xlsb",
+            archive(a="x"),
+            "cannot be read as a workbook: .* or holds what calamine does not know; save it as .xlsx, or as CSV",
+        ),
         ("a.ods", archive(a="x"), "cannot be read as a workbook: it is damaged, or of another kind; save it again"),
         *(
             (

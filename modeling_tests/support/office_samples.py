@@ -45,6 +45,24 @@ def workbook(sheets: Mapping[str, Sequence[Sequence[str]] | str], more: str = ""
     return buffer.getvalue()
 
 
+def with_parts(data: bytes, more: dict[str, str], **changes: tuple[str, str]) -> bytes:
+    """An office file with more parts, and with a text replaced in the one that `document` or `slide` names."""
+    named = {"document": "word/document.xml", "slide": "ppt/slides/slide1.xml"}
+    written = BytesIO()
+    with zipfile.ZipFile(BytesIO(data)) as before, zipfile.ZipFile(written, "w") as after:
+        for part in before.namelist():
+            content = before.read(part)
+            for change, (old, new) in changes.items():
+                if part == named[change]:
+                    assert old.encode() in content
+                    content = content.replace(old.encode(), new.encode(), 1)
+            if part not in more:
+                after.writestr(part, content)
+        for part, text in more.items():
+            after.writestr(part, text)
+    return written.getvalue()
+
+
 def cells(rows: Sequence[Sequence[str]] | str) -> str:
     if isinstance(rows, str):
         return rows

@@ -35,7 +35,7 @@ def hidden_cells(data: bytes) -> dict[str, HiddenCells]:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             if _CONTENT in archive.namelist():
                 return _OpenSheets(archive, _CONTENT).found if _holds(archive, _CONTENT, b":visibility=") else found
-            for name, part in _sheets(archive):
+            for name, part in sheet_parts(archive):
                 if _holds(archive, part, b"hidden="):
                     found[name] = _OfficeSheet(archive, part).found
     except (*DAMAGE, expat.ExpatError, KeyError):
@@ -43,7 +43,8 @@ def hidden_cells(data: bytes) -> dict[str, HiddenCells]:
     return found
 
 
-def _sheets(archive: zipfile.ZipFile) -> list[tuple[str, str]]:
+def sheet_parts(archive: zipfile.ZipFile) -> list[tuple[str, str]]:
+    """(name, part) of each sheet of cells of an Office file; raises as `archives.parsed_part`, or a KeyError."""
     workbook = main_part(archive)
     parts = related_parts(archive, workbook, "worksheet")
     found = []
@@ -139,4 +140,4 @@ def _number(text: str | None, otherwise: int) -> int:
     return int(text) if text and _NUMBER.fullmatch(text) else otherwise
 
 
-__all__ = ["HiddenCells", "hidden_cells"]
+__all__ = ["HiddenCells", "hidden_cells", "sheet_parts"]

@@ -115,6 +115,7 @@ def _characters(textpage: Any, is_plain: bool = False) -> list[Character]:
     """All characters that a page holds, in PDFium's order; of a plain page, what else there is to know is known."""
     characters: list[Character] = []
     unmapped: dict[int, dict[int, str]] = {}  # font -> places of its characters and their codes
+    runs: dict[int, tuple[int, bool, float]] = {}  # what all characters of one have in common
     box = pdfium.FS_RECTF()
     ends_line = False
     high = 0
@@ -145,14 +146,13 @@ def _characters(textpage: Any, is_plain: bool = False) -> list[Character]:
             continue  # Word's PDFs map each letter of an equation to itself twice
         if not is_plain:
             item = pdfium.FPDFText_GetTextObject(textpage, index)
-            found = found._replace(
-                angle=round(math.degrees(pdfium.FPDFText_GetCharAngle(textpage, index)) / 90) * 90 % 360,
-                is_mapped=pdfium.FPDFText_HasUnicodeMapError(textpage, index) != 1,
-                run=ctypes.cast(item, ctypes.c_void_p).value or 0 if item else 0,
-                is_unpainted=bool(item) and pdfium.FPDFTextObj_GetTextRenderMode(item) in (3, 7),
-                size=_size_of(textpage, index),
-            )
-            if not found.is_mapped and item:
+            run = ctypes.cast(item, ctypes.c_void_p).value or 0 if item else 0
+            if not run or run not in runs:
+                runs[run] = _run_of(textpage, index, item)
+            angle, is_unpainted, size = runs[run]
+            is_mapped = pdfium.FPDFText_HasUnicodeMapError(textpage, index) != 1
+            found = Character(found.text, found.box, angle, is_mapped, run, is_unpainted, size)
+            if not is_mapped and item:
                 font = ctypes.cast(pdfium.FPDFTextObj_GetFont(item), ctypes.c_void_p).value or 0
                 unmapped.setdefault(font, {})[len(characters)] = text if text in "\r\f" else found.text
         characters.append(found)
@@ -181,11 +181,15 @@ def _ends_behind_hyphen(characters: Sequence[Character]) -> bool:
     return len(characters) > 1 and characters[-1].text == "\n" and characters[-2].text == "-"
 
 
-def _size_of(textpage: Any, index: int) -> float:
-    """Size as it is shown, in points."""
+def _run_of(textpage: Any, index: int, item: Any) -> tuple[int, bool, float]:
+    """(angle, whether it is unpainted, size as it is shown, in points) of what is painted together with a character."""
     matrix = pdfium.FS_MATRIX()
     pdfium.FPDFText_GetMatrix(textpage, index, matrix)
-    return float(pdfium.FPDFText_GetFontSize(textpage, index)) * math.hypot(matrix.c, matrix.d)
+    return (
+        round(math.degrees(pdfium.FPDFText_GetCharAngle(textpage, index)) / 90) * 90 % 360,
+        bool(item) and pdfium.FPDFTextObj_GetTextRenderMode(item) in (3, 7),
+        float(pdfium.FPDFText_GetFontSize(textpage, index)) * math.hypot(matrix.c, matrix.d),
+    )
 
 
 def _turned_upright(page: Any, characters: list[Character]) -> list[Character]:
@@ -200,12 +204,15 @@ def _turned_upright(page: Any, characters: list[Character]) -> list[Character]:
     result: list[Character] = []
     try:
         for angle in sorted(angles, key=lambda angle: (-angles[angle], angle)):
-            page.set_rotation(-angle % 360)
-            textpage = page.get_textpage()
-            try:
-                turned = [one for one in _characters(textpage) if one.angle == angle]
-            finally:
-                textpage.close()
+            ordered = characters  # as the page is turned already
+            if -angle % 360 != rotation:
+                page.set_rotation(-angle % 360)
+                textpage = page.get_textpage()
+                try:
+                    ordered = _characters(textpage)
+                finally:
+                    textpage.close()
+            turned = [one for one in ordered if one.angle == angle]
             result += [Character("\n")] * bool(result) + (turned if angle == 0 else _with_spaces(turned, angle))
     finally:
         page.set_rotation(rotation)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spreadsheets by calamine: every sheet a table with all its columns."""
+"""Spreadsheets by calamine: every sheet a table with all its columns, then what stands beside its cells."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import warnings
 from .archives import DAMAGE, LARGEST_PART, Package, main_part, relations_of
 from .hidden_cells import HiddenCells, hidden_cells
 from .html_tables import TableRows
+from .sheet_notes import notes_of_sheets
 
 SHEET_SUFFIXES = frozenset((".xlsx", ".xlsm", ".xltx", ".xltm", ".xlsb", ".xls", ".ods", ".ots"))
 SHEET_SECONDS = 120
@@ -113,20 +114,22 @@ def workbook_text(data: bytes, name: str) -> str:
         raise ValueError(f"{name} takes more than {SHEET_SECONDS} seconds to read; split it up") from error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
-        raise ValueError(f"{name} cannot be read as a workbook: {_reason(done.returncode)}") from RuntimeError(said)
+        raise ValueError(f"{name} cannot be read as a workbook: {_reason(done.returncode, name)}") from RuntimeError(
+            said
+        )
     sheets, damaged, other = json.loads(done.stdout)
     if damaged and not sheets:
-        raise ValueError(f"{name} cannot be read as a workbook: {_reason(_DAMAGED)}")
+        raise ValueError(f"{name} cannot be read as a workbook: {_reason(_DAMAGED, name)}")
     hidden = [title for title, is_visible, *_ in sheets if not is_visible]
     for what, titles in (("hidden", hidden), ("damaged", damaged), ("chart, dialog or macro", other)):
         if titles:
             warnings.warn(f"{name}: the {what} sheets {', '.join(titles)} are left out", stacklevel=4)
-    hides = hidden_cells(data)
+    hides, notes = hidden_cells(data), notes_of_sheets(data, name)
     texts = []
     for title, is_visible, rows, merged, start in sheets:
         if is_visible:
             cells, left_out = _seen_cells(rows, merged, start, hides.get(title, HiddenCells()))
-            texts.append(_sheet_text(title, cells))
+            texts.append(_sheet_text(title, cells, notes.get(title, [])))
             if left_out:
                 warnings.warn(
                     f"{name}: of the sheet {title}, {left_out} left out; show them in the program that made the file, "
@@ -153,7 +156,7 @@ def _prepared(data: bytes) -> bytes:
         return data  # of before 2007, or damaged: its reader says so
 
 
-def _reason(exit_code: int) -> str:
+def _reason(exit_code: int, name: str) -> str:
     if exit_code == _PROTECTED:
         return "it is protected with a password; save it without"
     if exit_code < 0 or exit_code == _NO_MEMORY:
@@ -161,6 +164,8 @@ def _reason(exit_code: int) -> str:
             f"it takes more than {SHEET_BYTES:,} bytes of memory, as a cell far from the others makes it; delete what "
             "stands far off, or save it as CSV"
         )
+    if name.lower().endswith(".xlsb"):  # calamine fails on some, which are as they should be
+        return "it is damaged, of another kind, or holds what calamine does not know; save it as .xlsx, or as CSV"
     return "it is damaged, or of another kind; save it again, or as CSV"
 
 
@@ -206,12 +211,13 @@ def _places(ranges: list[tuple[int, int]], start: int, size: int) -> set[int]:
     return found
 
 
-def _sheet_text(title: str, rows: list[list[str]]) -> str:
-    """A sheet under its name."""
+def _sheet_text(title: str, rows: list[list[str]], notes: list[str]) -> str:
+    """A sheet under its name, with what stands beside its cells."""
     table = TableRows()
     for row in rows:
         table.start_row()
         for text in row:
             table.add_cell(text, 1, 1, is_header=False)
     text = table.text()
-    return f"# {title}\n{text}" if text.strip("| \n") else ""
+    lines = [text, *notes] if text.strip("| \n") else notes
+    return "\n".join((f"# {title}", *lines)) if lines else ""
