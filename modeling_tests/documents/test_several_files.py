@@ -180,3 +180,26 @@ def test_what_cannot_be_fetched_is_said(site: str, path: str, reason: str) -> No
         fetch(f"{site}/a", 5)
     with pytest.raises(ValueError, match="is no http or https address"):
         fetch("file:///etc/passwd", 1000)
+
+
+def test_texts_of_an_unknown_suffix_are_read_and_binaries_left_out(tmp_path: Path) -> None:
+    for name, data in {
+        "LICENSE": b"Apache",
+        "Makefile": b"test:\n\tpytest",
+        "a.py": ("x = 1  # " + "é" * 600).encode(),  # a character lies across the end of what is looked at
+        "b.conf": "port = 4711".encode("utf-16"),
+        "c.dat": b"PK\x03\x04\x14\x00\x00\x00",
+        "d": b"\x7fELF\x02\x01\x01\x00",
+        "e.npy": b"\x93NUMPY",
+        "f": b"SQLite format 3\x00",
+        ".env": b"SECRET=1",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.warns(UserWarning, match=r"of no kind that is read: c\.dat, d, e\.npy, f$"):
+        text = str(read_documents([tmp_path]))
+    assert text.split("\f") == [
+        "# LICENSE\n\nApache",
+        "# Makefile\n\ntest:\n\tpytest",
+        "# a.py\n\nx = 1  # " + "é" * 600,
+        "# b.conf\n\nport = 4711",
+    ]

@@ -19,6 +19,7 @@ _BOMS = {  # UTF-32 before UTF-16, whose mark is the beginning of the other's
 }
 # Such as no text has but by accident: not bells, escapes and backspaces of terminals, nor separators of fields.
 _OF_BINARIES = re.compile(rb"[\x00-\x06\x0e-\x1a\x7f]")
+_OF_BINARIES_TEXT = re.compile(_OF_BINARIES.pattern.decode())
 _MOST_OF_BINARIES = 0.1
 # In UTF-16, half of the bytes of ASCII characters are zeros; a text with a stray zero has hardly any.
 _PRINTED = re.compile(rb"[\t\n\r -~]")
@@ -96,6 +97,18 @@ def decode(data: bytes, name: str, encoding: str | None = None, is_markup: bool 
 def encoding_of_whole(data: bytes) -> str | None:
     """What a byte order mark, or the zeros of UTF-16 and UTF-32, say of a file, whatever its parts say of themselves."""
     return _marked(data) or _by_zeros(data)
+
+
+def begins_as_text(start: bytes) -> bool:
+    """Whether a file of an unknown kind begins as a text does: in UTF-8, or with a byte order mark, and no controls."""
+    encoding = encoding_of_whole(start) or "utf-8"
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(start)  # whose last character may be cut off
+    except UnicodeDecodeError:
+        return False
+    return not any(start.startswith(mark) for mark in _BINARIES if len(mark) > 4) and not _OF_BINARIES_TEXT.search(
+        text
+    )
 
 
 def _refuse_binary(data: bytes, name: str) -> None:

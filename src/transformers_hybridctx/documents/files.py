@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from .containers import check_container
 from .emptiness import EmptyFileError
-from .encodings import decode
+from .encodings import begins_as_text, decode
 from .fictionbook import fictionbook_text
 from .flat_odf import FLAT_FORMATS, packed_flat
 from .html import html_text
@@ -88,8 +88,14 @@ def kind_of(path: str | os.PathLike[str], start: bytes | None = None) -> Kind:
 
 
 def is_read(path: Path) -> bool:
-    """Whether a file in a folder is of a kind that is read, by its suffix."""
-    return path.suffix.lower() in _SUFFIXES - _UNREAD
+    """Whether a file in a folder is of a kind that is read: by its suffix or, of an unknown one, such as that of a
+    LICENSE, by its first bytes.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _SUFFIXES:
+        return suffix not in _UNREAD
+    _, start = _size_and_start(path)
+    return start.startswith(b"%PDF-") or begins_as_text(start)
 
 
 def read_document_file(
