@@ -139,8 +139,9 @@ def test_pictures_have_no_standing(processor: HybridCtxProcessor) -> None:
     assert [value.plain for label, value in standing_rows(cut) if label == "standing"] == [
         "cut off before the answer began, while the model was still thinking; raise --max-new-tokens"
     ]
-    unknown = "unknown: these pages have no text that it could be held against"
-    assert shown(answer_rows(QUESTION, found))[1:3] == ["answer 4821930", f"standing {unknown}"]
+    unknown = "cannot be checked: the text of these pages is not known; text recognition (--ocr) would find it"
+    assert shown(answer_rows(QUESTION, found))[1:3] == [f"standing {unknown}", "answer 4821930"]
+    assert dict(standing_rows(found))["answer"].style == "yellow"  # green is for what was checked
 
 
 def test_what_is_not_in_the_known_text_beside_scans_cannot_be_checked(processor: HybridCtxProcessor) -> None:
@@ -149,7 +150,7 @@ def test_what_is_not_in_the_known_text_beside_scans_cannot_be_checked(processor:
     found = answer_that_says(processor, plan, QUESTION, "9999999", abstain=True)
     assert (found["support"]["status"], found["checked"], found["confidence"]) == ("unchecked", "9999999", None)
     rows = shown(answer_rows(QUESTION, found))
-    assert rows[2].startswith("standing cannot be checked: the text of page 2 is not known")
+    assert rows[1].startswith("standing cannot be checked: the text of page 2 is not known")
     assert "evidence none in the text that is known" in rows
 
 
@@ -192,6 +193,12 @@ def test_what_is_less_likely_right_than_wrong_says_so_before_its_words(
     doubts = [place for place, row in enumerate(rows) if row.startswith("standing doubtful")]
     assert doubts == ([1] if is_told else [])
     assert "standing verbatim: the document has this word for word" in rows
+
+
+def test_a_withheld_answer_is_not_said_to_be_missing_from_a_document_that_has_it(answer: dict[str, Any]) -> None:
+    rows = shown(answer_rows(QUESTION, answer | {"confidence": 0.07, "checked": None}))
+    assert "answer none: what was said is likelier wrong than right" in rows
+    assert not any("not in the document" in row for row in rows)
 
 
 def test_an_answer_that_goes_on_to_the_next_sentence_looks_wrong(processor: HybridCtxProcessor) -> None:

@@ -279,6 +279,7 @@ def test_a_model_that_cannot_be_had_is_told_after_one_request(
     ]
     for command in commands:
         assert refused(*command).startswith(f"--model nowhere/nix: there is no such folder here, and the Hub {told}")
+    assert refused("convert", tmp_path, tmp_path / "out", "--private").startswith("--private is of --push-to-hub")
     assert refused("convert", "nowhere/nix", tmp_path / "out").startswith(
         "SOURCE nowhere/nix: there is no such folder"
     )

@@ -143,3 +143,10 @@ def test_fonts_of_the_machine_are_found_when_asked_for_and_named(
     result = run(*asked, "--font", "system")
     assert result.exit_code == 0, result.output
     assert f"fonts of this machine: Han ({tmp_path / 'fonts' / 'han.ttf'}) for 2 characters\n" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("render", "--out", "pages"), ("web",), ("read", "again.safetensors")])
+def test_a_saved_reading_is_no_document_where_documents_are_read(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "a.safetensors").write_bytes(bytes(range(256)))
+    told = refused(command[0], tmp_path / "a.safetensors", *command[1:])
+    assert "a.safetensors is what `hybridctx read` wrote" in told and "--encoding" not in told

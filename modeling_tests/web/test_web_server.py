@@ -303,9 +303,10 @@ def test_errors_of_the_library_are_told_without_its_parameters() -> None:
     ("message", "told"),
     [
         (
-            "the pages take 90 at scale 1 (min_scale=1, visual_share=None); visual_share=0 does without pages",
+            "the pages take 90 at scale 1 (min_scale=1); visual_share=0 does without pages",
             "The pages take 90 at scale 1; “copied text only” does without pages.",
         ),
+        ("9 take 90 (min_scale=1, visual_share=0.5), question 3", "9 take 90, question 3."),
         (
             "visual_share=0 leaves out the pages; raise visual_share",
             "“copied text only” leaves out the pages; show the pages, too.",
@@ -330,7 +331,8 @@ def test_scans_stand_on_the_page_as_they_do_in_the_terminal(
     shown = answer_view("a", Question(QUESTION), OpenDocument("scan.png", 0, 0, plan.document), answer)
     told = ["".join(text for text, _ in row) for _, row in shown["standing"]]
     printed = [value if isinstance(value, str) else value.plain for label, value in answer_rows(QUESTION, answer)]
-    assert told[0].startswith("unknown: ") and told[0] in printed
+    assert told[0].startswith("cannot be checked: ")
+    assert told[0].replace("under “How files are read”", "--ocr") in printed
     assert shown["no_evidence"] in printed
     assert ["hybridctx web" in one for one in told[1:]] == [True] * (finish_reason == "length")
 

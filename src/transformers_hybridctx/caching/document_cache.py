@@ -39,7 +39,7 @@ from .page_reading import page_embeddings
 from .prefix import PrefixCache
 from .reading_request import QUESTION_TOKENS, KeptSpans, ReadingRequest
 
-_READ_AGAIN = "read the document again with this checkpoint: pipe.read(document)"
+_READ_AGAIN = "read the document again with this checkpoint"
 
 
 class DocumentCache:

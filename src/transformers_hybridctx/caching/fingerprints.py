@@ -22,7 +22,7 @@ from ..progress import heard_by
 from .checkpoint_checksum import checkpoint_checksum
 from .model_lock import model_lock
 
-_READ_AGAIN = "read the document again with this checkpoint: pipe.read(document)"
+_READ_AGAIN = "read the document again with this checkpoint"
 # How far keys and values may lie apart, as a part of their size: computed in the same way, or on another device or by
 # another attention implementation.
 _SAME_WAY = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}

@@ -129,13 +129,13 @@ class ReadingRequest:
                 **options, budget=budget, text_policy=policy, draw_pages=False, return_plan=True
             )
         except ContextBudgetError as error:
-            smallest = error.smallest
-            if error.field == "max_context_tokens":
-                smallest += self.question_tokens
+            if error.field != "max_context_tokens":
+                raise
+            smallest, most = error.smallest + self.question_tokens, self.budget.max_context_tokens
             raise ContextBudgetError(
-                f"{error}; with question_tokens={self.question_tokens} kept free for a question: {smallest}",
+                f"max_context_tokens={most} is too small to read the document and keep {self.question_tokens} tokens "
+                f"free for a question: the smallest that works is {smallest}",
                 smallest,
-                error.field,
             ) from error
         return features["input_ids"][0][: plan.prefix_tokens], plan
 

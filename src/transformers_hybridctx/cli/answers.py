@@ -25,7 +25,7 @@ _AROUND_EVIDENCE = 60  # characters
 _PASSAGES_SHOWN = 3
 _PASSAGE_SHOWN = 110  # characters of each, unless all are asked for
 _CUT_OFF_BEFORE = "cut off before the answer began, while the model was still thinking"
-_UNKNOWN = "cannot be checked: the text of page{} {} is not known; text recognition (--ocr) would find it"
+_UNKNOWN = "cannot be checked: the text of {} is not known; text recognition ({}) would find it"
 _PICTURE = re.compile(r"question-\d+-page-\d+\.png")
 
 
@@ -73,15 +73,18 @@ def save_evidence(answers: Sequence[LongDocAnswer], folder: Path | None) -> list
     return saved
 
 
-def standing_rows(answer: LongDocAnswer, longer: str = "raise --max-new-tokens") -> list[tuple[str, Any]]:
+def standing_rows(
+    answer: LongDocAnswer, longer: str = "raise --max-new-tokens", recognition: str = "--ocr"
+) -> list[tuple[str, Any]]:
     """
     What the model says, and what is to be known of it before it is believed.
 
-    An answer that nothing in the document supports, that is less likely right than wrong, or that was cut off before it
-    began, has that as its headline.
+    An answer that nothing in the document supports or could be held against, that is less likely right than wrong, or
+    that was cut off before it began, has that as its headline.
 
     Args:
         longer: how a longer answer can be had.
+        recognition: what has the text of scans recognised.
     """
     support, text = answer["support"], answer["plan"].document.text
     status = None if support is None else support["status"]
@@ -91,6 +94,8 @@ def standing_rows(answer: LongDocAnswer, longer: str = "raise --max-new-tokens")
         rows.append(("reasoning", Text(answer["reasoning"], style="italic")))
     if status == "cut off" or (support is None and not answer["answer"] and answer["finish_reason"] == "length"):
         return [*_headline(f"{_CUT_OFF_BEFORE}; {longer}"), *rows]
+    if status in (None, "unchecked"):
+        rows = [*_unchecked(answer, recognition), *rows]
     if status == "absent":
         rows = [*_headline("nothing in the document supports this"), *rows]
     elif support is not None and support["beyond"]:
@@ -99,19 +104,13 @@ def standing_rows(answer: LongDocAnswer, longer: str = "raise --max-new-tokens")
     elif is_doubtful(answer):
         rows = [*_headline("doubtful: less likely right than wrong, as its confidence says"), *rows]
     if answer["checked"] is None:
-        rows += [("answer", Text("not in the document", style="bold")), ("said", Text(said, style="dim"))]
+        withheld = "not in the document" if status == "absent" else "none: what was said is likelier wrong than right"
+        rows += [("answer", Text(withheld, style="bold")), ("said", Text(said, style="dim"))]
     else:
-        rows.append(("answer", Text(said, style="red" if status == "absent" or is_doubtful(answer) else "bold green")))
+        rows.append(("answer", Text(said, style=_style(answer, status))))
     if answer["checked"] not in (None, answer["answer"]):
         rows.append(("repaired", Text(answer["checked"], style="bold green")))
-    if support is None:
-        rows.append(("standing", "unknown: these pages have no text that it could be held against"))
-    else:
-        if status == "unchecked":
-            pages = [page + 1 for page in answer["plan"].document.unknown_pages]
-            rows.append(
-                ("standing", Text(_UNKNOWN.format("s" * (len(pages) != 1), listed(pages)), style="bold yellow"))
-            )
+    if support is not None:
         rows += _support_rows(text, support)
     if answer["finish_reason"] == "length":
         rows += _headline(f"cut off: the answer goes on; {longer}")
@@ -121,6 +120,20 @@ def standing_rows(answer: LongDocAnswer, longer: str = "raise --max-new-tokens")
 def is_doubtful(answer: LongDocAnswer) -> bool:
     """Whether `--abstain` would withhold it: a wrong answer stands in the document word for word, too, somewhere."""
     return answer["confidence"] is not None and answer["confidence"] < ABSTAIN_BELOW
+
+
+def _unchecked(answer: LongDocAnswer, recognition: str) -> list[tuple[str, Any]]:
+    """Why an answer cannot be held against the document: pictures of pages say what they say to the model alone."""
+    pages = [page + 1 for page in answer["plan"].document.unknown_pages]
+    of = "these pages" if answer["support"] is None else f"page{'s' * (len(pages) != 1)} {listed(pages)}"
+    return [("standing", Text(_UNKNOWN.format(of, recognition), style="bold yellow"))]
+
+
+def _style(answer: LongDocAnswer, status: str | None) -> str:
+    """Green is for what was held against the document and is likelier right than wrong."""
+    if status == "absent" or is_doubtful(answer):
+        return "red"
+    return "yellow" if status in (None, "unchecked") else "bold green"
 
 
 def _support_rows(text: str, support: AnswerStanding) -> list[tuple[str, Any]]:

@@ -45,7 +45,7 @@ def convert(
         from ..conversion.convert import convert_checkpoint
         from ..rendering.settings import RenderConfig
 
-        _check_login(push_to_hub)
+        _check_upload(push_to_hub, private)
         report = convert_checkpoint(
             source,
             target,
@@ -84,10 +84,12 @@ def _tell(report: dict[str, Any], target: Path, dry_run: bool) -> None:
     print_line("nothing was written (dry run)" if dry_run else f"checkpoint in {target}")
 
 
-def _check_login(repo_id: str | None) -> None:
-    """Raise before hours of work where nobody is logged in who could upload what comes of it."""
+def _check_upload(repo_id: str | None, private: bool) -> None:
+    """Raise before hours of work where nobody is logged in who could upload what comes of it, or nothing is asked to."""
     from huggingface_hub import HfApi
 
+    if private and repo_id is None:
+        raise ValueError("--private is of --push-to-hub, and nothing is uploaded: give it, too, or drop --private")
     if repo_id is not None:
         HfApi().whoami()
 
@@ -124,7 +126,7 @@ def export(
         source = name_that_can_be_had(source, "SOURCE", revision)
         from ..conversion.export import export_checkpoint
 
-        _check_login(push_to_hub)
+        _check_upload(push_to_hub, private)
         report = export_checkpoint(
             source,
             target,
@@ -153,7 +155,7 @@ def merge_lora(
         base = name_that_can_be_had(base, "BASE", revision)
         from ..conversion.merge import merge_lora as merge
 
-        _check_login(push_to_hub)
+        _check_upload(push_to_hub, private)
         merge(base, adapter, target, revision=revision, overwrite=overwrite)
         print_line(f"checkpoint in {target}")
         _upload(target, push_to_hub, private)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..bundled_checkpoint import BUNDLED_CHECKPOINT
 from ..checkpoint_names import name_that_can_be_had
 from .console import messages_console
-from .options import SYSTEM_FONTS, FileOptions, given, is_reading
+from .options import SYSTEM_FONTS, FileOptions, given, is_a_reading, is_reading
 
 if TYPE_CHECKING:
     from ..documents.files import Kind
@@ -49,6 +49,11 @@ def read_checked_files(documents: Sequence[str], options: FileOptions) -> Any:
     from ..documents.recognition import tesseract
     from ..documents.several_files import read_documents
 
+    for name in filter(is_a_reading, documents):
+        raise ValueError(
+            f"{name} is what `hybridctx read` wrote, and here documents themselves are read: name the files that it was "
+            "read from; `ask`, `chat` and `plan` take what was read, one at a time"
+        )
     sources = [_as_source(name, options) for name in documents]
     if documents.count("-") > 1:
         raise ValueError("- stands for standard input, which can be read once only")

@@ -98,7 +98,10 @@ Repair = Annotated[
 ]
 Abstain = Annotated[
     bool,
-    typer.Option("--abstain", help="Answer that it is not in the document where nothing in it supports the answer."),
+    typer.Option(
+        "--abstain",
+        help="Give no answer where nothing in the document supports it, or it is likelier wrong than right.",
+    ),
 ]
 System = Annotated[
     str | None, typer.Option(help="A system message, which comes before the document.", show_default=False)
@@ -193,7 +196,12 @@ class FileOptions:
 
 def is_reading(documents: Sequence[str]) -> bool:
     """Whether what is given is a file that `hybridctx read` wrote."""
-    return len(documents) == 1 and documents[0].endswith(READING_SUFFIX)
+    return len(documents) == 1 and is_a_reading(documents[0])
+
+
+def is_a_reading(document: str) -> bool:
+    """Whether a name is one of those that `hybridctx read` gives to what it writes."""
+    return document.endswith(READING_SUFFIX)
 
 
 def check_questions(*questions: str) -> None:

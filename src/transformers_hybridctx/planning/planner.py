@@ -415,10 +415,11 @@ class _Request:
                 f"{self.bare}, text that must be copied {self.required_tokens}"
             )
         elif self.has_pages:
-            scale = self._smallest_scale()
+            scale, share = self._smallest_scale(), self.budget.visual_share
+            of_share = "" if share is None else f", visual_share={share:g}"
             cause = (
                 f"{self.document.num_pages} pages take {self.visual_tokens(scale)} tokens at scale {scale:g} "
-                f"(min_scale={self.budget.scales[0]:g}, visual_share={self.budget.visual_share}), question and chat "
+                f"(min_scale={self.budget.scales[0]:g}{of_share}), question and chat "
                 f"template {self.bare}, text that must be copied {self.required_tokens}; "
                 "visual_share=0 does without pages"
             )

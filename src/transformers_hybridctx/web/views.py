@@ -30,7 +30,7 @@ _IN_WORDS = {
     "pages": "its pages",
 }
 _PHRASES = (  # of parameters that the page has under another name, or none for
-    (re.compile(r" \(min_scale=[\d.]+, visual_share=\w+\)"), ""),
+    (re.compile(r" \(min_scale=[\d.]+(?:, visual_share=[\d.]+)?\)"), ""),
     (re.compile(r"visual_share=0 does without pages"), "“copied text only” does without pages"),
     (re.compile(r"raise visual_share"), "show the pages, too"),
     (re.compile(r"visual_share=0"), "“copied text only”"),
@@ -38,6 +38,7 @@ _PHRASES = (  # of parameters that the page has under another name, or none for
     (re.compile(r"\bencoding=(?= )"), "the encoding under “How files are read”"),
 )
 _LONGER = "start `hybridctx web` with more of --max-new-tokens or --max-seconds"
+_RECOGNITION = "under “How files are read”"
 _BEGINS_WITH_A_WORD = re.compile(r"[a-z]+[ ,:]")
 _OPTION = re.compile(rf"\b({'|'.join(_IN_WORDS)})=([^\s,()]*[^\s,:;()])")
 _MENTIONED = re.compile(rf"\b({'|'.join(name for name in _IN_WORDS if '_' in name)})\b")  # the others are words, too
@@ -102,7 +103,7 @@ def answer_view(answer_id: str, question: Question, document: OpenDocument, answ
     """
     plan = answer["plan"]
     plain = answer_as_json(question.words, answer)
-    rows = [(label, styled_pieces(value)) for label, value in standing_rows(answer, _LONGER)]
+    rows = [(label, styled_pieces(value)) for label, value in standing_rows(answer, _LONGER, _RECOGNITION)]
     evidence = []
     for items in whole_spans(answer):
         page, start, end = items[0]["page"], items[0]["start"], items[-1]["end"]
