@@ -5,11 +5,13 @@ Its positions are counted in one dimension. A text tower of the Qwen2-VL family 
 all three of its positions are alike, as for text and latents, they are those of Qwen2.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_checkpoints import randomize
-from tiny_models import LATENT, NUM_LATENTS, VOCAB, tower_configs
+from safetensors.torch import load_file, save_file
+from tiny_checkpoints import TEXT_TOWER, randomize
+from tiny_models import LATENT, NUM_LATENTS, VOCAB, make_inputs, make_model, tower_configs
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Model
 
@@ -114,3 +116,43 @@ def test_the_published_sizes_have_a_place_for_each_of_c3_s_weights() -> None:
     }
     assert expected.items() <= shapes.items()
     assert {name for name in shapes if "visual" not in name} == {*expected, "lm_head.weight"}
+
+
+def test_what_makes_c3_s_latents_has_a_place_beside_a_decoder_with_pages(tmp_path: Path) -> None:
+    # C3's layout: the encoder in a folder of its own, queries and linear map among the decoder's weights
+    width = TEXT_TOWER["hidden_size"]
+    llm1 = randomize(
+        Qwen2ForCausalLM(Qwen2Config(**{**ENCODER, **SMALL, "hidden_size": 24, "num_key_value_heads": 2}))
+    )
+    llm1.save_pretrained(tmp_path / "llm1")
+    queries, projector = randomize(nn.Embedding(NUM_LATENTS, 24)), randomize(nn.Linear(24, width))
+    named = {"model.Q": queries, "model.mm_projector": projector}
+    theirs = {f"{name}.{key}": value for name, part in named.items() for key, value in part.state_dict().items()}
+    save_file(theirs, tmp_path / "model.safetensors")
+    plain = make_model()
+    plain.save_pretrained(tmp_path / "pages")
+
+    encoder, weights = Qwen2Model.from_pretrained(tmp_path / "llm1"), load_file(tmp_path / "model.safetensors")
+    ours = HybridCtxForCausalLM.from_pretrained(
+        tmp_path / "pages",
+        allow_missing_keys=True,
+        latent_config=encoder.config.to_dict(),
+        latent_token_id=LATENT,
+        num_latent_tokens=NUM_LATENTS,
+    ).eval()
+    of_c3 = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    of_c3["queries.weight"] = weights["model.Q.weight"]
+    of_c3 |= {f"projection.{name}": weights[f"model.mm_projector.{name}"] for name in ("weight", "bias")}
+    ours.model.latent.load_state_dict(of_c3)
+    ours.save_pretrained(tmp_path / "with latents")
+    again = HybridCtxForCausalLM.from_pretrained(tmp_path / "with latents").eval()
+
+    chunk, end = torch.tensor([[7, 8, 9, 11, BEGIN]]), torch.tensor([[END]])
+    with torch.no_grad():
+        embed = llm1.get_input_embeddings()
+        embeds = torch.cat([embed(chunk), queries.weight[None], embed(end)], 1)
+        hidden = llm1(inputs_embeds=embeds, output_hidden_states=True).hidden_states[-1]
+        (found,) = again.get_latent_features(chunk).pooler_output
+        torch.testing.assert_close(found, projector(hidden)[0, 5:-1], rtol=1e-4, atol=1e-5)
+        pages = make_inputs([[(2, 3), 9]])
+        assert torch.equal(again(**pages).logits, plain(**pages).logits), "pages are read as before"

@@ -189,7 +189,8 @@ REFUSED: dict[Callable[[Path], None], str] = {
     absurd_depth: r"num_hidden_layers=1000000000, but the checkpoint has \d+ tensors",
     absurd_width: r"vocab_size=4611686018427387904 is not between",
     other_family: r"model_type='qwen2_vl'; these can be converted: glm4v",
-    latents_without_pages: r"layout of Context Cascade Compression \(.*latent_token_len=32\).* it has no vision tower",
+    latents_without_pages: r"layout of Context Cascade Compression \(.*latent_token_len=32\).* it has no vision tower"
+    r".* its Qwen2 decoder is no text tower .* put the weights of llm1, Q and .*mm_projector into it",
     quantised: r"is quantised",
     other_tokenizer: r"config has image_token_id=11",
     other_patches: r"patch_size=16, but its vision tower has patch_size=14",

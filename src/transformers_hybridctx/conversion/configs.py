@@ -46,9 +46,11 @@ def source_config(checkpoint: Checkpoint) -> PreTrainedConfig:
         raise CheckpointError(
             f"{checkpoint.name} has the layout of Context Cascade Compression (model_type={family!r}, "
             + ", ".join(f"{name}={values[name]!r}" for name in sorted(_OF_C3 & values.keys()))
-            + "), which cannot be converted: it has no vision tower and no image processor, and a HybridCtx checkpoint "
-            "shows pages with them. To train latents in a checkpoint that has both, convert one of the GLM-4V family and "
-            "add a latent_config (docs/latents.md)"
+            + "), which cannot be converted: it has no vision tower and no image processor, which a HybridCtx "
+            "checkpoint shows pages with, and its Qwen2 decoder is no text tower of the GLM-4V family. To have its "
+            "latents beside pages, convert a checkpoint of that family, add a latent_config, put the weights of llm1, Q "
+            "and (if the decoders are equally wide) mm_projector into it, and train them with that checkpoint's tokens "
+            "(docs/latents.md)"
         )
     if family not in FAMILIES:
         known = "; ".join(f"{name} ({whose[0]})" for name, whose in FAMILIES.items())
