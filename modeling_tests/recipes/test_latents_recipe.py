@@ -20,6 +20,7 @@ from recipes.hybridctx_tiny.reference import VISUAL_TOKEN
 from recipes.hybridctx_tiny.tasks import TaskMixture
 from recipes.latents.answers import WHOLE, LatentAnswers
 from recipes.latents.cells import CellTargets
+from recipes.latents.long_document import long_document
 from recipes.latents.lookup import codes_of, encoder_fields, hidden_of_windows, queries, set_lookups, windows_of
 from recipes.latents.models import METHODS, Method, load, with_encoder
 from recipes.latents.questions import BEFORE, FieldsOfCountries, LatentsOfAnother, questions
@@ -255,8 +256,37 @@ def test_training_goes_on_with_an_encoder_that_reads(corpus: Path, read_folder: 
     assert model.config.num_latent_tokens == 4 and processor.latents == load(read_folder)[1].latents
 
 
+def test_a_decoder_without_a_rate_stays_as_it_is_and_a_stopped_training_goes_on(
+    corpus: Path, read_folder: Path, tmp_path: Path
+) -> None:
+    run = partial(train, read_folder, corpus, tasks={"answer": 0.7, "keep": 0.3}, decoder_rate=0, seed=1)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    # the rate falls over the last two fifths of the steps, so that it is the same for the first two of two and of three
+    found = run(whole, steps=3)
+    assert found["steps"] == 3 and set(found) == {"steps", "minutes", "answer"}, "nothing has to be kept"
+    assert run(stopped, steps=2)["steps"] == 2 and run(stopped, steps=3)["steps"] == 3
+    weights, again, before = (load(folder)[0].state_dict() for folder in (whole, stopped, read_folder))
+    assert all(torch.equal(value, weights[name]) for name, value in again.items())
+    moved = {name for name, value in weights.items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("model.latent.") for name in moved), "encoder and map alone"
+    assert not any("self_attn" in name or "queries" in name for name in moved), "what was set stays"
+    with pytest.raises(ValueError, match=r"with decoder_rate=0, not 0.5: name another folder"):
+        run(stopped, decoder_rate=0.5)
+    with pytest.raises(ValueError, match="no task to train on with decoder_rate=0"):
+        run(tmp_path / "none", tasks={"keep": 1.0})
+
+
+def test_a_long_document_is_asked_about_through_all_channels(read_folder: Path) -> None:
+    text = PROSE * 60
+    sizes = {"chunks": 20, "max_context_tokens": 2000, "text_tokens": 200, "chunk_tokens": 17}
+    found = long_document(read_folder, text, "What is the number of room 7?", **sizes)
+    assert found["planned"] == found["prompt"] <= 2000 and found["latents"] == 80 and found["chunks"] == 20
+    assert found["visual"] > 0 < found["copied"] <= 200 and found["omitted_characters"] == 0
+    assert found["characters"] == len(text) and isinstance(found["answer"], str)
+
+
 def test_questions_are_asked_of_all_channels_at_one_budget(corpus: Path, read_folder: Path) -> None:
-    sizes: dict[str, Any] = {"tasks": ("single_number",), "length": 200, "examples": 1, "budget_share": 1.0}
+    sizes: dict[str, Any] = {"tasks": ("single_number", "fields"), "length": 200, "examples": 1, "budget_share": 1.0}
     found = questions([read_folder], BUNDLED_CHECKPOINT, corpus, **sizes)
     rows = {(row["checkpoint"], row["context"]): row for row in found["rows"]}
     alone, together = (
@@ -276,6 +306,9 @@ def test_questions_are_asked_of_all_channels_at_one_budget(corpus: Path, read_fo
         assert all((count > 0) == ("latents" in context) for count in row["latent_tokens"])
     own, another = (rows[name, "latents"] for name in (read_folder.name, f"{read_folder.name}, another text's"))
     assert own["prompt_tokens"] == another["prompt_tokens"], "they cost the same"
+    sizes["tasks"] = ("single_number",)
+    (row,) = questions([read_folder], BUNDLED_CHECKPOINT, corpus, **sizes, channels=False)["rows"]
+    assert row["scores"] == {"single_number": own["scores"]["single_number"]} and len(row["prompt_tokens"]) == 1
 
 
 def test_latents_of_another_text_are_what_the_encoder_makes_of_it(read_folder: Path) -> None:

@@ -84,17 +84,27 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 3000,
     minutes: Annotated[float | None, typer.Option(help="Stop there at the latest.")] = None,
     learning_rate: Annotated[float, typer.Option(help="The encoder's peak.")] = 5e-4,
-    decoder_rate: Annotated[float, typer.Option(min=0, help="The decoder's, as a part of it.")] = 0.5,
+    decoder_rate: Annotated[
+        float, typer.Option(min=0, help="The decoder's, as a part of it; 0 leaves the decoder as it is.")
+    ] = 0.5,
+    task: Annotated[list[str], typer.Option(help="Several times for each; all of them if none is given.")] = [],  # noqa: B006
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
 ) -> None:
-    """Train encoder and decoder on questions about texts in latents, on repeating them and on going on with them."""
+    """Train encoder and decoder on questions about texts in latents, on repeating them and on going on with them.
+
+    Tasks are answer, repeat, go on, and keep: what the decoder was trained on before. The same command goes on with a
+    training that was stopped.
+    """
     with clear_errors():
         import torch
 
         from .models import METHODS
+        from .training import TASKS
         from .training import train as run
 
+        if unknown := set(task) - set(TASKS):
+            raise ValueError(f"unknown task {min(unknown)!r}; the tasks are {', '.join(TASKS)}")
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}; the methods are {', '.join(METHODS)}")
         torch.set_num_threads(threads)
@@ -110,6 +120,7 @@ def train(
             minutes=minutes,
             learning_rate=learning_rate,
             decoder_rate=decoder_rate,
+            tasks={name: TASKS[name] for name in task or TASKS},
             seed=seed,
         )
     print_line(f"{found['steps']:,} steps in {found['minutes']:.1f} minutes; checkpoint in {folder}")
@@ -126,13 +137,18 @@ def report(
     examples: Annotated[
         int, typer.Option(min=2, help="Texts of each length and kind, and documents of each task.")
     ] = (24),
+    texts: Annotated[bool, typer.Option(help="Texts said again; or questions and perplexity alone.")] = True,
     said: Annotated[
         int, typer.Option(min=0, help="Texts of at most so many tokens are repeated by the decoder, too.")
     ] = 128,
-    task: Annotated[list[str], typer.Option(help="Of the suite needles; several times for each.")] = [  # noqa: B006
+    task: Annotated[list[str], typer.Option(help="Of the suite needles, and fields; several times for each.")] = [  # noqa: B006
         "single_number",
         "multikey",
+        "fields",
     ],
+    channels: Annotated[
+        bool, typer.Option(help="Questions of every channel, and of what they make together; or of latents alone.")
+    ] = True,
     length: Annotated[int, typer.Option(min=16, help="Tokens of the documents that are asked about.")] = 512,
     budget_share: Annotated[float, typer.Option(help="The longest prompt, as a part of them.")] = 0.5,
     cells: Annotated[
@@ -151,10 +167,11 @@ def report(
         from .report import report as run
 
         torch.set_num_threads(threads)
-        found = run(folders, checkpoint, corpus, bins=edge, examples=examples, said=said)
+        found = run(folders, checkpoint, corpus, bins=edge if texts else (), examples=examples, said=said)
         if out:
             write_json(out, found)
-        answers_console().print(_table(found["rows"]))
+        if texts:
+            answers_console().print(_table(found["rows"]))
         for name, value in found["perplexity"].items():
             print_line(f"perplexity {name}: {value:,.1f}")
         found["questions"] = questions(
@@ -165,11 +182,53 @@ def report(
             length=length,
             budget_share=budget_share,
             examples=examples,
+            channels=channels,
             cells=cells,
         )
         if out:
             write_json(out, found)
     answers_console().print(_questions_table(found["questions"]))
+
+
+@app.command()
+def long(
+    folder: Annotated[Path, typer.Argument(help="A folder that read or train wrote.", show_default=False)],
+    document: Annotated[Path, typer.Argument(help="A text.", show_default=False)],
+    question: Annotated[str, typer.Option("--question", "-q", help="About it.", show_default=False)],
+    characters: Annotated[int, typer.Option(min=1, help="Of the text, from its beginning on.")] = 100_000,
+    chunks: Annotated[int, typer.Option(min=1, help="That become latents, from the text's beginning on.")] = 25,
+    chunk_tokens: Annotated[
+        int | None, typer.Option(min=16, help="Of a chunk, at most; as the encoder was taught if not given.")
+    ] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Tokens of the prompt, at most.")] = 12_000,
+    text_tokens: Annotated[int, typer.Option(min=0, help="Of them for copied passages.")] = 400,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write all figures as JSON here.")] = None,
+) -> None:
+    """One question of a long document, its beginning in latents, the rest in pages, with passages beside them."""
+    with clear_errors():
+        import torch
+
+        from transformers_hybridctx.cli.output_files import write_json
+
+        from .long_document import long_document
+
+        torch.set_num_threads(threads)
+        text = document.read_text(encoding="utf-8")[:characters]
+        found = long_document(
+            folder,
+            text,
+            question,
+            chunks=chunks,
+            max_context_tokens=budget,
+            text_tokens=text_tokens,
+            chunk_tokens=chunk_tokens,
+        )
+        if out:
+            write_json(out, found)
+    for name, value in found.items():
+        shown = f"{value:,.1f}" if isinstance(value, float) else value if isinstance(value, str) else f"{value:,}"
+        print_line(f"{name:<20}{shown}")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from recipes.hybridctx_tiny.answer_batches import LossWeights, quoted_with_a_blank
+from recipes.hybridctx_tiny.answer_batches import LossWeights, RecordsOfCountries, quoted_with_a_blank
 from recipes.hybridctx_tiny.batches import IGNORE, SequenceEncoder
 from recipes.hybridctx_tiny.tasks import Document, TaskMixture, draw_passages
 from transformers_hybridctx import HybridCtxProcessor
@@ -16,7 +16,8 @@ from transformers_hybridctx.planning.plan import ContextPlan
 
 WHOLE = {"visual_share": 0, "latent_share": 1}
 """A budget in which latents stand for the whole of a document."""
-_MOST_ROWS = 24
+_MOST_ROWS, _FEWEST_OF_RECORDS = 24, 600
+"""Documents of a batch, and characters of one with several countries."""
 
 
 class LatentAnswers:
@@ -28,6 +29,8 @@ class LatentAnswers:
         num_chars: of documents, at least and at most; short ones are more likely.
         tokens_per_batch: bound on the decoder's padded tokens.
         copied: the part of the batches that has passages beside its latents.
+        num_facts: of a document, at least and at most; most of them are asked for.
+        records: the part of the documents that are of several countries with the same fields.
     """
 
     def __init__(
@@ -35,11 +38,14 @@ class LatentAnswers:
         processor: HybridCtxProcessor,
         prose: dict[str, str],
         *,
-        num_chars: tuple[int, int] = (60, 900),
+        num_chars: tuple[int, int] = (60, 1600),
         tokens_per_batch: int = 1400,
         copied: float = 0.15,
+        num_facts: tuple[int, int] = (1, 6),
+        records: float = 0.3,
     ) -> None:
         self._processor, self._mixture = processor, TaskMixture(prose)
+        self._records, self._part_of_records, self._num_facts = RecordsOfCountries(prose), records, num_facts
         self._encode, self._weights = SequenceEncoder(processor.tokenizer), LossWeights(processor.tokenizer)
         self._num_chars, self._tokens, self._copied = num_chars, tokens_per_batch, copied
 
@@ -49,7 +55,7 @@ class LatentAnswers:
         num_chars, with_passages = round(least + (most - least) * rng.random() ** 1.5), rng.random() < self._copied
         rows: list[tuple[list[int], list[int], ContextPlan]] = []
         while len(rows) < _MOST_ROWS:
-            document = quoted_with_a_blank(self._mixture.draw(rng, num_chars, rng.randint(1, 3), 60))
+            document = quoted_with_a_blank(self._document(rng, num_chars))
             passages = draw_passages(rng, document, rng.randint(0, num_chars // 2)) if with_passages else []
             rows.append(self.row(document, passages))
             if len(rows) * max(len(ids) for ids, _, _ in rows) > self._tokens and len(rows) > 1:
@@ -64,6 +70,12 @@ class LatentAnswers:
         batch["latent_input_ids"] = torch.tensor([[*chunk, *[0] * (longest - len(chunk))] for chunk in chunks])
         batch["latent_attention_mask"] = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in chunks])
         return batch
+
+    def _document(self, rng: Random, num_chars: int) -> Document:
+        count = rng.randint(*self._num_facts)
+        if rng.random() < self._part_of_records:
+            return self._records.draw(rng, max(num_chars, _FEWEST_OF_RECORDS), count)[0]
+        return self._mixture.draw(rng, num_chars, count, 60)
 
     def row(self, document: Document, passages: list[tuple[int, int]]) -> tuple[list[int], list[int], ContextPlan]:
         """Tokens and labels of one conversation as the processor writes it, and the plan of its latents."""

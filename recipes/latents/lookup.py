@@ -96,6 +96,11 @@ def _put_numbers_in_line(mlp: Any) -> None:
                 unit += 1
 
 
+def is_set(encoder: Any) -> bool:
+    """Whether attention is as [`set_lookups`] leaves it, and as no training does: keys are the same for all tokens."""
+    return not encoder.layers[0].self_attn.k_proj.weight.any()
+
+
 def trained_parameters(encoder: Any) -> list[nn.Parameter]:
     """Feed-forward layers, norms behind attention, and token embeddings."""
     parts = [part for layer in encoder.layers for part in (layer.mlp, layer.post_attention_layernorm)]

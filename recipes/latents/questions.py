@@ -130,10 +130,11 @@ def questions(
     checkpoint: str | Path,
     corpus: Path,
     *,
-    tasks: Sequence[str] = ("single_number", "multikey"),
+    tasks: Sequence[str] = ("single_number", "multikey", FIELDS),
     length: int = 256,
     budget_share: float = 0.65,
     examples: int = 20,
+    channels: bool = True,
     cells: Sequence[int] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -145,32 +146,35 @@ def questions(
             what another text's make, is asked of the first.
         checkpoint: that they began with, whose rows say what their decoders could do.
         corpus: whose held-out prose and countries are asked about.
-        tasks: of the suite needles; fields are asked for beside them.
+        tasks: of the suite needles, and `fields`.
         length: tokens of the documents, without what is hidden in them.
         budget_share: the longest prompt of every context, as a part of the document's tokens.
+        channels: whether to ask the checkpoint, and what only the first folder is asked of; or latents alone.
         cells: numbers of latents to ask the checkpoint with, each being what `read` teaches it to be.
 
     Returns:
         `tasks`, and `rows`: `checkpoint`, `context`; by the task's name `scores`, `intervals` and `counts`; of needles
-        and of fields `prompt_tokens` and, among them, `latent_tokens`; `cut_off`, the part of answers without an end.
+        and of fields, where both are asked for, `prompt_tokens` and, among them, `latent_tokens`; `cut_off`, the part of
+        answers without an end.
     """
     prose = next(path for name in HELD_OUT if (path := corpus / f"{name}.txt").is_file())
-    suites: list[Suite] = [
-        HiddenNeedles(tuple(tasks), examples, seed, lengths=(length,), prose=prose),
-        FieldsOfCountries(examples=examples, seed=seed, corpus=corpus, length=length),
-    ]
+    suites: list[Suite] = []
+    if needles := tuple(task for task in tasks if task != FIELDS):
+        suites.append(HiddenNeedles(needles, examples, seed, lengths=(length,), prose=prose))
+    if FIELDS in tasks:
+        suites.append(FieldsOfCountries(examples=examples, seed=seed, corpus=corpus, length=length))
 
     def contexts(*kinds: str, cls: type[Context] = Context) -> list[Context]:
         return [cls(kind, "bm25" if kind == "hybrid" else None, budget_share=budget_share) for kind in kinds]
 
-    plain = HybridCtxForCausalLM.from_pretrained(checkpoint), HybridCtxProcessor.from_pretrained(checkpoint)
-    asked: list[tuple[str, Any, HybridCtxProcessor, list[Context]]] = [
-        (BEFORE, *plain, contexts("truncated", "bm25-only", "pages", "hybrid"))
-    ]
+    asked: list[tuple[str, Any, HybridCtxProcessor, list[Context]]] = []
+    if channels:
+        plain = HybridCtxForCausalLM.from_pretrained(checkpoint), HybridCtxProcessor.from_pretrained(checkpoint)
+        asked.append((BEFORE, *plain, contexts("truncated", "bm25-only", "pages", "hybrid")))
     for number, folder in enumerate(folders):
         model, processor, _ = load(folder)
         asked.append((folder.name, model, processor, contexts("latents")))
-        if number == 0:
+        if channels and number == 0:
             asked[-1][-1].extend(contexts("bm25-only", "pages", "hybrid", cls=FirstInLatents))
             other, *_ = load(folder)
             other.model.latent = LatentsOfAnother(other.model.latent, _another_text(processor, prose))
@@ -182,7 +186,7 @@ def questions(
         tables = [evaluation.run(suite, pipe, ways, max_new_tokens=_MOST_SAID) for suite in suites]
         for found in zip(*(table.rows for table in tables), strict=True):
             rows.append({"checkpoint": name, "context": found[0].context} | _joined(found))
-    return {"tasks": [*tasks, FIELDS], "length": length, "budget_share": budget_share, "rows": rows}
+    return {"tasks": list(tasks), "length": length, "budget_share": budget_share, "rows": rows}
 
 
 def _joined(found: Sequence[Row]) -> dict[str, Any]:

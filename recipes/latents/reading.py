@@ -8,7 +8,6 @@ far a token stands from its latent does not hang on the text's length. No decode
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,10 +26,9 @@ from transformers_hybridctx.cli.console import print_line
 from .cells import CellTargets
 from .lookup import codes_of, encoder_fields, hidden_of_windows, queries, set_lookups, trained_parameters, windows_of
 from .models import save, with_encoder
+from .training_state import TrainingState
 
 HEADS_FILE, STATE_FILE = "reading_heads.safetensors", "reading_state.pt"
-_STATE_EVERY = 60.0
-"""Seconds of training between two states that are written: what a stop loses at most."""
 _WARM_UP, _FALL = 60, 0.4
 """Steps in which the learning rate rises, and the last part of the time in which it falls."""
 _CELL_WEIGHT = 8.0
@@ -140,12 +138,12 @@ def read(
         "cells_per_batch": cells_per_batch,
         "seed": seed,
     }
-    state = _State(folder / STATE_FILE, asked, {"latent": latent, "heads": heads, "optimiser": optimiser})
+    state = TrainingState(folder / STATE_FILE, asked, {"latent": latent, "heads": heads, "optimiser": optimiser})
     is_new = not state.load()
     cells = _Cells(model, processor, source, num_latents, stretch, cells_per_batch, seed, state.step)
     if is_new:
         latent.projection.bias.data.copy_(cells.targets.mean(0))
-    started, written = time.perf_counter() - 60 * state.minutes, time.perf_counter()
+    started = time.perf_counter() - 60 * state.minutes
     while (minutes_spent := (time.perf_counter() - started) / 60) < minutes and state.step != max_steps:
         fall = min(1.0, max(0.03, (1 - minutes_spent / minutes) / _FALL))
         for group in optimiser.param_groups:
@@ -162,15 +160,13 @@ def read(
         (reading + _CELL_WEIGHT * lacking).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
-        state.count(minutes_spent, reading.item(), lacking.item())
+        state.count(minutes_spent, reading=reading.item(), lacking=lacking.item())
         if state.step % 50 == 0:
             print_line(
-                f"step {state.step:,}, {minutes_spent:.1f} min: reading {state.means[0]:.3f}, "
-                f"lacking of the cells {state.means[1]:.1%}"
+                f"step {state.step:,}, {minutes_spent:.1f} min: reading {state.means['reading']:.3f}, "
+                f"lacking of the cells {state.means['lacking']:.1%}"
             )
-        if time.perf_counter() - written > _STATE_EVERY:
-            state.save()
-            written = time.perf_counter()
+        state.save_now_and_then()
     state.save()
     held_out, found = ReadBatches(processor.tokenizer, load_prose(corpus, held_out=True), steps=0), {}
     for count in num_latents:
@@ -191,51 +187,6 @@ def read(
         save(folder / f"latents-{count}", model, processor, "latents")
         save_file(heads.state_dict(), folder / f"latents-{count}" / HEADS_FILE)
     return {"steps": state.step, "minutes": state.minutes, **found}
-
-
-class _State:
-    """
-    How far a training is, and the file that it goes on from.
-
-    Args:
-        asked: what has to be alike for a training to go on.
-        parts: what is trained, and its optimiser, by name.
-    """
-
-    def __init__(self, path: Path, asked: dict[str, Any], parts: dict[str, Any]) -> None:
-        self._path, self._asked, self._parts = path, asked, parts
-        self.step, self.minutes, self.means = 0, 0.0, [0.0, 0.0]
-
-    def count(self, minutes: float, *losses: float) -> None:
-        """One step more, which began after so many minutes."""
-        kept = 0.95 if self.step else 0.0
-        self.means = [kept * mean + (1 - kept) * loss for mean, loss in zip(self.means, losses, strict=True)]
-        self.step, self.minutes = self.step + 1, minutes
-
-    def load(self) -> bool:
-        """Go on from the file; False: there is none."""
-        if not self._path.is_file():
-            return False
-        found = torch.load(self._path, weights_only=True)
-        for name, value in self._asked.items():
-            if found["asked"][name] != value:
-                raise ValueError(
-                    f"{self._path} is of a training with {name}={found['asked'][name]}, not {value}: name another "
-                    "folder, or delete the file to begin anew"
-                )
-        for name, part in self._parts.items():
-            part.load_state_dict(found[name])
-        self.step, self.minutes, self.means = found["step"], found["minutes"], found["means"]
-        return True
-
-    def save(self) -> None:
-        """Write the file; a stop while it is written leaves the one before."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        parts = {name: part.state_dict() for name, part in self._parts.items()}
-        unfinished = self._path.with_suffix(".partial")
-        progress = {"step": self.step, "minutes": self.minutes, "means": self.means}
-        torch.save({"asked": self._asked, **progress, **parts}, unfinished)
-        os.replace(unfinished, self._path)
 
 
 class _Cells:

@@ -52,7 +52,7 @@ def report(
     Args:
         folders: that the commands read and train wrote.
         checkpoint: that they were trained from, for pages and for perplexity before.
-        bins: edges of the texts' lengths in tokens, ascending.
+        bins: edges of the texts' lengths in tokens, ascending; none: no text is said again.
         examples: texts of each bin and kind.
         cells: of pages: characters across a visual token and lines down it.
         stretch: the most tokens of which mean pooling takes a mean.
@@ -70,17 +70,13 @@ def report(
     plain = HybridCtxProcessor.from_pretrained(checkpoint)
     models = [load(folder) for folder in folders]
     texts = tokenised(plain, load_prose(corpus, held_out=True))
-    ways = [of_folder(folder, *model) for folder, model in zip(folders, models, strict=True)]
-    counts = sorted({way.tokens for way in ways})
-    ways += [truncated(plain, count) for count in counts]
-    source = ReadBatches(plain.tokenizer, load_prose(corpus, held_out=False), steps=0)
-    pooled = MeanPooled(before, plain, source, stretch, steps)
-    ways += [pooled.way(count) for count in counts]
-    for cell in cells:
-        drawn = DrawnPages(before, plain, source, cell, steps)
-        ways += [drawn.way(count) for count in counts]
-    if said and counts:
-        ways += [said_from_latents(*models[0], said), said_from_pages(before, plain, counts[0], said)]
+    ways: list[Way] = []
+    if bins:
+        ways = [of_folder(folder, *model) for folder, model in zip(folders, models, strict=True)]
+        counts = sorted({way.tokens for way in ways})
+        ways += _ways_without_encoder(before, plain, corpus, counts, cells, stretch, steps)
+        if said and counts:
+            ways += [said_from_latents(*models[0], said), said_from_pages(before, plain, counts[0], said)]
     rows = []
     for least, most in pairwise(bins):
         rng = Random(f"{seed} {least}")
@@ -101,6 +97,26 @@ def report(
             ]
     kept = {folder.name: perplexity(model, texts) for folder, (model, _, _) in zip(folders, models, strict=True)}
     return {"rows": rows, "perplexity": {"before": perplexity(before, texts), **kept}}
+
+
+def _ways_without_encoder(
+    model: Any,
+    processor: HybridCtxProcessor,
+    corpus: Path,
+    counts: Sequence[int],
+    cells: Sequence[tuple[int, int]],
+    stretch: int,
+    steps: int,
+) -> list[Way]:
+    """Text cut short, means and pages, each at every count of the decoder's tokens."""
+    ways = [truncated(processor, count) for count in counts]
+    source = ReadBatches(processor.tokenizer, load_prose(corpus, held_out=False), steps=0)
+    pooled = MeanPooled(model, processor, source, stretch, steps)
+    ways += [pooled.way(count) for count in counts]
+    for cell in cells:
+        drawn = DrawnPages(model, processor, source, cell, steps)
+        ways += [drawn.way(count) for count in counts]
+    return ways
 
 
 def _scores(way: Way, chunks: list[list[int]], processor: HybridCtxProcessor) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions, repeating and going on, all from latents; the decoder is held back so that it keeps what it can do."""
+"""Questions, repeating and going on, all from latents; the decoder is held back, or not trained at all, so that it keeps
+what it can do.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from transformers_hybridctx import HybridCtxConfig, HybridCtxProcessor
 from transformers_hybridctx.cli.console import print_line
 
 from .answers import LatentAnswers
+from .lookup import is_set, trained_parameters
 from .models import Method, load, save, with_encoder
+from .training_state import TrainingState
 
 REPEAT, GO_ON = "Repeat the text: ", "Go on with the text: "
 DECODER_RATE = 0.5
@@ -27,6 +31,9 @@ DECODER_RATE = 0.5
 TASKS = {"answer": 0.65, "repeat": 0.15, "go on": 0.05, "keep": 0.15}
 """How often a step answers questions from latents, repeats a text from them, goes on with it, or does what the decoder
 was trained on before."""
+STATE_FILE = "training_state.pt"
+KEEP = "keep"
+"""The task that only a decoder which is trained has a use for."""
 _TYPICAL_SIZE = 0.0625
 """Root mean square of a weight that is drawn at random."""
 
@@ -92,7 +99,10 @@ def train(
     seed: int = 0,
 ) -> dict[str, float]:
     """
-    Train what makes latents together with the decoder that reads them, and write the checkpoint to a folder.
+    Train what makes latents together with the decoder that reads them, and write the checkpoint to a folder. A training
+    that was stopped goes on where the same call finds its state there.
+
+    Attention of an encoder of [`reading.read`] stays as it was set.
 
     Args:
         checkpoint: one without latents, or one of [`reading.read`], whose encoder this goes on with.
@@ -100,47 +110,66 @@ def train(
         minutes: stop there, if the steps take longer; the learning rate falls over the last two fifths of either.
         batch_size: texts of a step that repeats them, or goes on.
         tasks: how often a step is of each of `TASKS`.
-        decoder_rate: the decoder's learning rate, as a part of the encoder's.
+        decoder_rate: the decoder's learning rate, as a part of the encoder's; 0: the decoder stays as it is, to the bit,
+            and the task `keep` is left out.
+
+    Raises:
+        ValueError: no task is left, or the folder's state is of another training.
 
     Returns:
         `steps`, `minutes`, and the last running mean of the loss of each task.
     """
     torch.manual_seed(seed)
-    rng = Random(seed)
+    if not decoder_rate:
+        tasks = {name: share for name, share in tasks.items() if name != KEEP}
+    if not any(tasks.values()):
+        raise ValueError(f"no task to train on with decoder_rate={decoder_rate}; the tasks are {', '.join(TASKS)}")
     if HybridCtxConfig.from_pretrained(checkpoint).latent_config is None:
         model, processor = with_encoder(checkpoint, method, num_latents, layers, chunk_tokens)
     else:
         model, processor, method = load(Path(checkpoint))
     batches = _Batches(processor, corpus, batch_size, tasks, seed)
-    ours = [one for one in model.model.latent.parameters() if one.requires_grad]
-    decoder = [*model.model.language_model.parameters()]
-    model.model.visual.requires_grad_(False)
+    model.requires_grad_(False)
+    ours, decoder = _trained(model), [*model.model.language_model.parameters()] if decoder_rate else []
+    for weight in (*ours, *decoder):
+        weight.requires_grad_(True)
     groups: list[dict[str, Any]] = [
         {"params": ours, "peak": learning_rate},
         # Adam moves each weight by about the rate, so those that mean something at a small size move less
         *({"params": [one], "peak": learning_rate * decoder_rate * min(1.0, _size(one))} for one in decoder),
     ]
     optimiser = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    asked = {"decoder_rate": decoder_rate, "tasks": dict(tasks), "batch_size": batch_size, "seed": seed}
+    state = TrainingState(folder / STATE_FILE, asked, {"model": model, "optimiser": optimiser})
+    state.load()
     model.train()
-    started = time.perf_counter()
-    means: dict[str, float] = {}
-    step = 0
-    while (done := _progress(step, steps, started, minutes)) < 1:
+    started = time.perf_counter() - 60 * state.minutes
+    while (done := _progress(state.step, steps, started, minutes)) < 1:
+        minutes_spent = (time.perf_counter() - started) / 60
         for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * min(1.0, (step + 1) / 50) * min(1.0, max(0.03, (1 - done) / 0.4))
-        task, inputs = batches.draw(rng, step)
+            group["lr"] = group["peak"] * min(1.0, (state.step + 1) / 50) * min(1.0, max(0.03, (1 - done) / 0.4))
+        task, inputs = batches.draw(state.step)
         loss = _loss(model, inputs)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*ours, *decoder], 1.0)
         optimiser.step()
-        means[task] = loss.item() if task not in means else 0.95 * means[task] + 0.05 * loss.item()
-        step += 1
-        if step % 50 == 0:
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(means.items()))
-            print_line(f"step {step:,}, {(time.perf_counter() - started) / 60:.1f} min: {shown}")
+        state.count(minutes_spent, **{task: loss.item()})
+        if state.step % 50 == 0:
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(state.means.items()))
+            print_line(f"step {state.step:,}, {minutes_spent:.1f} min: {shown}")
+        state.save_now_and_then()
+    state.save()
     save(folder, model.eval(), processor, method)
-    return {"steps": step, "minutes": (time.perf_counter() - started) / 60, **means}
+    return {"steps": state.step, "minutes": state.minutes, **state.means}
+
+
+def _trained(model: Any) -> list[torch.nn.Parameter]:
+    """Of what makes latents: all of it, but for attention and queries that were set and mean distances."""
+    latent = model.model.latent
+    if (encoder := getattr(latent, "encoder", None)) is None or not is_set(encoder):
+        return list(latent.parameters())
+    return [*trained_parameters(encoder), *latent.projection.parameters()]
 
 
 class _Batches:
@@ -154,14 +183,17 @@ class _Batches:
         prose = load_prose(corpus, held_out=False)
         self._texts = tokenised(processor, prose)
         self._longest = processor.latents.chunk_tokens
+        self._seed = seed
         self._answers = LatentAnswers(processor, prose) if tasks.get("answer") else None
-        self._keep = _kept(processor, prose, seed) if tasks.get("keep") else None
+        self._keep = _kept(processor, prose, seed) if tasks.get(KEEP) else None
 
-    def draw(self, rng: Random, step: int) -> tuple[str, dict[str, Any]]:
+    def draw(self, step: int) -> tuple[str, dict[str, Any]]:
+        """The batch of a step, which hangs on nothing else but the seed."""
+        rng = Random(f"latents {self._seed} {step}")
         (task,) = rng.choices(list(self._tasks), list(self._tasks.values()))
         if task == "answer" and self._answers is not None:
             return task, self._answers.draw(rng)
-        if task == "keep" and self._keep is not None:
+        if task == KEEP and self._keep is not None:
             return task, {name: value for name, value in self._keep[step].items() if name != "kind"}
         # all of a batch are alike, so that nothing is padded
         length, going_on = rng.randint(min(12, self._longest), self._longest), task == "go on"
