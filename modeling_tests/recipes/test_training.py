@@ -28,11 +28,12 @@ from recipes.hybridctx_tiny.broad_batches import BroadBatches
 from recipes.hybridctx_tiny.forms import draw_form
 from recipes.hybridctx_tiny.invented_records import InventedRecords
 from recipes.hybridctx_tiny.long_batches import LongBatches
+from recipes.hybridctx_tiny.looking_batches import LookingBatches
 from recipes.hybridctx_tiny.pages import CHARACTERS, PageReader, ReadBatches
 from recipes.hybridctx_tiny.phrases import PHRASES
 from recipes.hybridctx_tiny.reference import config_fields, initialise, train_tokenizer
 from recipes.hybridctx_tiny.run import append_layers, pack_checkpoint, reference_tokenizer, train_stage
-from recipes.hybridctx_tiny.stages import HybridCtxForReading
+from recipes.hybridctx_tiny.stages import FETCHING_HEADS, HybridCtxForReading
 from recipes.hybridctx_tiny.tasks import Document, Question, TaskMixture, draw_passages
 from recipes.hybridctx_tiny.wordings import Sentences
 from transformers_hybridctx import HybridCtxConfig, HybridCtxForCausalLM
@@ -97,7 +98,9 @@ def test_passages_hold_what_the_questions_need_and_do_not_overlap(mixture: TaskM
                 assert covered >= len(document.text[start:end].rstrip()) - document.text[start:end].count("\n\n") * 2
 
 
-@pytest.mark.parametrize("batches", [RecallBatches, ReadBatches, AnswerBatches, LongBatches, BroadBatches])
+@pytest.mark.parametrize(
+    "batches", [RecallBatches, ReadBatches, AnswerBatches, LongBatches, BroadBatches, LookingBatches]
+)
 def test_a_batch_depends_on_its_step_alone(batches: type, tokenizer: PreTrainedTokenizerFast) -> None:
     one, other = (batches(tokenizer, PROSE, steps=50, tokens_per_batch=400) for _ in range(2))
     other[7]
@@ -277,6 +280,38 @@ def test_training_sequences_are_the_prompts_that_the_processor_writes(runs: Path
     assert torch.equal(reader.pixels(drawn.pages)["pixel_values"], torch.as_tensor(features["pixel_values"]))
 
 
+def test_each_quoted_token_is_looked_up_in_the_cell_that_shows_it(tokenizer: PreTrainedTokenizerFast) -> None:
+    batches = LookingBatches(tokenizer, PROSE, steps=20, broad=0.0, page_tokens=900)
+    reader = PageReader(tokenizer)
+    seen = 0
+    for document, labels in ((batches[step], batches[step]["labels"]) for step in range(20)):
+        rows, queries, keys = document["looks"].T
+        assert (document["input_ids"][rows, keys] == tokenizer.convert_tokens_to_ids("<|image|>")).all()
+        assert (labels[rows, queries + 1] != IGNORE).all()
+        assert (document["weights"][labels == IGNORE] == 0).all()
+        seen += len(rows)
+    assert seen > 1000
+    text = "Her number was 4711.\nOf the ships that lay in the harbour none was hers, and none would be."
+    drawn = reader.draw(text)
+    shown = ["".join(CHARACTERS[one] for one in row) for row in reader.characters(drawn).tolist()]
+    for number, cell in enumerate(reader.visual_tokens(drawn)):
+        assert text[number].isspace() or text[number] in shown[cell]
+
+
+def test_where_the_last_layer_looks_is_what_its_attention_says(tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    config = HybridCtxConfig(**config_fields(tokenizer), attn_implementation="eager")
+    model = HybridCtxForReading(config).eval()
+    batch = LookingBatches(tokenizer, PROSE, steps=1, broad=0.0, page_tokens=500)[0]
+    fused = {name: value for name, value in batch.items() if name not in ("labels", "weights", "looks", "kind")}
+    with torch.no_grad():
+        last = model.model(**fused, use_cache=False, output_attentions=True).attentions[-1]
+        model(**batch)
+    row, query, key = batch["looks"].T
+    expected = -last[row[:, None], torch.tensor(FETCHING_HEADS), query[:, None], key[:, None]].log().mean()
+    assert model.averages[f"{batch['kind']}_looking"] == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_reading_labels_say_what_each_visual_token_shows(tokenizer: PreTrainedTokenizerFast) -> None:
     reader = PageReader(tokenizer)
     labels = reader.characters(reader.draw("She said it\nin 1814, an extraordinary-looking hat"))
@@ -335,7 +370,7 @@ def test_the_stages_run_stop_and_go_on(corpus: Path, tmp_path: Path) -> None:
     assert (tmp_path / "answer" / "checkpoint-3").exists()
     moved = load_file(tmp_path / "answer" / "model.safetensors")
     assert any(not torch.equal(weights[name], moved[name]) for name in weights)
-    for stage in ("lengthen", "broaden"):
+    for stage in ("lengthen", "broaden", "attend"):
         train_stage(stage, corpus, tmp_path, steps=2, tokens_per_batch=300)
     pack_checkpoint(tmp_path / "answer", tmp_path, tmp_path / "packed")
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "packed")
@@ -343,6 +378,28 @@ def test_the_stages_run_stop_and_go_on(corpus: Path, tmp_path: Path) -> None:
     stored = load_file(tmp_path / "packed" / "model.safetensors")
     assert stored["model.visual.downsample.weight"].dtype == torch.bfloat16
     assert not any(name.startswith("reading.") for name in stored)
+
+
+def test_a_tower_learns_on_and_leaves_the_decoder_as_it_is(
+    corpus: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    folder = train_stage("read", corpus, tmp_path, steps=2, tokens_per_batch=100, start=BUNDLED_CHECKPOINT)
+    learned, bundled = (load_file(one / "model.safetensors") for one in (folder, Path(BUNDLED_CHECKPOINT)))
+    moved = {name for name, tensor in bundled.items() if not torch.equal(tensor.float(), learned[name])}
+    assert moved
+    assert all(name.startswith("model.visual.") for name in moved)
+
+    model = HybridCtxForReading(HybridCtxConfig(**config_fields(tokenizer)))
+    names = set(model.state_dict())
+    batch = ReadBatches(tokenizer, PROSE, steps=1, tokens_per_batch=64)[0]
+    model.keep_tower()
+    model(**batch)
+    for parameter in model.model.visual.parameters():
+        parameter.data.mul_(1.1)
+    kept = model._as_kept(batch["pixel_values"], batch["image_grid_thw"])
+    now = torch.cat(list(model.model.get_image_features(batch["pixel_values"], batch["image_grid_thw"]).pooler_output))
+    assert not torch.allclose(kept, now)
+    assert set(model.state_dict()) == names
 
 
 def test_answer_goes_on_from_a_checkpoint_with_its_tokenizer(
@@ -358,7 +415,14 @@ def test_answer_goes_on_from_a_checkpoint_with_its_tokenizer(
 
 
 @pytest.mark.parametrize(
-    ("stage", "missing"), [("read", "recall"), ("answer", "append"), ("lengthen", "answer"), ("broaden", "lengthen")]
+    ("stage", "missing"),
+    [
+        ("read", "recall"),
+        ("answer", "append"),
+        ("lengthen", "answer"),
+        ("broaden", "lengthen"),
+        ("attend", "broaden"),
+    ],
 )
 def test_a_stage_before_the_one_it_needs_is_refused(stage: Any, missing: str, corpus: Path, runs: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"run the stage '{missing}' first"):

@@ -37,8 +37,8 @@ def stage(
     stage: Annotated[
         str,
         typer.Argument(
-            help="recall, read (needs recall), answer (needs append, or --start), lengthen (needs answer, or --start) or "
-            "broaden (needs lengthen, or --start)."
+            help="recall, read (needs recall, or --start), answer (needs append, or --start), lengthen (needs answer, or "
+            "--start), broaden (needs lengthen, or --start) or attend (needs broaden, or --start)."
         ),
     ],
     corpus: Corpus,
@@ -46,7 +46,7 @@ def stage(
     steps: Annotated[int, typer.Option(min=10, help="Optimiser steps of the whole stage.")],
     learning_rate: Annotated[float | None, typer.Option(help="Its peak; the stage's own if not given.")] = None,
     start: Annotated[
-        Path | None, typer.Option(help="A checkpoint for answer and the stages after it to start from.")
+        Path | None, typer.Option(help="A checkpoint for read, or answer and the stages after it, to start from.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the batches.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; PyTorch's choice if not given.")] = None,
@@ -160,6 +160,23 @@ def forms(
             write_json(out, found)
     low, high = found["interval"]
     print_line(f"{found['exact_match']:.0%} of {examples} forms right (95% interval {low:.0%} to {high:.0%})")
+
+
+@app.command()
+def context(
+    corpus: Corpus,
+    model: Annotated[Path | None, typer.Option(help="A checkpoint; the bundled one if not given.")] = None,
+) -> None:
+    """Say how well a cell of a page tells what stands in the two cells before it: of four values, which has a key."""
+    with clear_errors():
+        from .context import choice_by_context
+
+        found = choice_by_context(model, corpus)
+    low, high = found["interval"]
+    print_line(
+        f"{found['right']:.0%} of {found['examples']} values found by key (95% interval {low:.0%} to {high:.0%})"
+    )
+    print_line("25% is chance")
 
 
 @app.command()

@@ -62,19 +62,23 @@ class SequenceEncoder:
             pages: Character span of each page.
             page_tokens: Visual tokens of each page; empty where the pages are not shown.
         """
-        user, assistant = self._id("<|user|>"), self._id("<|assistant|>")
+        user = self._id("<|user|>")
         ids = self.opening(page_tokens)
         for start, end in passages:
             number = next(n for n, (first, last) in enumerate(pages, 1) if first <= start < last or n == len(pages))
             ids += self.text(f"[page {number}] {document.text[start:end]}\n")
         labels = [IGNORE] * len(ids)
         for turn, question in enumerate(document.questions):
-            prompt = ([*self._newline] if turn else []) + self.text(question.text) + [assistant, *self._newline]
+            prompt = self.prompt(question.text, is_first=not turn)
             quote = [self._id("<think>"), *self.text("\n".join(question.quotes)), self._id("</think>")]
             answer = [*quote, *self.text(question.answer), user]
             ids += prompt + answer
             labels += [IGNORE] * len(prompt) + answer
         return ids, labels
+
+    def prompt(self, question: str, *, is_first: bool) -> list[int]:
+        """A question, and what an answer to it begins behind."""
+        return [*([] if is_first else self._newline), *self.text(question), self._id("<|assistant|>"), *self._newline]
 
     def opening(self, page_tokens: list[int]) -> list[int]:
         """What a conversation begins with, up to the end of its pages."""

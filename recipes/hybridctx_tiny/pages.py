@@ -93,6 +93,15 @@ class PageReader:
             blocks.append(index.reshape(-1, self._columns * self._lines))
         return np.concatenate(blocks)
 
+    def visual_tokens(self, document: RenderedDocument) -> list[int]:
+        """The number of the visual token that shows each character, counted over all pages; -1 where none does."""
+        places = self.places(document)
+        token, place = np.nonzero(places >= 0)
+        found = np.full(len(document.typeset.characters.display), -1)
+        found[places[token, place]] = token
+        newlines = document.typeset.newlines
+        return found[[newlines.to_display(index) for index in range(len(document.typeset.text))]].tolist()
+
     def pieces(self, characters: Tensor) -> Tensor:
         """The first word pieces of each visual token's text, as behind a blank: int64 [visual tokens, 8], or IGNORE."""
         texts = ["".join(CHARACTERS[index] for index in row).rstrip() for row in characters.tolist()]

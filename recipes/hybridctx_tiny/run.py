@@ -23,6 +23,7 @@ from .batches import RecallBatches
 from .broad_batches import BroadBatches
 from .corpus import load_prose
 from .long_batches import LongBatches
+from .looking_batches import LookingBatches
 from .pages import ReadBatches
 from .reference import (
     CHAT_TEMPLATE,
@@ -41,13 +42,14 @@ from .reference import (
 from .stages import HybridCtxForReading
 from .tasks import TaskMixture
 
-Stage = Literal["recall", "read", "answer", "lengthen", "broaden"]
+Stage = Literal["recall", "read", "answer", "lengthen", "broaden", "attend"]
 BATCHES: dict[Stage, Any] = {
     "recall": RecallBatches,
     "read": ReadBatches,
     "answer": AnswerBatches,
     "lengthen": LongBatches,
     "broaden": BroadBatches,
+    "attend": LookingBatches,
 }
 LEARNING_RATES: dict[Stage, float] = {
     "recall": 1.5e-3,
@@ -55,9 +57,15 @@ LEARNING_RATES: dict[Stage, float] = {
     "answer": 2.5e-4,
     "lengthen": 2e-4,
     "broaden": 1.25e-4,
+    "attend": 4e-4,
 }
 """Peaks of the stages."""
-STARTS: dict[Stage, Stage | Literal["append"]] = {"answer": "append", "lengthen": "answer", "broaden": "lengthen"}
+STARTS: dict[Stage, Stage | Literal["append"]] = {
+    "answer": "append",
+    "lengthen": "answer",
+    "broaden": "lengthen",
+    "attend": "broaden",
+}
 """Whose weights a stage starts from, where no others are given."""
 _TYPICAL_SIZE = 0.0625
 """Root mean square of a weight that is drawn at random."""
@@ -77,7 +85,8 @@ class StageTrainer(Trainer):
 
         Adam moves every weight by about the rate a step, so the layers that were set in closed form, whose weights are
         small and mean something each, get rates in proportion to their size. Embeddings move at half the rate, the
-        tower's patch embedding, which begins as principal components of text, at 0.15 of it.
+        tower's patch embedding, which begins as principal components of text, at 0.15 of it; the tower at 0.3 where the
+        decoder learns with it.
         """
         groups = []
         for name, parameter in self.model.named_parameters():
@@ -91,6 +100,8 @@ class StageTrainer(Trainer):
                 rate *= 0.5
             elif "patch_embed" in name or "position_embedding" in name:
                 rate *= 0.15
+            elif ".visual." in name and not self.model.reading.characters.weight.requires_grad:
+                rate *= 0.3
             groups.append({"params": [parameter], "lr": rate})
         betas = (self.args.adam_beta1, self.args.adam_beta2)
         self.optimizer = torch.optim.AdamW(groups, betas=betas, weight_decay=self.args.weight_decay)
@@ -123,7 +134,8 @@ def train_stage(
     """Run (or go on with) a stage and return the folder of its weights, `runs`/`stage`.
 
     `recall` starts from random weights; `read` from `runs`/recall, whose token embeddings it needs; `answer` from
-    `runs`/append, which [`append_layers`] makes; `lengthen` from `runs`/answer, `broaden` from `runs`/lengthen.
+    `runs`/append, which [`append_layers`] makes; `lengthen` from `runs`/answer, `broaden` from `runs`/lengthen, `attend`
+    from `runs`/broaden.
 
     Args:
         corpus: folder of .txt files, see `corpus.fetch_corpus`.
@@ -131,7 +143,8 @@ def train_stage(
         learning_rate: its peak; each stage has its own default.
         tokens_per_batch: bound on the (padded or visual) tokens of a step; each stage has its own default.
         threads: CPU threads; torch's choice if None.
-        start: folder of other weights for `answer` and the stages after it to start from.
+        start: folder of other weights to start from, for `answer` and the stages after it, and for `read`: its tower then
+            learns on, and is kept near to what the decoder knows.
         seed: of the batches.
         bf16: compute in half precision; worth it on processors that multiply faster in it.
     """
@@ -143,19 +156,23 @@ def train_stage(
     size = {} if tokens_per_batch is None else {"tokens_per_batch": tokens_per_batch}
     batches = BATCHES[stage](tokenizer, prose, steps=steps, seed=seed, **size)
     model = HybridCtxForReading(
-        HybridCtxConfig(**config_fields(tokenizer, *(() if stage in STARTS else (RECALL_LAYERS,))))
+        HybridCtxConfig(**config_fields(tokenizer, *(() if stage in STARTS or start else (RECALL_LAYERS,))))
     )
     initialise(model)
     model.tie_weights()
     if stage == "read":
-        _take_over(model, runs / "recall", "model.language_model.")
         model.requires_grad_(False)
+        if start:
+            _take_over(model, start, "model.")
+            model.keep_tower()
+        else:
+            _take_over(model, runs / "recall", "model.language_model.")
+            initialise_tower(model, batches[0]["pixel_values"])
         model.model.visual.requires_grad_(True)
         model.reading.requires_grad_(True)
-        initialise_tower(model, batches[0]["pixel_values"])
     elif stage in STARTS:
         _take_over(model, start or runs / STARTS[stage], "model.")
-        model.model.visual.requires_grad_(False)
+        model.model.visual.requires_grad_(stage == "attend")
         model.reading.requires_grad_(False)
     folder = runs / stage
     arguments = TrainingArguments(

@@ -7,15 +7,18 @@
 `answer`: the decoder learns to answer from pages, from passages and from both.
 `lengthen`: it learns to do so behind long documents, which are read once for many questions.
 `broaden`: it learns to answer with several values, in two steps, and in people's own words.
+`attend`: its last layer learns to look at the cell that it quotes, and to spell out what stands there.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.glm4v.modeling_glm4v import apply_rotary_pos_emb
 
 from transformers_hybridctx.configuration_hybridctx import HybridCtxConfig
 from transformers_hybridctx.modeling_hybridctx import HybridCtxForCausalLM
@@ -28,8 +31,12 @@ FIRST_TOKEN_WEIGHT = 4.0
 BLANK_WEIGHT = 0.3
 """Loss weight of a place of a cell that is blank."""
 PIECES_WEIGHT, CONTEXT_WEIGHT, NORM_WEIGHT = 0.3, 0.5, 0.05
+FETCHING_HEADS, LOOKING_WEIGHT = (1, 2, 3), 1.0
+"""Heads of the last layer that bring what stands in a cell, and the weight of the loss of where they look."""
 VISUAL_NORM = 2.5
 """What the norm of visual embeddings is drawn to while the tower learns to read."""
+KEEPING_WEIGHT = 1.0
+"""Of the change of visual embeddings that a decoder knows already, relative to their size, in place of that."""
 OTHER_PIECES = 300
 """Word pieces, drawn at random, that those of a batch are told apart from."""
 
@@ -50,11 +57,18 @@ class ReadingHeads(nn.Module):
         self.sharpness = nn.Parameter(torch.tensor([1.0, 3.0]))
 
     def forward(
-        self, visual: Tensor, embeddings: Tensor, characters: Tensor, pieces: Tensor, pieces_before: Tensor
+        self,
+        visual: Tensor,
+        embeddings: Tensor,
+        characters: Tensor,
+        pieces: Tensor,
+        pieces_before: Tensor,
+        kept: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """
         Args:
             visual: [cells, hidden size].
+            kept: the same of the tower that the decoder knows.
             embeddings: of the tokens, [vocabulary, hidden size].
             characters: [cells, 16]. pieces: [cells, 8]. pieces_before: [cells, 16]; IGNORE where there is none.
 
@@ -80,8 +94,11 @@ class ReadingHeads(nn.Module):
         cell = around.nonzero()[:, 0]
         context = -likely[cell, near].mean()
 
-        norm = (visual.norm(dim=-1) - VISUAL_NORM).pow(2).mean()
-        loss = reading + PIECES_WEIGHT * naming + CONTEXT_WEIGHT * context + NORM_WEIGHT * norm
+        if kept is None:
+            size_loss = NORM_WEIGHT * (visual.norm(dim=-1) - VISUAL_NORM).pow(2).mean()
+        else:
+            size_loss = KEEPING_WEIGHT * (visual - kept).pow(2).mean() / kept.pow(2).mean()
+        loss = reading + PIECES_WEIGHT * naming + CONTEXT_WEIGHT * context + size_loss
         return loss, {
             "characters_loss": reading,
             "characters_accuracy": (logits.argmax(-1) == target)[inked].float().mean(),
@@ -110,6 +127,10 @@ class HybridCtxForReading(HybridCtxForCausalLM):
         super().__init__(config)
         self.reading = ReadingHeads(config.text_config.hidden_size)
         self.averages: dict[str, float] = {}
+        self._kept: list[nn.Module] = []  # not a module of the model, so that its weights are not saved
+        self._given: dict[str, Any] = {}
+        last = self.model.language_model.layers[-1].self_attn
+        last.register_forward_pre_hook(lambda _, args, given: self._given.update(given), with_kwargs=True)
         self.post_init()
 
     def forward(
@@ -122,6 +143,7 @@ class HybridCtxForReading(HybridCtxForCausalLM):
         labels: Tensor | None = None,
         weights: Tensor | None = None,
         shared_ids: Tensor | None = None,
+        looks: Tensor | None = None,
         kind: str = "answers",
         **inputs: Any,
     ) -> dict[str, Tensor]:
@@ -131,6 +153,7 @@ class HybridCtxForReading(HybridCtxForCausalLM):
             labels: [batch, sequence], not shifted.
             weights: [batch, sequence] of the labels; the first of each answer weighs most unless given.
             shared_ids: [1, shared sequence], what all rows begin with, its pages included; it is read without gradients.
+            looks: [looks, 3]: a row, a position in it, and the earlier one of the visual token to be looked at there.
             kind: what the averages of this batch are called.
         """
         loss = torch.zeros(())
@@ -142,7 +165,8 @@ class HybridCtxForReading(HybridCtxForCausalLM):
             if characters is not None:
                 embeddings = self.model.language_model.embed_tokens.weight.detach()
                 visual = torch.cat(list(pages.pooler_output))
-                loss, scores = self.reading(visual, embeddings, characters, pieces, pieces_before)
+                kept = self._as_kept(pixel_values, image_grid_thw)
+                loss, scores = self.reading(visual, embeddings, characters, pieces, pieces_before, kept)
                 self._average(scores)
         if labels is not None:
             if pages is not None:
@@ -156,6 +180,10 @@ class HybridCtxForReading(HybridCtxForCausalLM):
             right = (logits.argmax(-1) == target).float().mean()
             self._average({f"{kind}_loss": answers, f"{kind}_accuracy": right})
             loss = loss + answers
+            if looks is not None:
+                looking = self._looking(looks)
+                self._average({f"{kind}_looking": looking})
+                loss = loss + LOOKING_WEIGHT * looking
         return {"loss": loss}
 
     def _read_shared(
@@ -183,6 +211,35 @@ class HybridCtxForReading(HybridCtxForCausalLM):
             "position_ids": following.expand(3, rows, length),
             "attention_mask": torch.cat([before, attention_mask], dim=1),
         }
+
+    def keep_tower(self) -> None:
+        """From now on, the tower is trained to give visual embeddings near to those that it gives now."""
+        self._kept = [deepcopy(self.model.visual).requires_grad_(False)]
+
+    @torch.no_grad()
+    def _as_kept(self, pixel_values: Tensor, grid: Tensor | None) -> Tensor | None:
+        if not self._kept:
+            return None
+        learning, self.model.visual = self.model.visual, self._kept[0]
+        try:
+            return torch.cat(list(self.model.get_image_features(pixel_values, grid, return_dict=True).pooler_output))
+        finally:
+            self.model.visual = learning
+
+    def _looking(self, looks: Tensor) -> Tensor:
+        """Mean cross entropy of where the fetching heads of the last layer look, among all that stands before."""
+        attention = self.model.language_model.layers[-1].self_attn
+        hidden = self._given["hidden_states"]
+        shape = (*hidden.shape[:2], -1, attention.head_dim)
+        queries, keys = (proj(hidden).view(shape).transpose(1, 2) for proj in (attention.q_proj, attention.k_proj))
+        queries, keys = apply_rotary_pos_emb(queries, keys, *self._given["position_embeddings"])
+        row, query, key = looks.T
+        groups = torch.tensor(FETCHING_HEADS) // attention.num_key_value_groups
+        asked = queries[row[:, None], torch.tensor(FETCHING_HEADS), query[:, None]]
+        scores = (asked[:, :, None] * keys[row][:, groups]).sum(-1) * attention.scaling
+        later = torch.arange(hidden.shape[1]) > query[:, None]
+        scores = scores.masked_fill(later[:, None], -torch.inf)
+        return F.cross_entropy(scores.flatten(0, 1), key.repeat_interleave(len(FETCHING_HEADS)))
 
     def _average(self, scores: dict[str, Tensor]) -> None:
         for name, score in scores.items():
