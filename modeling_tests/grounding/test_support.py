@@ -292,6 +292,10 @@ def test_a_row_of_a_table_is_more_than_the_value_that_was_asked_for(question: st
         ("Which release has it?", "11 (bullseye", False),  # a fragment
         ("Which release has it?", "11 (bullseye)", True),
         ("Which release has it?", "a) bullseye", True),
+        ("Which team does the repairs?", "the", False),
+        ("Which team does the repairs?", "that of the", False),
+        ("Which team does the repairs?", "IT", True),
+        ("Which parties may end it?", "both", True),
     ],
 )
 def test_words_that_cannot_be_an_answer_agree_with_nothing(question: str, said: str, may: bool) -> None:

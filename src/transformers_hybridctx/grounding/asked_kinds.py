@@ -27,6 +27,11 @@ _KINDS = tuple(
 )
 """What a question asks for, and what of an answer to it there must be."""
 _BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"), ("（", "）"), ("「", "」"), ("《", "》"))
+_GLUE = frozenset(
+    "a an the and or but nor of for from by to at in into with as than if that which is are was were be been it its this "
+    "these those".split()
+)
+"""Function words that answer nothing by themselves, as "both", "off" or "no" do."""
 _NUMBERING = re.compile(r"^\W*(?:\d+[.)])+\s+")
 _ALTERNATIVES = re.compile(r"\bor\b", re.IGNORECASE)
 
@@ -36,8 +41,9 @@ def may_answer(question: str, said: str, function_words: Set[str]) -> bool:
     Whether `said` is what `question` asks for, as far as words tell.
 
     It is not where it lacks what such an answer has: letters of a person ("who"), a number ("how many", "which year"),
-    the sign of an e-mail address; where it opens a bracket and does not close it, and is a fragment; nor where it only
-    says the question's own words again, but for numbers and for questions that name alternatives ("steel or wood").
+    the sign of an e-mail address; where it opens a bracket and does not close it, and is a fragment; where it is glue
+    between words and no more ("the", but not "IT"); nor where it only says the question's own words again, but for
+    numbers and for questions that name alternatives ("steel or wood").
 
     Args:
         function_words: in lower case; they say nothing.
@@ -49,7 +55,10 @@ def may_answer(question: str, said: str, function_words: Set[str]) -> bool:
     said = _NUMBERING.sub("", said)  # of a heading, or of an item of a list
     if any(character.isdigit() for character in said) or _ALTERNATIVES.search(question):
         return True
-    words = {word.lower() for word in RUN.findall(said)} - function_words
+    runs = RUN.findall(said)
+    if runs and all(word.lower() in _GLUE and not word.isupper() for word in runs):
+        return False
+    words = {word.lower() for word in runs} - function_words
     return not words or not words <= {word.lower() for word in RUN.findall(question)}
 
 
