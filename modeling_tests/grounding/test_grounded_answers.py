@@ -196,7 +196,7 @@ def test_all_places_of_an_ambiguous_answer_are_evidence(pipe: LongDocQAPipeline)
 
 
 def test_an_answer_of_several_spans_agrees_with_its_question_as_the_worst_of_them(pipe: LongDocQAPipeline) -> None:
-    document = "The code for green-lemur is 4821930. " + "A sail was seen. " * 60 + "The old harbour wall."
+    document = "The code for green-lemur is 4821930 today. " + "A sail was seen. " * 60 + "The old harbour wall."
 
     def agreement(said: str) -> float:
         says = LogitsProcessorList([Says(pipe, said)])
@@ -207,7 +207,7 @@ def test_an_answer_of_several_spans_agrees_with_its_question_as_the_worst_of_the
         return answer["support"]["agreement"]
 
     alone = agreement("<think>green-lemur is 4821930</think>4821930")
-    assert alone == agreement("<think>green-lemur is 4821930\ncode for</think>4821930, for")
+    assert alone == agreement("<think>green-lemur is 4821930\ntoday</think>4821930, today")
     assert alone > agreement("<think>green-lemur is 4821930\nharbour wall</think>4821930, wall") == 0
 
 

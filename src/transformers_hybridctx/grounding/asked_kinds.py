@@ -27,10 +27,10 @@ _KINDS = tuple(
 )
 """What a question asks for, and what of an answer to it there must be."""
 _BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"), ("（", "）"), ("「", "」"), ("《", "》"))
-_GLUE = frozenset(
-    "a an the and or but nor of for from by to at in into with as than if that which is are was were be been it its this "
-    "these those".split()
-)
+_GLUE = frozenset((
+    "a", "an", "the", "and", "or", "but", "nor", "of", "for", "from", "by", "to", "at", "in", "into", "with", "as",
+    "than", "if", "that", "which", "is", "are", "was", "were", "be", "been", "it", "its", "this", "these", "those",
+))  # fmt: skip
 """Function words that answer nothing by themselves, as "both", "off" or "no" do."""
 _NUMBERING = re.compile(r"^\W*(?:\d+[.)])+\s+")
 _ALTERNATIVES = re.compile(r"\bor\b", re.IGNORECASE)
