@@ -298,6 +298,21 @@ def test_figures_are_filled_into_the_card_of_the_reference_checkpoint(tmp_path: 
     assert card.read_text() == once
 
 
+def test_what_is_no_card_and_no_table_is_named_and_left_as_it_is(tmp_path: Path) -> None:
+    card, rows = tmp_path / "card.md", tmp_path / "rows.json"
+    card.write_bytes("# Café\n".encode("latin-1"))
+    rows.write_text(json.dumps(FIGURES))
+    for arguments, said in (
+        ([str(card), str(rows)], "card.md is not in UTF-8, as cards are"),
+        ([str(card), str(tmp_path)], "is a folder: give a file in it, such as the table.json"),
+        ([str(rows), str(card)], "card.md is not a table of `hybridctx evaluate --out`"),
+    ):
+        result = CliRunner().invoke(app, ["fill-card", *arguments])
+        assert result.exit_code == 2, result.output
+        assert said in " ".join(result.stderr.split())
+    assert card.read_bytes() == "# Café\n".encode("latin-1")
+
+
 def test_figures_are_added_to_a_card_that_has_no_table_yet(checkpoint: Path, tmp_path: Path) -> None:
     rows, card = tmp_path / "rows.json", checkpoint / "README.md"
     rows.write_text(json.dumps(FIGURES))

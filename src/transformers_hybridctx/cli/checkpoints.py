@@ -170,6 +170,10 @@ def fill_card(
         from ..conversion.model_cards import fill_benchmark_card
 
         for file in (card, benchmark):
+            if file.is_dir():
+                raise IsADirectoryError(
+                    f"{file} is a folder: give a file in it, such as the table.json of a benchmark's"
+                )
             if not file.is_file():
                 raise FileNotFoundError(f"{file}: there is no such file")
         fill_benchmark_card(card, benchmark)

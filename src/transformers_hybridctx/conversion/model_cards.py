@@ -170,16 +170,19 @@ def fill_benchmark_card(card_file: Path, benchmark: Path | Mapping[str, Any]) ->
         benchmark: what `hybridctx evaluate ... --out` wrote, or what is in it: `suite`, `metric`, `tasks` and `rows`.
 
     Raises:
-        CheckpointError: a card with one of the two lines only, or a file of another form.
+        CheckpointError: a card with one of the two lines only, or a file of another form or encoding.
     """
     try:
         figures = json.loads(benchmark.read_text(encoding="utf-8")) if isinstance(benchmark, Path) else benchmark
         table, results = benchmark_table(figures), evaluation_results(figures)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(
             f"{benchmark} is not a table of `hybridctx evaluate --out` ({type(error).__name__}: {error})"
         ) from error
-    card = ModelCard.load(card_file)
+    try:
+        card = ModelCard.load(card_file)
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{card_file} is not in UTF-8, as cards are ({error}): save it so") from error
     text = card.text
     if _TABLE_BEGIN not in text and _TABLE_END not in text:
         text = f"{text.rstrip()}\n\n## Benchmark\n\n{_TABLE_BEGIN}\n{_TABLE_END}\n"
